@@ -1,0 +1,68 @@
+# Every target makes what it needs, the virtual environment included.
+#
+#   PYTHON  the Python, 3.10 or later, that makes the environment
+#   VENV    where the environment is; an existing one is added to
+#   EXTRAS  what is installed beside roar_tf: cpu, cuda or tpu, and test
+#   ARGS    more arguments for quickstart, test and slow, for example
+#           make quickstart ARGS=--workspace=/data/roar
+#           make test ARGS='tests/ranking_test.py -k ties'
+
+PYTHON ?= python3
+VENV ?= .venv
+EXTRAS ?= cpu,test
+ARGS ?=
+
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed-$(EXTRAS)
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PYTEST := $(BIN)/python -m pytest --durations=10
+
+.DELETE_ON_ERROR:
+.PHONY: help quickstart test slow lint format wheel clean
+
+help:  ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' \
+	  Makefile
+
+quickstart: $(INSTALLED)  ## Run a small study, every stage of it, into ./workspace
+	$(BIN)/roar_study --study=quickstart $(ARGS)
+
+test: lint  ## Check style and run the tests, without the slow ones
+	$(PYTEST) $(ARGS)
+
+slow: lint  ## Check style and run all tests
+	$(PYTEST) -m 'slow or not slow' $(ARGS)
+
+lint: $(INSTALLED)  ## Check style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(INSTALLED)  ## Fix what can be fixed of style and formatting
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+wheel: $(INSTALLED)  ## Build dist/roar_tf-<version>-py3-none-any.whl
+	rm -rf build
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+	rm -rf build
+
+clean:  ## Remove .venv and everything built; keep ./workspace
+	rm -rf .venv build dist roar_tf.egg-info .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# On Python 3.10 an older pip searches for versions for more than ten minutes.
+$(INSTALLED): setup.py pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+	  echo 'roar_tf needs Python 3.10 or later: install it, or name it with' \
+	    '`make PYTHON=<python>`.' >&2; exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 \
+	  || $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo '$(PYTHON) cannot make virtual environments: install what it' \
+	    'lacks (`apt-get install python3-venv` on Debian and Ubuntu).' >&2; \
+	  exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 \
+	  || $(PYTHON) -m venv $(VENV)
+	@echo 'Installing roar_tf[$(EXTRAS)] into $(VENV) (a few minutes, once)'
+	@$(PIP_INSTALL) 'pip>=23.3'
+	@$(PIP_INSTALL) --editable '.[$(EXTRAS)]'
+	@touch $@

@@ -1,0 +1,1 @@
+"""From runs to an answer: checked results, figures and the report."""

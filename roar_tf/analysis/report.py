@@ -1,0 +1,344 @@
+"""The report of a study: what was found, in words, tables and figures.
+
+`write` fills one folder: results.csv, table.md, the figures, and an index.html
+that needs nothing else, neither the network nor the other files.
+"""
+
+from __future__ import annotations
+
+import base64
+import importlib.resources
+import math
+import posixpath
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jinja2
+import pandas as pd
+from matplotlib.figure import Figure
+
+from roar_tf import errors
+from roar_tf.analysis import figures, results
+
+TITLES = {
+  'remove': 'Remove and retrain (ROAR)',
+  'keep': 'Keep and retrain (KAR)',
+}
+# Rows that test the benchmark itself; they are shown but do not compete.
+_CONTROLS = re.compile(
+  'random|random_bernoulli|(inverse_)?oracle|(blur|max)_.*'
+)
+# By how much `random` keeping t may differ from `random` removing 100 - t
+# where there are no intervals to tell: five points.
+_ASYMMETRY = 0.05
+# The gain at which a table cell has its full tint: twenty points.
+_FULL_TINT = 0.2
+
+
+def write(
+  folder: str,
+  frame: pd.DataFrame,
+  *,
+  study: str,
+  chances: Mapping[str, float],
+  problems: Sequence[str] = (),
+  mosaics: Mapping[str, Figure] | None = None,
+  facts: Sequence[tuple[str, str]] = (),
+  commands: Mapping[str, str] | None = None,
+  operative_config: str = '',
+  tables: Sequence[tuple[str, str, pd.DataFrame]] = (),
+) -> str:
+  """Writes the report and returns the path of its index.html.
+
+  Args:
+    folder: where to write; any URL that `tf.io.gfile` knows.
+    frame: the runs of one study, see `results.COLUMNS`.
+    study: its name, the title.
+    chances: for each source the accuracy of guessing, a fraction.
+    problems: sentences from `results.check`. Faults that the rows show by
+      themselves, such as duplicates, are added.
+    mosaics: for each source a figure of masked images.
+    facts: (label, value) pairs about versions, devices and settings.
+    commands: for each purpose the command line that serves it.
+    operative_config: the gin configuration that really ran.
+    tables: further tables as (title, explanation, frame).
+  """
+  from roar_tf import workspace
+
+  frame = results.tidy(frame)
+  if frame.empty:
+    raise errors.MissingInputsError(
+      f'Study {study} has no finished run to report; run roar_study first.'
+    )
+  summary = results.summarise(frame)
+  problems = list(dict.fromkeys([*problems, *results.check(frame)]))
+  sections, files = [], {}
+  for source in sorted(frame['source'].unique()):
+    chance = chances.get(source)
+    section = _section(summary, source, chance)
+    for part in section['modes']:
+      figure = figures.curves(summary, source, part['mode'], chance)
+      part['alt'] = figures.alt_text(figure)
+      part['figure'] = files[f'curves_{source}_{part["mode"]}.png'] = (
+        figures.png(figure)
+      )
+    if figure := (mosaics or {}).get(source):
+      section['mosaic'] = files[f'mosaic_{source}.png'] = figures.png(figure)
+      section['mosaic_alt'] = figures.alt_text(figure)
+      # Two image pixels to one of the page keep masks crisp on any screen.
+      section['mosaic_width'] = round(figure.get_figwidth() * figure.dpi / 2)
+    sections.append(section)
+  files['table.md'] = _markdown(study, summary, sections, problems).encode()
+  failed = [text for s in sections for holds, text in s['checks'] if not holds]
+  page = _template().render(
+    study=study,
+    alarms=len(problems) + len(failed),
+    sections=sections,
+    problems=problems,
+    tables=tables,
+    facts=facts,
+    commands=commands or {},
+    operative_config=operative_config,
+    columns=[column for column in frame.columns if column != 'study'],
+    runs=frame.to_dict('records'),
+    seeds=sorted(summary['runs'].unique()),
+    modes=set(summary['mode']),
+    few=results.RUNS_FOR_INTERVAL,
+  )
+  # The page comes last: whoever sees it finds the files beside it.
+  files['index.html'] = page.encode()
+  results.write_csv(frame, posixpath.join(folder, 'results.csv'))
+  for name, data in files.items():
+    workspace.write_atomic(posixpath.join(folder, name), data)
+  return posixpath.join(folder, 'index.html')
+
+
+def table(summary: pd.DataFrame, source: str, mode: str) -> str:
+  """The result table as Markdown that is also aligned for a terminal."""
+  thresholds, rows = _grid(results.against_random(summary, source, mode))
+  lines = [['estimator', 'lead', *(f'{t} %' for t in thresholds)]]
+  for row in rows:
+    name = re.sub(r'([|<*`])', r'\\\1', row['label'])
+    name = f'**{name}**' if row['reference'] else name
+    cells = (
+      f'{cell["mean"]} {cell["half"]} {cell["note"]}' for cell in row['cells']
+    )
+    lines.append([name, row['lead'], *(' '.join(c.split()) for c in cells)])
+  widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+  lines.insert(1, [f'{"-" * (width - 1)}:' for width in widths])
+  lines[1][0] = ':' + '-' * (widths[0] - 1)
+  text = [f'{_caption(summary, source)} Lead: points over random.', '']
+  for first, *others in lines:
+    cells = map(str.rjust, others, widths[1:])
+    text.append(f'| {" | ".join([first.ljust(widths[0]), *cells])} |')
+  return '\n'.join(text) + '\n'
+
+
+def verdict(summary: pd.DataFrame, source: str, mode: str) -> str:
+  """Says in plain words which estimators beat random, and how surely."""
+  rows = results.against_random(summary, source, mode)
+  random = rows[rows['reference']]
+  if random.empty:
+    return 'Without a random baseline nothing can be said about an estimator.'
+  if mode == 'remove':
+    at, how, verb, side = random['threshold'].max(), 'removed', 'fall', 'below'
+  else:
+    at, how, verb, side = random['threshold'].min(), 'kept', 'stay', 'above'
+  rows = rows[(rows['threshold'] == at) & rows['gain'].notna()]
+  rows = rows.sort_values('gain', ascending=False)
+  controls = rows['estimator'].map(lambda e: bool(_CONTROLS.fullmatch(e)))
+  rivals = rows[~controls]
+  better = rivals[rivals['gain'] > 0]
+  if rivals.empty:
+    return f'At t = {at} % only controls were run, no estimator to judge.'
+  text = (
+    f'At t = {at} % {how}, {len(better) or "none"} of {len(rivals)} estimators'
+    f' {verb}{"s" if len(better) < 2 else ""} {side} random'
+  )
+  reference = rows[rows['reference']]
+  if len(reference) == 1:
+    text += f' ({_percent(reference["mean"].iloc[0])} %)'
+  text += (
+    f': {_listed(better)}.'
+    if len(better)
+    else f'; the closest is {_listed(rivals[:1])}.'
+  )
+  fewest, most = rows['runs'].min(), rows['runs'].max()
+  if fewest < results.RUNS_FOR_INTERVAL:
+    few = '' if fewest == most else 'as few as '
+    return (
+      f'{text} With {few}{fewest} seed{"s" if fewest > 1 else ""} per cell'
+      ' these are points without intervals: no significance is claimed.'
+    )
+  clear = int(better['clear'].sum())
+  if len(better):
+    have = 'has' if clear < 2 else 'have'
+    text += (
+      f' {clear or "None"} of these {have} a 95 % interval wholly {side}'
+      ' that of random.'
+    )
+  return text
+
+
+def standing_checks(
+  summary: pd.DataFrame, source: str
+) -> list[tuple[bool, str]]:
+  """What holds if the benchmark works, measured: (holds, sentence) pairs."""
+  checks, randoms = [], {}
+  for mode in TITLES:
+    rows = results.against_random(summary, source, mode)
+    randoms[mode] = rows[rows['reference']]
+    oracles = rows[rows['estimator'].isin(results.ORACLES)].dropna(
+      subset='lead'
+    )
+    for row in oracles.drop_duplicates('label').itertuples():
+      want = 'ahead of' if row.estimator == 'oracle' else 'behind'
+      is_ = 'ahead of' if row.lead > 0 else 'behind'
+      text = (
+        f'{row.label} must be {want} random in {mode} mode; it is'
+        f' {_points(abs(row.lead))} {is_} it, averaged over t.'
+      )
+      checks.append((want == is_, text))
+  # Both leave the same share of random pixels.
+  removed = randoms['remove']
+  removed = removed.assign(threshold=100 - removed['threshold'])
+  pairs = randoms['keep'].merge(removed, on=['label', 'threshold'])
+  for row in pairs.itertuples():
+    allowed = row.high_x - row.mean_x + row.high_y - row.mean_y
+    allowed = _ASYMMETRY if math.isnan(allowed) else allowed
+    difference = abs(row.mean_x - row.mean_y)
+    text = (
+      f'{row.label} must score alike with {row.threshold} % kept and'
+      f' {100 - row.threshold} % removed; {_percent(row.mean_x)} % and'
+      f' {_percent(row.mean_y)} % are {_points(difference)} apart'
+      f' ({_points(allowed)} allowed).'
+    )
+    checks.append((difference <= allowed, text))
+  return checks
+
+
+def _section(
+  summary: pd.DataFrame, source: str, chance: float | None
+) -> dict[str, Any]:
+  """What the page says about one source."""
+  parts, leaks = [], []
+  masks = summary[summary['input'] == 'maskonly'].assign(input='image')
+  for mode, title in TITLES.items():
+    rows = results.against_random(summary, source, mode)
+    if len(rows):
+      thresholds, grid = _grid(rows)
+      parts.append(
+        {
+          'mode': mode,
+          'title': title,
+          'verdict': verdict(summary, source, mode),
+          'thresholds': thresholds,
+          'rows': grid,
+        }
+      )
+    rows = results.against_random(masks, source, mode)
+    if len(rows):
+      thresholds, grid = _grid(rows)
+      leaks.append({'mode': mode, 'thresholds': thresholds, 'rows': grid})
+  return {
+    'source': source,
+    'caption': _caption(summary, source),
+    'chance': None if chance is None else f'{100 * chance:.4g} %',
+    'modes': parts,
+    'leaks': leaks,
+    'checks': standing_checks(summary, source),
+  }
+
+
+def _grid(rows: pd.DataFrame) -> tuple[list[int], list[dict[str, Any]]]:
+  """The thresholds and, in the rows' order, formatted cells per label."""
+  thresholds = sorted(rows['threshold'].unique())
+  usual = rows['runs'].max()
+  grid = []
+  for label, group in rows.groupby('label', sort=False):
+    cells = {row.threshold: row for row in group.itertuples()}
+    reference, lead = group[['reference', 'lead']].iloc[0]
+    unknown = reference or math.isnan(lead)
+    grid.append(
+      {
+        'label': label,
+        'reference': bool(reference),
+        'lead': '–' if unknown else f'{100 * lead:+.1f}'.replace('-', '−'),
+        'cells': [_cell(cells.get(t), usual) for t in thresholds],
+      }
+    )
+  return thresholds, grid
+
+
+def _cell(row: Any, usual: int) -> dict[str, Any]:
+  if row is None:
+    return {'mean': '–', 'half': '', 'note': '', 'tint': 0.0}
+  half = row.high - row.mean
+  tint = 0.0 if math.isnan(row.gain) else row.gain / _FULL_TINT
+  return {
+    'mean': _percent(row.mean),
+    'half': '' if math.isnan(half) else f'± {_percent(half)}',
+    # A mean of fewer runs than the others' must not look like theirs.
+    'note': '' if row.runs == usual else f'(n={row.runs})',
+    'tint': round(max(-1.0, min(1.0, tint)), 2),
+  }
+
+
+def _caption(summary: pd.DataFrame, source: str) -> str:
+  original = results.original(summary, source)
+  text = f'{source}: test accuracy in %, best first. Original: '
+  if original.empty:
+    return text + 'not run.'
+  row = next(original.assign(gain=0.0).itertuples())
+  cell = _cell(row, row.runs)
+  return text + f'{cell["mean"]} {cell["half"]}'.strip() + '.'
+
+
+def _markdown(
+  study: str,
+  summary: pd.DataFrame,
+  sections: Sequence[Mapping[str, Any]],
+  problems: Sequence[str],
+) -> str:
+  text = [f'# {study}', '']
+  for section in sections:
+    for part in section['modes']:
+      text += [f'## {section["source"]}: {part["title"]}', '', part['verdict']]
+      text += ['', table(summary, section['source'], part['mode'])]
+  if problems:
+    text += ['## Problems', '', *(f'* {problem}' for problem in problems), '']
+  return '\n'.join(text)
+
+
+def _listed(rows: pd.DataFrame, most: int = 4) -> str:
+  names = [
+    f'{label} {_percent(mean)} %'
+    for label, mean in zip(rows['label'], rows['mean'], strict=True)
+  ]
+  more = [f'and {len(names) - most} more'] if len(names) > most else []
+  return ', '.join(names[:most] + more)
+
+
+def _percent(fraction: float) -> str:
+  return f'{100 * fraction:.1f}'
+
+
+def _points(fraction: float) -> str:
+  return f'{100 * fraction:.1f} points'
+
+
+def _template() -> jinja2.Template:
+  environment = jinja2.Environment(
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+  )
+  environment.filters['base64'] = lambda data: base64.b64encode(data).decode()
+  # A percent sign stays on the line of its number.
+  environment.filters['joined'] = lambda text: text.replace(' %', '\u00a0%')
+  files = importlib.resources.files('roar_tf.analysis')
+  return environment.from_string(
+    files.joinpath('report.html.j2').read_text(encoding='utf-8')
+  )

@@ -1,0 +1,95 @@
+"""Cells: the modified datasets of a source, and how they are named."""
+
+import dataclasses
+import re
+
+from roar_tf import errors, masking, ranking
+from roar_tf.estimators import registry
+
+ORIGINAL = 'original'
+"""The cell of unmodified images (t = 0), shared by all estimators."""
+
+FILLS = ('mean',)
+
+
+def name_of(
+  estimator: str, granularity: str, mode: str, threshold: int, fill: str
+) -> str:
+  """Returns `<estimator>_<granularity>_<mode>_<t>`, and `_<fill>` if not mean.
+
+  The estimator `original` stands for the unmodified images.
+  """
+  if estimator == ORIGINAL:
+    return ORIGINAL
+  base = f'{estimator}_{granularity}_{mode}_{threshold}'
+  return base if fill == 'mean' else f'{base}_{fill}'
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+  """One modified dataset of a source."""
+
+  estimator: str
+  granularity: str
+  mode: str
+  threshold: int
+  fill: str = 'mean'
+
+  def __post_init__(self):
+    """Raises UsageError for an unknown name or an impossible threshold."""
+    registry.parse(self.estimator)
+    for what, value, known in (
+      ('granularity', self.granularity, ranking.GRANULARITIES),
+      ('mode', self.mode, masking.MODES),
+      ('fill', self.fill, FILLS),
+    ):
+      if value not in known:
+        raise errors.UsageError(
+          f'Unknown {what} "{value}".{errors.nearest(str(value), known)} Known: '
+          f'{", ".join(known)}.'
+        )
+    try:
+      masking.check_threshold(self.threshold)
+    except (TypeError, ValueError) as e:
+      raise errors.UsageError(f'Threshold: {e}') from e
+
+  @property
+  def name(self) -> str:
+    """`<estimator>_<granularity>_<mode>_<t>`, plus `_<fill>` unless mean."""
+    return name_of(*dataclasses.astuple(self))
+
+  @property
+  def ranking(self) -> str:
+    """`<estimator>_<granularity>`."""
+    return f'{self.estimator}_{self.granularity}'
+
+
+_CELL = re.compile(
+  r'(?P<estimator>.+)_(?P<granularity>pixel|element)_(?P<mode>remove|keep)'
+  r'_(?P<threshold>\d+)(?:_(?P<fill>.+))?'
+)
+
+
+def parse_cell(name: str) -> Cell | None:
+  """Returns the cell of a name; None for `original`.
+
+  Raises:
+    UsageError: no cell has such a name.
+  """
+  if name == ORIGINAL:
+    return None
+  match = _CELL.fullmatch(name)
+  if not match:
+    raise errors.UsageError(
+      f'--cell={name} is no cell; a cell is "original" or '
+      '<estimator>_<pixel|element>_<remove|keep>_<threshold>, e.g. '
+      'sg_sq_grad_pixel_remove_90.'
+    )
+  parts = match.groupdict()
+  return Cell(
+    parts['estimator'],
+    parts['granularity'],
+    parts['mode'],
+    int(parts['threshold']),
+    parts['fill'] or 'mean',
+  )

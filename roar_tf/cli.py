@@ -1,0 +1,158 @@
+"""What all binaries share: flags, quiet start-up, signals, exit statuses.
+
+Exit status: 0 all done; 1 some unit failed or data is damaged; 2 bad usage;
+75 stopped by SIGTERM after saving.
+"""
+
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+
+# Before TensorFlow is imported: its start-up lines are not for people.
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+
+from absl import flags  # noqa: E402
+from absl import logging as absl_logging  # noqa: E402
+
+from roar_tf import errors  # noqa: E402
+
+FLAGS = flags.FLAGS
+
+_stop = threading.Event()
+
+
+def define_shared_flags() -> None:
+  """Defines the flags that every binary has."""
+  flags.DEFINE_string(
+    'workspace',
+    os.environ.get('ROAR_WORKSPACE', './workspace'),
+    'Directory or URL of all artefacts; default $ROAR_WORKSPACE.',
+  )
+  flags.DEFINE_string(
+    'data_dir',
+    os.environ.get('TFDS_DATA_DIR'),
+    'Where TFDS finds datasets; default $TFDS_DATA_DIR.',
+  )
+  flags.DEFINE_multi_string('gin_file', [], 'A gin file; may be repeated.')
+  flags.DEFINE_multi_string(
+    'gin_bindings',
+    [],
+    'A gin binding, e.g. Training.epochs=8; may be repeated.',
+  )
+  flags.DEFINE_string('dataset', None, 'Name or .gin file of a source.')
+  flags.DEFINE_integer('seed', 0, 'Seed.', lower_bound=0)
+  flags.DEFINE_integer(
+    'threads',
+    1,
+    'CPU threads inside one operation. Equal numbers give equal bytes.',
+    lower_bound=1,
+  )
+
+
+def define_worker_flags() -> None:
+  """Defines the flags of binaries whose units several workers may share."""
+  flags.DEFINE_integer('worker', 0, 'This worker, from 0.', lower_bound=0)
+  flags.DEFINE_integer('num_workers', 1, 'How many workers.', lower_bound=1)
+
+
+def worker() -> dict:
+  """Returns the worker flags as arguments of `pipeline.run`."""
+  if FLAGS.worker >= FLAGS.num_workers:
+    raise errors.UsageError(
+      f'--worker={FLAGS.worker} must be below --num_workers='
+      f'{FLAGS.num_workers}.'
+    )
+  return {'worker': FLAGS.worker, 'num_workers': FLAGS.num_workers}
+
+
+def require_flag(name: str) -> str:
+  """Returns a flag's value; raises UsageError if it was not given."""
+  value = FLAGS[name].value
+  if value is None or value == []:
+    raise errors.UsageError(f'--{name} is required; see --help.')
+  return value
+
+
+def contexts(study: str | None = None, dataset: str | None = None, seed=None):
+  """Returns a Context per experiment that the flags ask for."""
+  from roar_tf import workspace
+  from roar_tf.study import context, experiment
+
+  experiments = experiment.load(
+    dataset=dataset,
+    study=study,
+    gin_files=FLAGS.gin_file,
+    gin_bindings=FLAGS.gin_bindings,
+    seed=FLAGS.seed if seed is None else seed,
+  )
+  place = workspace.Workspace(FLAGS.workspace)
+  place.make()
+  return [
+    context.Context(place, e, FLAGS.data_dir, _stop.is_set) for e in experiments
+  ]
+
+
+def stopping() -> bool:
+  """Whether SIGTERM has arrived."""
+  return _stop.is_set()
+
+
+def run(main: Callable[[], None]) -> None:
+  """Parses flags, runs `main` and exits with the status of its outcome."""
+  sys.exit(_status(main))
+
+
+def _status(main: Callable[[], None]) -> int:
+  try:
+    rest = FLAGS(sys.argv)[1:]
+    if rest:
+      raise errors.UsageError(
+        f'Unexpected argument "{rest[0]}"; every option is a --flag=value.'
+      )
+    _prepare()
+    main()
+  except flags.Error as e:
+    return _say(str(e), errors.UsageError.exit_status)
+  except errors.RoarError as e:
+    return _say(str(e), e.exit_status)
+  except KeyboardInterrupt:
+    return _say('stopped; run the same command again to go on.', 130)
+  except OSError as e:
+    from roar_tf import workspace
+
+    if workspace.is_full(e):
+      return _say('the disk is full; free some space and run it again.', 1)
+    raise
+  return 0
+
+
+def _say(message: str, status: int) -> int:
+  name = os.path.basename(sys.argv[0]).removesuffix('.py')
+  print(f'{name}: {message}', file=sys.stderr, flush=True)
+  return status
+
+
+def _prepare() -> None:
+  """Sets up signals, imports, logging and TensorFlow's threads."""
+  # A gin `import` line finds the user's file where the command was called.
+  if '' not in sys.path:
+    sys.path.insert(0, '')
+  signal.signal(signal.SIGTERM, lambda *_: _stop.set())
+  absl_logging.set_verbosity(absl_logging.ERROR)
+  # gin tells the root logger about every place where a file is not.
+  logging.getLogger().setLevel(logging.CRITICAL)
+  logging.getLogger('roar_tf').setLevel(logging.INFO)
+  if not sys.stderr.isatty():
+    handler = logging.StreamHandler()
+    handler.setFormatter(
+      logging.Formatter('%(asctime)s %(message)s', '%H:%M:%S')
+    )
+    logging.getLogger('roar_tf').addHandler(handler)
+    logging.getLogger('roar_tf').propagate = False
+  import tensorflow as tf
+
+  tf.get_logger().setLevel('ERROR')
+  tf.config.threading.set_intra_op_parallelism_threads(FLAGS.threads)

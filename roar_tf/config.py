@@ -1,0 +1,181 @@
+"""gin: where configurations lie, how they are parsed, what really ran.
+
+A configuration is one `datasets/<source>.gin`, then one `studies/<study>.gin`,
+then the user's files, then the user's bindings; later ones win. Paths and seeds
+are never gin.
+"""
+
+import dataclasses
+import inspect
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+
+import gin
+import tensorflow as tf
+
+from roar_tf import errors
+
+_HERE = os.path.dirname(os.path.abspath(__file__))
+_KNOWN = 'studies/quickstart.gin'
+
+# `import gin.tf` would do this, but fails with TensorFlow 2.20.
+gin.config.register_file_reader(tf.io.gfile.GFile, tf.io.gfile.exists)
+
+
+def root() -> str:
+  """Returns the directory of the configurations that come with roar_tf.
+
+  In a wheel they lie inside the package; in a checkout or an editable install
+  beside it. (The folder beside a wheel's package could be the library `gin`.)
+  """
+  for folder in (
+    os.path.join(_HERE, 'configs'),
+    os.path.join(os.path.dirname(_HERE), 'gin'),
+  ):
+    if os.path.exists(os.path.join(folder, _KNOWN)):
+      return folder
+  raise errors.UsageError(
+    f'roar_tf is installed incompletely: no {_KNOWN} beside {_HERE}; install '
+    'it again.'
+  )
+
+
+def available(kind: str) -> list[str]:
+  """Returns the names of the configurations of a kind, e.g. `studies`."""
+  folder = os.path.join(root(), kind)
+  return sorted(
+    name.removesuffix('.gin')
+    for name in os.listdir(folder)
+    if name.endswith('.gin')
+  )
+
+
+def find(kind: str, name: str) -> str:
+  """Returns the file of a configuration.
+
+  Args:
+    kind: `datasets` or `studies`.
+    name: the name of one that comes with roar_tf, or the path of a .gin file.
+
+  Raises:
+    UsageError: there is none; the nearest name is suggested.
+  """
+  if name.endswith('.gin'):
+    if tf.io.gfile.exists(name):
+      return name
+    raise errors.UsageError(f'There is no gin file {name}.')
+  known = available(kind)
+  if name in known:
+    return os.path.join(root(), kind, f'{name}.gin')
+  what, flag = {
+    'datasets': ('dataset', '--dataset'),
+    'studies': ('study', '--study'),
+  }[kind]
+  raise errors.UsageError(
+    f'Unknown {what} {flag}={name}.{errors.nearest(name, known)} Known: '
+    f'{", ".join(known)}; or give the path of a .gin file.'
+  )
+
+
+def stem(name: str) -> str:
+  """Returns the name that a configuration file gives: its stem."""
+  return os.path.basename(name).removesuffix('.gin')
+
+
+def parse(files: Sequence[str], bindings: Sequence[str]) -> None:
+  """Replaces the current gin configuration by these files and bindings.
+
+  Raises:
+    UsageError: a file is missing or does not parse, or a name is unknown.
+  """
+  gin.clear_config()
+  gin.config._CONFIG_IS_LOCKED = False
+  gin.add_config_file_search_path(root())
+  for file in files:
+    if not tf.io.gfile.exists(file):
+      raise errors.UsageError(f'--gin_file={file}: there is no such file.')
+    _guarded(file, lambda file=file: gin.parse_config_file(file))
+  for binding in bindings:
+    _guarded(
+      f'--gin_bindings={binding}',
+      lambda binding=binding: gin.parse_config(binding),
+    )
+
+
+def _guarded(where: str, action: Callable[[], object]) -> None:
+  """Runs a gin call; turns what it raises into one sentence."""
+  try:
+    action()
+  except errors.RoarError:
+    raise
+  except Exception as e:  # gin raises many types; imports may raise any.
+    text = str(e) or type(e).__name__
+    lines = [
+      line.strip()
+      for line in text.splitlines()
+      if line.strip() and not line.strip().startswith('^')
+    ]
+    text = ' '.join(lines)
+    # gin repeats file and line in words of its own.
+    text = re.sub(r'\s*In (bindings string|file).*$', '', text)
+    raise errors.UsageError(f'{where}: {text}') from e
+
+
+def configured(cls: Callable, *args, scope: str = '', **kwargs):
+  """Calls a gin configurable; turns what it raises into one sentence."""
+  try:
+    with gin.config_scope(scope or None):
+      return cls(*args, **kwargs)
+  except errors.RoarError:
+    raise
+  except (TypeError, ValueError, RuntimeError) as e:
+    text = ' '.join(
+      line.strip() for line in str(e).splitlines() if line.strip()
+    )
+    raise errors.UsageError(
+      f'gin configuration of {cls.__name__}: {text}'
+    ) from e
+
+
+@dataclasses.dataclass(frozen=True)
+class Factory:
+  """A function with the arguments that gin bound to it, free of gin's state.
+
+  Attributes:
+    name: name of the configurable.
+    function: the function itself.
+    arguments: all its keyword arguments, defaults included.
+  """
+
+  name: str
+  function: Callable
+  arguments: Mapping
+
+  def __call__(self, *args):
+    """Calls the function with the bound arguments."""
+    return self.function(*args, **self.arguments)
+
+  def operative_config(self) -> str:
+    """Returns the arguments as gin shows the parameters of a configurable."""
+    lines = [f'# Parameters for {self.name}:', '# ' + '=' * 78]
+    lines += [f'{self.name}.{k} = {v!r}' for k, v in self.arguments.items()]
+    return '\n'.join(lines) + '\n'
+
+
+def factory(configurable: Callable, scope: str = '') -> Factory:
+  """Freezes a gin configurable under the current configuration."""
+  function = inspect.unwrap(configurable)
+  arguments = {
+    name: parameter.default
+    for name, parameter in inspect.signature(function).parameters.items()
+    if parameter.default is not parameter.empty
+  }
+  with gin.config_scope(scope or None):
+    arguments.update(gin.get_bindings(configurable))
+  return Factory(function.__name__, function, arguments)
+
+
+def operative_config() -> str:
+  """Returns the parameters that the calls so far really used, as gin."""
+  return gin.operative_config_str()

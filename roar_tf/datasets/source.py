@@ -1,0 +1,227 @@
+"""A source: a TFDS dataset with fixed preprocessing.
+
+One gin file under `gin/datasets/` describes one source. Images are uint8
+[H, W, C], labels int64 in [0, num_classes), ids unique strings; the splits are
+always called `train` and `test`.
+"""
+
+import contextlib
+import dataclasses
+import io
+import os
+from collections.abc import Iterator
+
+import gin
+import numpy as np
+import tensorflow as tf
+
+from roar_tf import errors, shards
+
+SPLITS = ('train', 'test')
+
+
+@gin.configurable
+@dataclasses.dataclass(frozen=True)
+class Source:
+  """Where a source's images come from and what they are.
+
+  Attributes:
+    name: the source's name, the stem of its gin file; not a gin parameter.
+    tfds_name: name of the TFDS dataset, with config and version if it has them,
+      e.g. `fashion_mnist:3.*.*`.
+    image_shape: (H, W, C).
+    num_classes: number of classes.
+    train_images: size of the train split.
+    test_images: size of the test split.
+    train_split: its TFDS name.
+    test_split: its TFDS name.
+    train_subset: if set, only the first so many images of the train split.
+    truth: whether examples carry a `truth` map, uint8 [H, W, 1].
+    generated: whether the builder makes its data itself and downloads nothing;
+      it is then prepared inside the workspace.
+    builder_module: Python module to import before the dataset is looked up.
+    images_per_shard: images in one shard, the unit of parallel work.
+  """
+
+  name: str
+  tfds_name: str = gin.REQUIRED
+  image_shape: tuple[int, int, int] = gin.REQUIRED
+  num_classes: int = gin.REQUIRED
+  train_images: int = gin.REQUIRED
+  test_images: int = gin.REQUIRED
+  train_split: str = 'train'
+  test_split: str = 'test'
+  train_subset: int | None = None
+  truth: bool = False
+  generated: bool = False
+  builder_module: str | None = None
+  images_per_shard: int = gin.REQUIRED
+
+  def __post_init__(self):
+    """Raises UsageError for a subset that the split cannot give."""
+    subset = self.train_subset
+    if subset is not None and not 1 <= subset <= self.train_images:
+      raise errors.UsageError(
+        f'gin parameter Source.train_subset must be 1..{self.train_images} for '
+        f'{self.name}, found {subset}.'
+      )
+
+  def settings(self) -> dict:
+    """Returns what a fingerprint records, by the names of gin parameters."""
+    values = dataclasses.asdict(self)
+    name = values.pop('name')
+    return {'source': name, **{f'Source.{k}': v for k, v in values.items()}}
+
+  @property
+  def layout(self) -> shards.Layout:
+    """What a record of `original` holds."""
+    height, width, _ = self.image_shape
+    return shards.Layout(
+      image=self.image_shape,
+      classes=self.num_classes,
+      truth=(height, width, 1) if self.truth else None,
+    )
+
+  def count(self, split: str) -> int:
+    """Returns how many images of a split are used."""
+    if split == 'test':
+      return self.test_images
+    return self.train_subset or self.train_images
+
+  def shard_bounds(self, split: str) -> list[tuple[int, int]]:
+    """Returns (start, stop) of every shard of a split, of nearly equal size."""
+    count = self.count(split)
+    shards_ = -(-count // self.images_per_shard)
+    edges = np.linspace(0, count, shards_ + 1).astype(int).tolist()
+    return list(zip(edges[:-1], edges[1:], strict=True))
+
+
+class Reader:
+  """Reads a source from TFDS.
+
+  Raises:
+    UsageError: TFDS has no such dataset, or it is not what the source says.
+  """
+
+  def __init__(self, source: Source, data_dir: str | None, own_dir: str):
+    """Opens the dataset; a generated one is prepared under `own_dir`."""
+    import importlib
+
+    import tensorflow_datasets as tfds
+
+    self._source = source
+    if source.builder_module:
+      importlib.import_module(source.builder_module)
+    directory = own_dir if source.generated else data_dir
+    try:
+      self._builder = tfds.builder(source.tfds_name, data_dir=directory)
+    except (tfds.core.DatasetNotFoundError, ValueError) as e:
+      raise errors.UsageError(
+        f'TFDS has no dataset "{source.tfds_name}" for --dataset='
+        f'{source.name} (--data_dir={directory or _default_dir()}): '
+        f'{str(e).splitlines()[0]}'
+      ) from e
+    if not self._builder.info.splits:
+      self._prepare(directory)
+    self._check()
+
+  def _prepare(self, directory: str | None) -> None:
+    """Makes the dataset, downloading it where that is needed."""
+    import tensorflow_datasets as tfds
+
+    quiet = contextlib.ExitStack()
+    if self._source.generated:  # Takes a second: nothing to report.
+      tfds.disable_progress_bar()
+      quiet.enter_context(contextlib.redirect_stdout(io.StringIO()))
+    try:
+      with quiet:
+        self._builder.download_and_prepare(file_format='tfrecord')
+    except Exception as e:
+      # Another worker may have been first.
+      again = tfds.builder(self._source.tfds_name, data_dir=directory)
+      if again.info.splits:
+        self._builder = again
+        return
+      if isinstance(e, OSError | tf.errors.OpError) and self._source.generated:
+        raise
+      text = (str(e) or type(e).__name__).splitlines()[0]
+      raise errors.UsageError(
+        f'dataset "{self._source.tfds_name}" is not in --data_dir='
+        f'{directory or _default_dir()} and could not be prepared there '
+        f'({text}); prepare it with "tfds build {self._source.tfds_name}" or '
+        'name the directory that holds it.'
+      ) from e
+
+  def _check(self) -> None:
+    """Compares what TFDS has with what the source's gin file pins."""
+    source, info = self._source, self._builder.info
+    where = f'dataset "{source.tfds_name}" of --dataset={source.name}'
+    for name in ('image', 'label', *(('truth',) if source.truth else ())):
+      if name not in info.features:
+        raise errors.UsageError(
+          f'{where} has no feature "{name}"; ROAR needs classified images.'
+        )
+    for split, name, pinned in (
+      ('train', source.train_split, source.train_images),
+      ('test', source.test_split, source.test_images),
+    ):
+      if name not in info.splits:
+        raise errors.UsageError(
+          f'{where} has no split "{name}" (Source.{split}_split); it has '
+          f'{", ".join(info.splits)}.'
+        )
+      found = info.splits[name].num_examples
+      if found != pinned:
+        raise errors.UsageError(
+          f'{where}: split "{name}" has {found} images, gin parameter '
+          f'Source.{split}_images says {pinned}.'
+        )
+    classes = getattr(info.features['label'], 'num_classes', None)
+    if classes != source.num_classes:
+      raise errors.UsageError(
+        f'{where} has {classes} classes, gin parameter Source.num_classes says '
+        f'{source.num_classes}.'
+      )
+
+  def batches(
+    self, split: str, start: int, stop: int, size: int
+  ) -> Iterator[dict[str, np.ndarray]]:
+    """Yields examples start..stop-1 of a split, in TFDS's order.
+
+    Raises:
+      UsageError: an image has another shape than the source says.
+    """
+    import tensorflow_datasets as tfds
+
+    source = self._source
+    name = source.train_split if split == 'train' else source.test_split
+    dataset = self._builder.as_dataset(
+      split=f'{name}[{start}:{stop}]',
+      shuffle_files=False,
+      read_config=tfds.ReadConfig(
+        interleave_cycle_length=1, add_tfds_id=True, try_autocache=False
+      ),
+    )
+
+    def standard(example):
+      kept = {
+        'image': tf.ensure_shape(example['image'], source.image_shape),
+        'label': example['label'],
+        'id': example['id'] if 'id' in example else example['tfds_id'],
+      }
+      if source.truth:
+        kept['truth'] = example['truth']
+      return kept
+
+    try:
+      yield from dataset.map(standard).batch(size).as_numpy_iterator()
+    except (ValueError, tf.errors.InvalidArgumentError) as e:
+      raise errors.UsageError(
+        f'dataset "{source.tfds_name}" holds an image of another shape than '
+        f'gin parameter Source.image_shape={source.image_shape} says '
+        f'({str(e).splitlines()[0]}).'
+      ) from e
+
+
+def _default_dir() -> str:
+  return os.environ.get('TFDS_DATA_DIR', '~/tensorflow_datasets')

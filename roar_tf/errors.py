@@ -1,0 +1,43 @@
+"""The ways in which roar_tf refuses, and the exit status of each.
+
+Every message is one sentence for a person: it names the file, flag or gin
+parameter, says what was found and what to do about it.
+"""
+
+
+class RoarError(Exception):
+  """Base of all errors that are reported without a traceback."""
+
+  exit_status = 1
+
+
+class UsageError(RoarError, ValueError):
+  """The user asked for something that cannot be: exit status 2."""
+
+  exit_status = 2
+
+
+class DataError(RoarError):
+  """Data on disk is damaged or incomplete: exit status 1."""
+
+
+class MissingInputsError(RoarError):
+  """A unit's inputs were not made yet, e.g. by another worker: status 1."""
+
+
+class UnitsFailedError(RoarError):
+  """Some unit of work failed; the rest was done: exit status 1."""
+
+
+class PreemptedError(RoarError):
+  """SIGTERM arrived and the work was saved: exit status 75."""
+
+  exit_status = 75
+
+
+def nearest(name: str, known) -> str:
+  """Returns ' Did you mean ...?' when a known name resembles `name`."""
+  import difflib
+
+  close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+  return f' Did you mean "{close[0]}"?' if close else ''

@@ -1,0 +1,137 @@
+"""Feature-importance estimators for Keras models.
+
+Images and scores are float [B, H, W, C]; models map images to logits [B, K].
+"""
+
+import numpy as np
+import tensorflow as tf
+
+from roar_tf import randomness
+from roar_tf.estimators import controls as _controls  # Registers itself.
+from roar_tf.estimators import gradient as _gradient  # Registers itself.
+from roar_tf.estimators.plan import Plan, Settings, compile_plan
+from roar_tf.estimators.registry import parse, register, registered
+
+__all__ = [
+  'Plan',
+  'Settings',
+  'compile_plan',
+  'explain',
+  'parse',
+  'register',
+  'registered',
+]
+
+_BUILT_IN = (_controls, _gradient)
+
+
+def explain(
+  model,
+  images,
+  estimators,
+  *,
+  targets=None,
+  ids=None,
+  seed=0,
+  samples=15,
+  noise=0.15,
+  truth=None,
+) -> dict[str, tf.Tensor]:
+  """Computes feature-importance estimators in one pass.
+
+  Args:
+    model: any Keras model that maps a float batch [B, H, W, C] to logits
+      [B, K]; called in evaluation mode. None if no estimator needs a model.
+    images: floating point [B, H, W, C], as the model expects them.
+    estimators: a name or a sequence of names, e.g. `grad`, `sg_sq_grad`.
+    targets: integers [B], the class whose logit is explained; the class
+      predicted on the clean image if None.
+    ids: strings or integers [B] that name the examples; a fingerprint of each
+      image's bytes if None. Noise depends on (seed, id) only.
+    seed: integer.
+    samples: J, noisy copies per image of the ensembles (paper: 15).
+    noise: standard deviation of the noise over (max - min) of each image.
+    truth: [B, H, W, 1] ground truth, for `oracle` and `inverse_oracle`.
+
+  Returns:
+    Dict from name to scores [B, H, W, C], in the dtype of the images; higher is
+    more important.
+
+  Raises:
+    ValueError: unknown names (the nearest is suggested), or inputs of wrong
+      shape, dtype or range.
+  """
+  names = [estimators] if isinstance(estimators, str) else list(estimators)
+  plan = Plan(names, Settings(samples=samples, noise=noise))
+  images = _checked_images(images)
+  batch = images.shape[0]
+  keys = (
+    randomness.keys_of_content(images)
+    if ids is None
+    else randomness.keys_of_ids(ids)
+  )
+  if keys.shape[0] != batch:
+    raise ValueError(f'{keys.shape[0]} ids were given for {batch} images.')
+  if plan.needs_model:
+    if model is None:
+      raise ValueError(f'{", ".join(plan.names)} need a model, found None.')
+    targets = _checked_targets(model, images, targets)
+  if plan.needs_truth:
+    expected = (*images.shape[:3], 1)
+    if truth is None or tuple(np.shape(truth)) != expected:
+      found = None if truth is None else np.shape(truth)
+      raise ValueError(
+        f'oracle estimators need truth of shape {expected}, found {found}.'
+      )
+    truth = tf.convert_to_tensor(truth)
+  # Compiled functions live on the model, and are freed with it.
+  cache = {} if model is None else model.__dict__.setdefault('_roar_tf', {})
+  key = (plan.names, plan.settings)
+  if key not in cache:
+    cache[key] = compile_plan(plan, model)
+  return cache[key](
+    images,
+    targets if plan.needs_model else None,
+    keys,
+    truth if plan.needs_truth else None,
+    tf.constant(seed, tf.int32),
+  )
+
+
+def _checked_images(images) -> tf.Tensor:
+  images = tf.convert_to_tensor(images)
+  if images.shape.rank != 4 or not images.dtype.is_floating:
+    raise ValueError(
+      'images must be floating point [batch, height, width, channels], found '
+      f'{images.dtype.name} {images.shape}.'
+    )
+  if 0 in images.shape:
+    raise ValueError(f'images must not be empty, found shape {images.shape}.')
+  finite = tf.reduce_all(tf.math.is_finite(images), axis=[1, 2, 3]).numpy()
+  if not finite.all():
+    raise ValueError(
+      f'image {int(np.argmin(finite))} of the batch holds NaN or infinity.'
+    )
+  return images
+
+
+def _checked_targets(model, images, targets):
+  shape = model.compute_output_shape(images.shape)
+  if not isinstance(shape, tuple) or len(shape) != 2 or shape[1] is None:
+    raise ValueError(
+      f'the model must return logits [batch, classes], it returns {shape}.'
+    )
+  if targets is None:
+    return None
+  targets = np.asarray(targets)
+  if targets.shape != (images.shape[0],) or targets.dtype.kind not in 'iu':
+    raise ValueError(
+      f'targets must be integers [{images.shape[0]}], found '
+      f'{targets.dtype} {targets.shape}.'
+    )
+  if targets.min() < 0 or targets.max() >= shape[1]:
+    raise ValueError(
+      f'targets must be classes 0..{shape[1] - 1}, found '
+      f'{targets.min()}..{targets.max()}.'
+    )
+  return tf.constant(targets, tf.int32)

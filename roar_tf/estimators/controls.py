@@ -1,0 +1,66 @@
+"""Controls: rankings that know nothing of the model, or everything.
+
+`random` and `sobel` are the paper's lower bounds. `oracle` and `inverse_oracle`
+read a dataset's planted evidence and bracket what any estimator can reach.
+"""
+
+import tensorflow as tf
+
+from roar_tf import randomness
+from roar_tf.estimators import registry
+
+
+@registry.register('random', needs_model=False, gradients=0)
+def random(model, images, targets, keys) -> tf.Tensor:
+  """Returns independent uniform scores: every ranking is equally likely."""
+  del model, targets
+  seeds = randomness.fold(keys, randomness.Purpose.RANDOM_SCORES)
+  scores = randomness.uniform(seeds, images.shape[1:])
+  return tf.cast(scores, images.dtype)
+
+
+@registry.register('sobel', needs_model=False, gradients=0)
+def sobel(model, images, targets, keys) -> tf.Tensor:
+  """Returns the magnitude of the Sobel gradient of the luminance.
+
+  Both derivatives, edge pixels by reflection; every channel gets the same
+  score. Luminance weights are those of ITU-R BT.601; images with another number
+  of channels than 3 use the channel mean.
+  """
+  del model, targets, keys
+  channels = images.shape[-1]
+  weights = (
+    (0.299, 0.587, 0.114) if channels == 3 else [1 / channels] * channels
+  )
+  luminance = tf.reduce_sum(
+    images * tf.constant(weights, images.dtype), axis=-1, keepdims=True
+  )
+  edges = tf.image.sobel_edges(luminance)
+  magnitude = tf.sqrt(tf.reduce_sum(tf.square(edges), axis=-1))
+  return tf.broadcast_to(magnitude, tf.shape(images))
+
+
+@registry.register('oracle', needs_model=False, needs_truth=True, gradients=0)
+def oracle(model, images, targets, keys, *, truth) -> tf.Tensor:
+  """Ranks the planted evidence first, random order within each region."""
+  del model, targets
+  return _truth_then_random(truth, images, keys)
+
+
+@registry.register(
+  'inverse_oracle', needs_model=False, needs_truth=True, gradients=0
+)
+def inverse_oracle(model, images, targets, keys, *, truth) -> tf.Tensor:
+  """Ranks the planted evidence last, random order within each region."""
+  del model, targets
+  return _truth_then_random(1 - truth, images, keys)
+
+
+def _truth_then_random(first, images, keys) -> tf.Tensor:
+  """Scores in [2, 3) where `first` [B, H, W, 1] is 1, in [0, 1) elsewhere.
+
+  A sum over channels keeps the regions apart.
+  """
+  seeds = randomness.fold(keys, randomness.Purpose.ORACLE)
+  scores = randomness.uniform(seeds, images.shape[1:])
+  return tf.cast(2.0 * tf.cast(first, tf.float32) + scores, images.dtype)

@@ -1,0 +1,160 @@
+"""Names of estimators: what is registered, and how a name is composed.
+
+A registered estimator is a function `(model, images, targets, keys) -> scores`;
+images and scores are float [B, H, W, C], targets int32 [B] (the class whose
+logit is explained), keys int32 [B, 2] (randomness of each example, the seed
+already folded in). Prefixes compose over every registered *base*, a user's own
+included: `sq_` squares, `sg_` averages over noisy images, `var_` takes the
+variance over them. They read from the left, outermost first: `sg_sq_grad` is
+the mean of squared gradients, `sq_sg_grad` the square of the mean gradient.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from roar_tf import errors
+
+Function = Callable[..., tf.Tensor]
+
+
+@dataclasses.dataclass(frozen=True)
+class Registered:
+  """An estimator that stands under a name of its own.
+
+  Attributes:
+    name: identifier.
+    function: `(model, images, targets, keys) -> scores`; with `needs_truth` it
+      also takes the keyword `truth`, [B, H, W, 1].
+    needs_model: whether the function looks at the model.
+    needs_truth: whether it needs the dataset's ground truth.
+    gradients: gradient evaluations per image, for estimates of cost.
+  """
+
+  name: str
+  function: Function
+  needs_model: bool = True
+  needs_truth: bool = False
+  gradients: int = 1
+
+  @property
+  def composable(self) -> bool:
+    """Prefixes apply to attributions of a model, not to controls."""
+    return self.needs_model
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimator:
+  """A parsed name: a base, at most one ensemble over noise, and squares.
+
+  Attributes:
+    name: the whole identifier.
+    base: the registered estimator it is made from.
+    statistic: None for one estimate on the clean image, else `mean`,
+      `mean_of_squares` or `variance` over noisy images.
+    squared: whether the outcome is squared.
+  """
+
+  name: str
+  base: Registered
+  statistic: str | None = None
+  squared: bool = False
+
+
+_registry: dict[str, Registered] = {}
+
+
+def register(
+  name: str, *, needs_model=True, needs_truth=False, gradients=1
+) -> Callable[[Function], Function]:
+  """Decorator that registers an estimator function under a name.
+
+  Args:
+    name: lower-case identifier; must not be taken by another function.
+    needs_model: False for a control that never looks at the model.
+    needs_truth: True if the function takes the keyword `truth`.
+    gradients: gradient evaluations per image.
+
+  Raises:
+    UsageError: the name is taken or is not an identifier.
+  """
+  if not name.isidentifier() or name != name.lower():
+    raise errors.UsageError(
+      f'An estimator is named by a lower-case identifier, found {name!r}.'
+    )
+
+  def decorate(function: Function) -> Function:
+    known = _registry.get(name)
+    # Loading the same file again (gin imports, notebooks) is harmless.
+    if known and (known.function.__module__, known.function.__qualname__) != (
+      function.__module__,
+      function.__qualname__,
+    ):
+      raise errors.UsageError(f'An estimator named {name!r} exists already.')
+    _registry[name] = Registered(
+      name, function, needs_model, needs_truth, gradients
+    )
+    return function
+
+  return decorate
+
+
+def registered() -> tuple[str, ...]:
+  """Returns the names of all registered estimators."""
+  return tuple(sorted(_registry))
+
+
+_PREFIXES = ('sg_', 'var_', 'sq_')
+
+
+def parse(name: str) -> Estimator:
+  """Returns the estimator that a name means.
+
+  Raises:
+    UsageError: unknown name (the nearest is suggested), prefixes over a
+      control, or two ensembles over noise.
+  """
+  if name in _registry:
+    return Estimator(name, _registry[name])
+  prefix = next((p for p in _PREFIXES if name.startswith(p)), None)
+  if prefix is None:
+    raise _unknown(name)
+  try:
+    inner = parse(name.removeprefix(prefix))
+  except errors.UsageError as e:
+    raise e if 'cannot' in str(e) else _unknown(name) from e
+  if not inner.base.composable:
+    raise errors.UsageError(
+      f'Estimator "{name}": prefix "{prefix}" cannot apply to '
+      f'"{inner.base.name}", which is no attribution of the model.'
+    )
+  if prefix == 'sq_':
+    if inner.squared:
+      raise errors.UsageError(f'Estimator "{name}" cannot be squared twice.')
+    return dataclasses.replace(inner, name=name, squared=True)
+  if inner.statistic:
+    raise errors.UsageError(
+      f'Estimator "{name}" cannot have two ensembles over noise.'
+    )
+  if prefix == 'sg_':
+    statistic = 'mean_of_squares' if inner.squared else 'mean'
+    return Estimator(name, inner.base, statistic)
+  if inner.squared:
+    raise errors.UsageError(
+      f'Estimator "{name}" cannot take the variance of squares.'
+    )
+  return Estimator(name, inner.base, 'variance')
+
+
+def _unknown(name: str) -> errors.UsageError:
+  bases = [n for n, r in _registry.items() if r.composable]
+  composed = [
+    p + b for b in bases for p in ('sq_', 'sg_', 'sg_sq_', 'var_', 'sq_sg_')
+  ]
+  hint = errors.nearest(name, [*_registry, *composed])
+  return errors.UsageError(
+    f'Unknown estimator "{name}".{hint} Registered: {", ".join(registered())}; '
+    'prefixes sq_, sg_, sg_sq_, var_, sq_sg_ over any of '
+    f'{", ".join(sorted(bases))}.'
+  )

@@ -1,0 +1,1 @@
+"""Models: factories `(input_shape, num_classes) -> keras.Model` of logits."""

@@ -1,0 +1,139 @@
+"""Random numbers that depend on (seed, example, purpose) and nothing else.
+
+An example is known by its *key*: int32 [2], a fingerprint of its id. Because
+no draw depends on the order of examples, on sharding or on workers, neither
+does any result. Keys are hashed on the host, since strings cannot reach a TPU.
+
+Uniforms are Philox; Gaussians are erfinv of uniforms, because
+`tf.random.stateless_normal` gives other numbers under XLA.
+"""
+
+import enum
+import hashlib
+
+import numpy as np
+import tensorflow as tf
+
+
+class Purpose(enum.IntEnum):
+  """What a draw is for: two purposes never share a number."""
+
+  SEED = 1
+  TIES = 2
+  RANDOM_SCORES = 3
+  ORACLE = 4
+  NOISE = 5
+  AUGMENTATION = 6
+  ORDER = 7
+  WEIGHTS = 8
+
+
+def keys_of_ids(ids) -> tf.Tensor:
+  """Returns int32 [B, 2] keys of a batch of ids (strings or integers) [B]."""
+  ids = tf.convert_to_tensor(ids)
+  if ids.shape.rank != 1:
+    raise ValueError(f'ids must have shape [batch], found {ids.shape}.')
+  if ids.dtype.is_integer:
+    ids = tf.strings.as_string(ids)
+  elif ids.dtype != tf.string:
+    raise ValueError(f'ids must be strings or integers, found {ids.dtype}.')
+  return _fingerprint(ids)
+
+
+def keys_of_content(values) -> tf.Tensor:
+  """Returns int32 [B, 2] keys: fingerprints of the bytes of values [B, ...]."""
+  return _fingerprint(tf.convert_to_tensor(values))
+
+
+def _fingerprint(data: tf.Tensor) -> tf.Tensor:
+  return tf.bitcast(tf.reshape(tf.fingerprint(data), [-1, 2, 4]), tf.int32)
+
+
+def fold(keys, purpose: int, number=0) -> tf.Tensor:
+  """Returns int32 [B, 2] seeds: keys [B, 2] bound to (purpose, number).
+
+  The pair (purpose, number) is turned into 64 random bits, which are XORed into
+  every key: unequal keys stay unequal; seeds of unequal pairs are unrelated.
+
+  Args:
+    keys: int32 [B, 2].
+    purpose: a `Purpose`.
+    number: an integer or scalar integer tensor, e.g. a seed or a sample index.
+  """
+  pair = tf.stack(
+    [tf.cast(number, tf.int32), tf.constant(int(purpose), tf.int32)]
+  )
+  return tf.bitwise.bitwise_xor(
+    keys,
+    tf.random.stateless_uniform(
+      [2], pair, minval=None, maxval=None, dtype=tf.int32, alg='philox'
+    ),
+  )
+
+
+def uniform(seeds, shape, dtype=tf.float32) -> tf.Tensor:
+  """Returns uniforms [B, *shape], one independent draw per seed [B, 2].
+
+  Args:
+    seeds: int32 [B, 2].
+    shape: static shape of one example's draw.
+    dtype: float32 for values in [0, 1), int32 for all 32-bit patterns.
+  """
+  bounds = {'minval': None, 'maxval': None} if dtype == tf.int32 else {}
+  return tf.map_fn(
+    lambda seed: tf.random.stateless_uniform(
+      shape, seed, dtype=dtype, alg='philox', **bounds
+    ),
+    seeds,
+    fn_output_signature=tf.TensorSpec(shape, dtype),
+  )
+
+
+def normal(seeds, shape) -> tf.Tensor:
+  """Returns float32 standard Gaussians [B, *shape], one draw per seed [B, 2]."""
+  # A uniform of exactly 0 would be minus infinity; 1 - 2^-24 is the float32
+  # below 1, so the tails end symmetrically at 5.4 sigma.
+  limit = 1.0 - 2.0**-24
+  centred = tf.clip_by_value(2.0 * uniform(seeds, shape) - 1.0, -limit, limit)
+  return np.float32(np.sqrt(2.0)) * tf.math.erfinv(centred)
+
+
+def hashed_uniform(seeds, count: int) -> tf.Tensor:
+  """Returns float32 [B, count] in [0, 1): cheap numbers per seed [B, 2].
+
+  A vectorised integer hash (the finaliser of MurmurHash3, three rounds); for
+  decisions such as a flip, where one Philox call per example would cost more
+  than the decision. Not for scores or noise.
+  """
+  words = tf.bitcast(seeds, tf.uint32)
+  lanes = tf.constant(
+    [(0x9E3779B9 * (i + 1)) % 2**32 for i in range(count)], tf.uint32
+  )
+  bits = _mix(words[:, :1] + lanes[None, :])
+  bits = _mix(tf.bitwise.bitwise_xor(bits, words[:, 1:]) + lanes[None, :])
+  return tf.cast(tf.bitwise.right_shift(bits, _u32(8)), tf.float32) * 2.0**-24
+
+
+def _u32(value: int) -> tf.Tensor:
+  return tf.constant(value, tf.uint32)
+
+
+def _mix(bits: tf.Tensor) -> tf.Tensor:
+  """The finaliser of MurmurHash3 on uint32 values."""
+  for multiplier, shift in ((0x85EBCA6B, 16), (0xC2B2AE35, 13), (1, 16)):
+    bits = tf.bitwise.bitwise_xor(
+      bits, tf.bitwise.right_shift(bits, _u32(shift))
+    ) * _u32(multiplier)
+  return bits
+
+
+def generator(purpose: Purpose, *words) -> np.random.Generator:
+  """Returns a NumPy generator for (purpose, words); words are ints or strings.
+
+  For draws that belong to no example, e.g. the order of an epoch.
+  """
+  text = '\x00'.join([str(int(purpose)), *map(str, words)])
+  digest = hashlib.sha256(text.encode()).digest()
+  return np.random.Generator(
+    np.random.Philox(np.random.SeedSequence(int.from_bytes(digest, 'big')))
+  )

@@ -1,0 +1,1 @@
+"""A study: its grid of runs, the units behind them, who executes them."""

@@ -1,0 +1,80 @@
+"""What the units of one experiment share while a process lives."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+import numpy as np
+
+from roar_tf import shards, workspace
+from roar_tf.cells import ORIGINAL
+from roar_tf.datasets.source import SPLITS
+from roar_tf.study.experiment import Experiment
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Context:
+  """One experiment in one workspace.
+
+  Attributes:
+    workspace: paths.
+    experiment: configuration.
+    data_dir: where TFDS looks for datasets; its default if None.
+    stop: whether SIGTERM arrived.
+    cache: what is expensive to make and used by several units.
+  """
+
+  workspace: workspace.Workspace
+  experiment: Experiment
+  data_dir: str | None = None
+  stop: Callable[[], bool] = lambda: False
+  cache: dict = dataclasses.field(default_factory=dict)
+
+  def dataset_done(self, config: str) -> str:
+    """Returns the DONE marker of a whole dataset of this source."""
+    source = self.experiment.source.name
+    return f'{self.workspace.dataset(source, config)}/DONE'
+
+  def model_done(self) -> str:
+    """Returns the DONE marker of the explained model."""
+    return f'{self.workspace.model(self.experiment.source.name)}/DONE'
+
+  def shard_path(self, config: str, split: str, index: int) -> str:
+    """Returns the file of a shard of a dataset of this source."""
+    source = self.experiment.source
+    count = len(source.shard_bounds(split))
+    return self.workspace.shard(source.name, config, split, index, count)
+
+  def shard_done(self, config: str, split: str, index: int) -> str:
+    """Returns the DONE marker of a shard."""
+    return self.shard_path(config, split, index) + '.DONE'
+
+  def all_shards(self) -> list[tuple[str, int]]:
+    """Returns (split, index) of every shard of this source's datasets."""
+    return [
+      (split, index)
+      for split in SPLITS
+      for index in range(len(self.experiment.source.shard_bounds(split)))
+    ]
+
+  def batches(
+    self, config: str, layout: shards.Layout, split: str, index: int, size: int
+  ):
+    """Yields the batches of one shard of a dataset of this source."""
+    start, stop = self.experiment.source.shard_bounds(split)[index]
+    yield from shards.read_batches(
+      self.shard_path(config, split, index), stop - start, layout, size
+    )
+
+  @functools.cached_property
+  def statistics(self) -> tuple[np.ndarray, np.ndarray]:
+    """Per-channel (mean, std) [C] of the unmasked train split, in 0..255."""
+    workspace.require(self.dataset_done(ORIGINAL))
+    manifest = workspace.read_json(self.manifest_path)
+    return np.array(manifest['mean']), np.array(manifest['std'])
+
+  @property
+  def manifest_path(self) -> str:
+    """The manifest of the source's `original` dataset."""
+    source = self.experiment.source.name
+    return f'{self.workspace.dataset(source, ORIGINAL)}/manifest.json'

@@ -1,0 +1,113 @@
+"""One source's whole configuration, frozen and free of gin's global state."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import gin
+
+from roar_tf import config, errors
+from roar_tf.datasets.source import Source
+from roar_tf.estimators.plan import Settings
+from roar_tf.models import resnet
+from roar_tf.study.grid import Study
+from roar_tf.training.settings import Training
+
+# Their configurables must exist before a gin file is parsed.
+_CONFIGURABLES = (resnet,)
+
+Attribution = gin.external_configurable(Settings, 'Attribution')
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+  """What one source means under one study.
+
+  Attributes:
+    source: the dataset.
+    study: the axes of the study, or None when a tool works on single cells.
+    attribution: settings of the estimators.
+    explained: training of the explained model (gin scope `explained`).
+    retrained: training of every run.
+    explained_model: its factory and arguments.
+    retrained_model: likewise.
+    seed: seed of rankings and of the explained model, first seed of the runs.
+    operative_config: the gin parameters in force, defaults included.
+  """
+
+  source: Source
+  study: Study | None
+  attribution: Settings
+  explained: Training
+  retrained: Training
+  explained_model: config.Factory
+  retrained_model: config.Factory
+  seed: int
+  operative_config: str
+
+
+def load(
+  *,
+  dataset: str | None = None,
+  study: str | None = None,
+  gin_files: Sequence[str] = (),
+  gin_bindings: Sequence[str] = (),
+  seed: int = 0,
+) -> list[Experiment]:
+  """Returns the experiments that the user asked for, one per source.
+
+  Args:
+    dataset: one source; all sources of the study if None.
+    study: name or .gin file of a study; optional if a dataset is given.
+    gin_files: the user's files, parsed after the project's.
+    gin_bindings: the user's bindings, parsed last.
+    seed: see `Experiment`.
+
+  Raises:
+    UsageError: a name, file or parameter is unknown or impossible.
+  """
+  if not 0 <= seed < 2**31:
+    raise errors.UsageError(f'--seed must be 0..2^31 - 1, found {seed}.')
+  study_file = config.find('studies', study) if study else None
+  sources = [dataset] if dataset else None
+  if sources is None:
+    files = [study_file] if study_file else []
+    config.parse([*files, *gin_files], gin_bindings)
+    axes = config.configured(Study, config.stem(study or ''))
+    sources = list(axes.sources)
+  experiments = []
+  for source in sources:
+    files = [config.find('datasets', source)]
+    files += [study_file] if study_file else []
+    config.parse([*files, *gin_files], gin_bindings)
+    experiments.append(_frozen(config.stem(source), study, seed))
+  names = [e.source.name for e in experiments]
+  if len(set(names)) < len(names):
+    raise errors.UsageError(f'Two sources have the same name: {names}.')
+  return experiments
+
+
+def _frozen(source: str, study: str | None, seed: int) -> Experiment:
+  """Reads every configurable once under the current gin configuration."""
+  explained = config.configured(Training, scope='explained')
+  retrained = config.configured(Training)
+  experiment = Experiment(
+    source=config.configured(Source, source),
+    study=config.configured(Study, config.stem(study)) if study else None,
+    attribution=config.configured(Attribution),
+    explained=explained,
+    retrained=retrained,
+    explained_model=config.factory(explained.model, scope='explained'),
+    retrained_model=config.factory(retrained.model),
+    seed=seed,
+    operative_config='',
+  )
+  factories = {
+    f.name: f for f in (experiment.explained_model, experiment.retrained_model)
+  }
+  text = '\n'.join(
+    [
+      config.operative_config(),
+      *(f.operative_config() for f in factories.values()),
+    ]
+  )
+  return dataclasses.replace(experiment, operative_config=text)

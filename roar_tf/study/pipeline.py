@@ -1,0 +1,145 @@
+"""The stages of a study in their order, and what each has to do."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+from roar_tf import errors
+from roar_tf.cells import Cell
+from roar_tf.study import (
+  executor,
+  model_stage,
+  rank_stage,
+  report_stage,
+  shards_stage,
+  source_stage,
+  train_stage,
+)
+from roar_tf.study.context import Context
+from roar_tf.study.grid import Run
+from roar_tf.study.units import Unit
+from roar_tf.training.loop import Trainer
+
+STAGES = ('source', 'model', 'rank', 'shards', 'train', 'report')
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+  """What is to be made of one source.
+
+  Attributes:
+    context: the experiment.
+    cells: modified datasets.
+    runs: retrainings.
+    input: what a run reads: `shards`, or `ranking` to mask on the fly.
+  """
+
+  context: Context
+  cells: Sequence[Cell]
+  runs: Sequence[Run] = ()
+  input: str = 'shards'
+
+  def units(self, stage: str) -> list[Unit]:
+    """Returns the units of any stage but `report`."""
+    context, cells = self.context, list(self.cells)
+    if stage == 'source':
+      return source_stage.units(context)
+    if stage == 'model':
+      return model_stage.units(context)
+    if stage == 'rank':
+      pairs = dict.fromkeys((c.estimator, c.granularity) for c in cells)
+      return rank_stage.units(context, list(pairs))
+    if stage == 'shards':
+      return shards_stage.units(
+        context, cells if self.input == 'shards' else []
+      )
+    return train_stage.units(context, self.runs, self.input)
+
+
+def study_work(contexts: Sequence[Context]) -> list[Work]:
+  """Returns the work of a whole study, source by source."""
+  works = []
+  for context in contexts:
+    experiment = context.experiment
+    study = experiment.study
+    runs = study.runs(experiment.source.name, experiment.seed)
+    works.append(Work(context, list(study.cells()), runs, study.input))
+  return works
+
+
+def _units(works: Sequence[Work], stage: str) -> list[Unit]:
+  if stage == 'report':
+    return report_stage.units(works)
+  return [unit for work in works for unit in work.units(stage)]
+
+
+def run(
+  works: Sequence[Work],
+  stages: Sequence[str],
+  *,
+  worker: int = 0,
+  num_workers: int = 1,
+  stop: Callable[[], bool] = lambda: False,
+) -> None:
+  """Runs stages one after the other; what is finished is kept.
+
+  Args:
+    works: what to make, source by source.
+    stages: some of STAGES, in their order.
+    worker: this worker.
+    num_workers: how many workers share every stage.
+    stop: whether SIGTERM arrived.
+
+  Raises:
+    UnitsFailedError: some unit failed; all others of these stages were done as
+      far as their inputs allowed.
+    UsageError: an artefact was made with other settings.
+    PreemptedError: stopped by SIGTERM after saving.
+  """
+  _check_before(works, stages)
+  failures = []
+  for stage in stages:
+    before = _step_seconds(works)
+    tally = executor.execute(
+      stage,
+      _units(works, stage),
+      worker=worker,
+      num_workers=num_workers,
+      stop=stop,
+    )
+    failures += tally.failures
+    summary = (
+      f'{stage}: {tally.made} made, {tally.kept} kept, '
+      f'{len(tally.failures)} failed, {tally.seconds:.1f} s'
+    )
+    in_steps = _step_seconds(works) - before
+    if stage == 'train' and tally.made:
+      summary += f', {in_steps / tally.seconds:.0%} of it in training steps'
+    print(summary, flush=True)
+  if failures:
+    lines = '\n  '.join(failures)
+    raise errors.UnitsFailedError(
+      f'{len(failures)} of the units failed, the rest is done:\n  {lines}'
+    )
+
+
+def _check_before(works: Sequence[Work], stages: Sequence[str]) -> None:
+  """Refuses a stage whose inputs were made with other settings.
+
+  Raises:
+    UsageError: the artefact and the setting are named.
+  """
+  for stage in STAGES[: STAGES.index(stages[0])]:
+    for unit in _units(works, stage):
+      try:
+        unit.pending()
+      except errors.MissingInputsError:
+        continue  # What is missing is named by the unit that needs it.
+
+
+def _step_seconds(works: Sequence[Work]) -> float:
+  return sum(
+    value.step_seconds
+    for work in works
+    for value in work.context.cache.values()
+    if isinstance(value, Trainer)
+  )

@@ -1,0 +1,162 @@
+"""Stage rank: `original` shards and the explained model to ranking datasets."""
+
+import contextlib
+import functools
+
+import numpy as np
+import tensorflow as tf
+
+from roar_tf import errors, randomness, ranking, shards
+from roar_tf.cells import ORIGINAL
+from roar_tf.estimators import plan, registry
+from roar_tf.study import datasets_stage, model_stage, trainings
+from roar_tf.study.context import Context
+from roar_tf.study.units import Target, Unit
+
+VERSION = 1
+BATCH = 128
+"""Images per call of the attribution step; partial batches are padded."""
+
+
+def config_name(estimator: str, granularity: str) -> str:
+  """Returns the name of a ranking dataset."""
+  return f'ranking_{estimator}_{granularity}'
+
+
+def units(context: Context, rankings: list[tuple[str, str]]) -> list[Unit]:
+  """Returns one unit per source shard, for all rankings asked for at once.
+
+  Args:
+    context: the experiment.
+    rankings: pairs (estimator, granularity).
+
+  Raises:
+    UsageError: unknown estimators, or an oracle on a source without truth.
+  """
+  source = context.experiment.source
+  for estimator, _ in rankings:
+    if registry.parse(estimator).base.needs_truth and not source.truth:
+      raise errors.UsageError(
+        f'Estimator "{estimator}" needs ground truth, which dataset '
+        f'{source.name} does not carry; leave it out.'
+      )
+  explainers = functools.cache(functools.partial(_explainer, context))
+  made = [
+    Unit(
+      f'{source.name} rank {split} {index}',
+      tuple(
+        _target(
+          context, e, g, context.shard_done(config_name(e, g), split, index)
+        )
+        for e, g in rankings
+      ),
+      functools.partial(_work, context, explainers, split, index),
+    )
+    for split, index in context.all_shards()
+  ]
+  last = [
+    datasets_stage.finalise_unit(
+      context,
+      _target(context, e, g, context.dataset_done(config_name(e, g))),
+      config_name(e, g),
+      trainings.ranking_layout(source, g),
+    )
+    for e, g in rankings
+  ]
+  return [*made, *last]
+
+
+def _target(context, estimator, granularity, done) -> Target:
+  """The fingerprint names only settings that this estimator depends on."""
+  parsed = registry.parse(estimator)
+  attribution = context.experiment.attribution
+  settings = {
+    'estimator': estimator,
+    'granularity': granularity,
+    'seed': context.experiment.seed,
+  }
+  if parsed.statistic:
+    settings['Attribution.samples'] = attribution.samples
+    settings['Attribution.noise'] = attribution.noise
+  inputs = {'original': context.dataset_done(ORIGINAL)}
+  if parsed.base.needs_model:
+    inputs['explained model'] = context.model_done()
+  return Target(done, 'rank', VERSION, settings, inputs)
+
+
+def _explainer(context: Context, names: tuple[str, ...], needs_model: bool):
+  """Returns the compiled function that scores one batch for some names."""
+  model = model_stage.explained_model(context) if needs_model else None
+  return plan.compile_plan(
+    plan.Plan(names, context.experiment.attribution), model
+  )
+
+
+def _scores(context, explainers, names, batch) -> dict[str, tf.Tensor]:
+  """Scores a full batch.
+
+  Estimators that look at the model see what it sees, normalised images;
+  controls see the images themselves, float 0..255.
+  """
+  keys = randomness.keys_of_ids(batch['id'])
+  seed = tf.constant(context.experiment.seed, tf.int32)
+  images = tf.cast(batch['image'], tf.float32)
+  scores = {}
+  for needs_model in (False, True):
+    some = tuple(
+      n for n in names if registry.parse(n).base.needs_model == needs_model
+    )
+    if some:
+      inputs = images
+      if needs_model:
+        inputs = trainings.trainer(context, 'explained').normalise(images)
+      scores |= explainers(some, needs_model)(
+        inputs, None, keys, batch.get('truth'), seed
+      )
+  return scores
+
+
+def _work(context: Context, explainers, split: str, index: int, pending):
+  source = context.experiment.source
+  wanted = [
+    (t.settings['estimator'], t.settings['granularity']) for t, _ in pending
+  ]
+  names = tuple(dict.fromkeys(e for e, _ in wanted))
+  with contextlib.ExitStack() as stack:
+    writers = {
+      key: stack.enter_context(
+        shards.writing(context.shard_path(config_name(*key), split, index))
+      )
+      for key in wanted
+    }
+    for batch in context.batches(ORIGINAL, source.layout, split, index, BATCH):
+      count = len(batch['id'])
+      full = {name: _padded(value) for name, value in batch.items()}
+      scores = _scores(context, explainers, names, full)
+      keys = randomness.fold(
+        randomness.keys_of_ids(full['id']),
+        randomness.Purpose.SEED,
+        context.experiment.seed,
+      )
+      for estimator, granularity in wanted:
+        _check(estimator, scores[estimator], full['id'])
+        levels = ranking.levels(scores[estimator], keys, granularity)
+        layout = trainings.ranking_layout(source, granularity)
+        writers[estimator, granularity].write(
+          layout.serialize({'id': batch['id'], 'levels': levels[:count]})
+        )
+  for (target, fingerprint), key in zip(pending, wanted, strict=True):
+    target.commit(fingerprint, contents=writers[key].contents, batch=BATCH)
+
+
+def _padded(values: tf.Tensor) -> tf.Tensor:
+  """Repeats the last example until the batch is full: one shape, one trace."""
+  rows = np.minimum(np.arange(BATCH), len(values) - 1)
+  return tf.gather(values, rows)
+
+
+def _check(estimator: str, scores, ids) -> None:
+  try:
+    ranking.check_finite(scores, ids, f'estimator "{estimator}"')
+  except ValueError as e:
+    raise errors.RoarError(str(e)) from e

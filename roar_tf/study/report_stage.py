@@ -1,0 +1,173 @@
+"""Stage report: the runs of a study to tables, figures and one page."""
+
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+
+from roar_tf import errors, workspace
+from roar_tf.analysis import figures, report, results
+from roar_tf.cells import ORIGINAL
+from roar_tf.study import rank_stage, shards_stage, train_stage, trainings
+from roar_tf.study.context import Context
+from roar_tf.study.grid import Run
+from roar_tf.study.units import Target, Unit, environment
+
+VERSION = 1
+
+
+def units(works) -> list[Unit]:
+  """Returns the unit that makes the report of one study over its sources.
+
+  Args:
+    works: the study's `pipeline.Work`, one per source.
+
+  A report is made from the runs that are there and says which are missing; it
+  is made anew whenever more have finished.
+  """
+  contexts = [work.context for work in works]
+  runs = [run for work in works for run in work.runs]
+  first = contexts[0]
+  study = first.experiment.study.name
+  folder = first.workspace.report(study)
+  places = {run: train_stage.directory(first, run) for run in runs}
+  finished = [r for r in runs if tf.io.gfile.exists(f'{places[r]}/DONE')]
+  target = Target(
+    f'{folder}/DONE',
+    'report',
+    VERSION,
+    {'runs': [str(run) for run in runs]},
+    {str(run): f'{places[run]}/DONE' for run in finished},
+    derived=True,
+  )
+
+  def work(pending):
+    frame, damaged = _frame(finished, places)
+    report.write(
+      folder,
+      frame,
+      study=study,
+      chances={
+        c.experiment.source.name: 1 / c.experiment.source.num_classes
+        for c in contexts
+      },
+      problems=results.check(frame, [_columns(run) for run in runs]) + damaged,
+      mosaics={c.experiment.source.name: _mosaic(c) for c in contexts},
+      facts=_facts(contexts),
+      commands={
+        'The whole study': f'roar_study --study={study}',
+        'One of its runs': command(first, runs[-1]),
+      },
+      operative_config='\n'.join(
+        c.experiment.operative_config for c in contexts
+      ),
+    )
+    ((_, fingerprint),) = pending
+    target.commit(fingerprint)
+
+  return [Unit(f'report of {study}', (target,), work, shared=True)]
+
+
+def outcome(works) -> str:
+  """Returns the result tables and the report's path, for a terminal."""
+  study = works[0].context.experiment.study
+  folder = works[0].context.workspace.report(study.name)
+  summary = results.summarise(results.read_csv(f'{folder}/results.csv'))
+  parts = [
+    f'\n{source}, {mode}\n{report.table(summary, source, mode)}'
+    for source in sorted(set(summary['source']))
+    for mode in study.modes
+  ]
+  return '\n'.join([*parts, f'Report: {folder}/index.html'])
+
+
+def command(context: Context, run: Run) -> str:
+  """Returns the command line that makes one run."""
+  seed = context.experiment.seed
+  return ' '.join(
+    [
+      f'roar_train --study={run.study} --dataset={run.source}',
+      f'--cell={run.cell_name} --seed={run.seed}',
+      *([f'--ranking_seed={seed}'] if seed else []),
+    ]
+  )
+
+
+def _columns(run: Run) -> dict:
+  """Returns what results.csv says of a run's identity."""
+  cell = run.cell
+  return {
+    'study': run.study,
+    'source': run.source,
+    'estimator': cell.estimator if cell else ORIGINAL,
+    'granularity': cell.granularity if cell else '',
+    'mode': cell.mode if cell else '',
+    'threshold': cell.threshold if cell else 0,
+    'fill': cell.fill if cell else 'mean',
+    'input': 'image',
+    'seed': run.seed,
+  }
+
+
+def _frame(runs, places) -> tuple[pd.DataFrame, list[str]]:
+  """Returns the rows of finished runs, and a sentence per damaged result."""
+  rows, damaged = [], []
+  for run in runs:
+    try:
+      result = workspace.read_json(f'{places[run]}/result.json')
+      seconds = workspace.read_json(f'{places[run]}/timing.json')['seconds']
+    except (errors.DataError, OSError, tf.errors.OpError) as e:
+      damaged.append(f'{run}: {str(e).splitlines()[0]}')
+      continue
+    rows.append({**_columns(run), **result, 'seconds': seconds})
+  return pd.DataFrame(rows, columns=list(results.COLUMNS)), damaged
+
+
+def _mosaic(context: Context):
+  """Returns the figure of the first test image under every cell, or None."""
+  experiment = context.experiment
+  study, source = experiment.study, experiment.source
+  granularity, mode = study.granularities[0], study.modes[0]
+  try:
+    batch = _first_test_image(
+      context, ORIGINAL, shards_stage.cell_layout(context)
+    )
+    images = {}
+    for cell in study.cells():
+      if (cell.granularity, cell.mode) == (granularity, mode):
+        ranking = _first_test_image(
+          context,
+          rank_stage.config_name(cell.estimator, granularity),
+          trainings.ranking_layout(source, granularity),
+        )
+        masked = trainings.masked(context, cell, batch, ranking)
+        images[cell.estimator, cell.threshold] = masked[0].numpy()
+  except errors.RoarError:
+    return None  # A report on runs alone: source or rankings are gone.
+  return figures.mosaic(
+    np.asarray(batch['image'][0]), images, study.estimators, study.thresholds
+  )
+
+
+def _first_test_image(context, config, layout):
+  batch = next(context.batches(config, layout, 'test', 0, 1))
+  return batch
+
+
+def _facts(contexts: list[Context]) -> list[tuple[str, str]]:
+  facts = [(name, str(value)) for name, value in environment().items()]
+  for context in contexts:
+    source = context.experiment.source
+    name = source.name
+    facts.append(
+      (
+        f'{name}: images',
+        f'{source.count("train")} train, {source.count("test")} test',
+      )
+    )
+    path = f'{context.workspace.model(name)}/result.json'
+    if tf.io.gfile.exists(path):
+      accuracy = workspace.read_json(path)['accuracy']
+      facts.append(
+        (f'{name}: explained model', f'{accuracy:.2%} test accuracy')
+      )
+  return facts

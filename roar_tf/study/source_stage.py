@@ -1,0 +1,98 @@
+"""Stage source: TFDS to `original` shards, mean and std of the train split."""
+
+import functools
+import math
+
+import numpy as np
+
+from roar_tf import shards, workspace
+from roar_tf.cells import ORIGINAL
+from roar_tf.datasets.source import SPLITS, Reader
+from roar_tf.study import datasets_stage
+from roar_tf.study.context import Context
+from roar_tf.study.units import Target, Unit
+
+VERSION = 1
+BATCH = 512
+
+
+def units(context: Context) -> list[Unit]:
+  """Returns one unit per shard and one that completes the dataset."""
+  source = context.experiment.source
+  settings = source.settings()
+  reader = functools.cache(
+    lambda: Reader(source, context.data_dir, context.workspace.tfds)
+  )
+  made = [
+    _shard_unit(context, reader, settings, split, index)
+    for split, index in context.all_shards()
+  ]
+  target = Target(context.dataset_done(ORIGINAL), 'source', VERSION, settings)
+  last = datasets_stage.finalise_unit(
+    context,
+    target,
+    ORIGINAL,
+    source.layout,
+    lambda contents: _write_manifest(context, contents),
+  )
+  return [*made, last]
+
+
+def _shard_unit(context, reader, settings, split, index) -> Unit:
+  source = context.experiment.source
+  path = context.shard_path(ORIGINAL, split, index)
+  target = Target(
+    context.shard_done(ORIGINAL, split, index),
+    'source',
+    VERSION,
+    {**settings, 'split': split, 'shard': index},
+  )
+
+  def work(pending):
+    start, stop = source.shard_bounds(split)[index]
+    sums = np.zeros([2, source.image_shape[2]], np.int64)
+    with shards.writing(path) as writer:
+      for batch in reader().batches(split, start, stop, BATCH):
+        writer.write(source.layout.serialize(batch))
+        pixels = batch['image'].astype(np.int64)
+        sums[0] += pixels.sum((0, 1, 2))
+        sums[1] += (pixels**2).sum((0, 1, 2))
+    ((_, fingerprint),) = pending
+    target.commit(
+      fingerprint,
+      contents=writer.contents,
+      pixel_sums=sums[0].tolist(),
+      pixel_square_sums=sums[1].tolist(),
+    )
+
+  return Unit(f'{source.name} {ORIGINAL} {split} {index}', (target,), work)
+
+
+def _write_manifest(context: Context, contents) -> None:
+  """Writes the exact mean and std of the train split, counts and checksums."""
+  source = context.experiment.source
+  train = [d for (split, _), d in contents.items() if split == 'train']
+  height, width, _ = source.image_shape
+  count = source.count('train') * height * width
+  # Integers throughout, so that sharding cannot change a bit.
+  sums = [sum(c) for c in zip(*(d['pixel_sums'] for d in train), strict=True)]
+  squares = [
+    sum(c) for c in zip(*(d['pixel_square_sums'] for d in train), strict=True)
+  ]
+  variances = [
+    (q * count - s * s) / (count * count)
+    for s, q in zip(sums, squares, strict=True)
+  ]
+  workspace.write_json(
+    context.manifest_path,
+    {
+      'mean': [s / count for s in sums],
+      # A channel without any contrast cannot be normalised by it.
+      'std': [math.sqrt(v) or 1.0 for v in variances],
+      'images': {split: source.count(split) for split in SPLITS},
+      'shards': {
+        f'{split} {index}': done['contents']
+        for (split, index), done in contents.items()
+      },
+    },
+  )

@@ -1,0 +1,59 @@
+"""Stage train: retrains from random initialisation, one unit per run."""
+
+from collections.abc import Sequence
+
+from roar_tf import workspace
+from roar_tf.cells import ORIGINAL
+from roar_tf.study import rank_stage, shards_stage, trainings
+from roar_tf.study.context import Context
+from roar_tf.study.grid import Run
+from roar_tf.study.units import Target, Unit
+
+VERSION = 1
+
+
+def units(context: Context, runs: Sequence[Run], kind: str) -> list[Unit]:
+  """Returns one unit per run; `kind` is what it reads, shards or ranking."""
+  return [_unit(context, run, kind) for run in runs]
+
+
+def directory(context: Context, run: Run) -> str:
+  """Returns the directory of a run."""
+  return context.workspace.run(run.study, run.source, run.cell_name, run.seed)
+
+
+def _unit(context: Context, run: Run, kind: str) -> Unit:
+  experiment = context.experiment
+  settings = {
+    **experiment.retrained.settings(experiment.retrained_model),
+    'seed': run.seed,
+  }
+  inputs = {'original': context.dataset_done(ORIGINAL)}
+  needed = {}
+  if run.cell:
+    settings |= shards_stage.settings(run.cell)
+    ranking = rank_stage.config_name(run.cell.estimator, run.cell.granularity)
+    inputs['ranking'] = context.dataset_done(ranking)
+    # Shards are a deletable cache: a run that is done does not ask for them.
+    if kind == 'shards':
+      needed['cell'] = context.dataset_done(run.cell_name)
+  place = directory(context, run)
+  target = Target(f'{place}/DONE', 'train', VERSION, settings, inputs)
+
+  def work(pending):
+    for path in needed.values():
+      workspace.require(path)
+    ((_, fingerprint),) = pending
+    trainings.train_one(
+      context,
+      'retrained',
+      trainings.examples_of(context, run.cell, kind),
+      # The cell is part of the seed, so that runs of different cells are
+      # independent, as the statistics assume.
+      ('run', run.source, run.cell_name, run.seed),
+      place,
+      workspace.digest(fingerprint),
+    )
+    target.commit(fingerprint)
+
+  return Unit(str(run), (target,), work)

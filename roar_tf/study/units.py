@@ -1,0 +1,115 @@
+"""Units of work: what the stages are made of and what workers share out.
+
+A unit makes one or several artefacts (its targets) from one read. It is
+idempotent and a pure function of its settings and inputs, so any number of
+workers may take it, at any time, in any order.
+"""
+
+import dataclasses
+import functools
+import platform
+from collections.abc import Callable, Mapping
+
+import tensorflow as tf
+
+from roar_tf import workspace
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+  """One artefact.
+
+  Attributes:
+    done: path of its DONE marker.
+    stage: name of the stage.
+    version: version of the stage's code.
+    settings: every setting that changes the artefact.
+    inputs: DONE markers of what it is made from, by name.
+    derived: whether it is made anew when its configuration has changed (a
+      report), where for all others that is an error.
+  """
+
+  done: str
+  stage: str
+  version: int
+  settings: Mapping
+  inputs: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  derived: bool = False
+
+  def fingerprint(self) -> dict:
+    """Returns the fingerprint under the inputs that are there now.
+
+    Raises:
+      MissingInputsError: an input was not made yet.
+    """
+    return workspace.fingerprint(
+      self.stage,
+      self.version,
+      self.settings,
+      {n: workspace.require(p)['digest'] for n, p in self.inputs.items()},
+    )
+
+  def is_done(self, fingerprint: Mapping) -> bool:
+    """Whether the artefact is there as this fingerprint wants it.
+
+    Raises:
+      UsageError: it was made with other settings.
+    """
+    if self.derived:
+      done = workspace.read_done(self.done)
+      return bool(done) and done['fingerprint'] == fingerprint
+    return workspace.is_done(self.done, fingerprint)
+
+  def commit(self, fingerprint: Mapping, **facts) -> None:
+    """Writes the DONE marker, with the environment the work was done in."""
+    workspace.write_done(
+      self.done, fingerprint, environment=environment(), **facts
+    )
+
+
+@functools.cache
+def environment() -> dict:
+  """Returns what bytes depend on besides settings; recorded, not compared."""
+  import keras
+
+  devices = tf.config.list_logical_devices()
+  kinds = {device.device_type for device in devices}
+  return {
+    'tensorflow': tf.__version__,
+    'keras': keras.__version__,
+    'machine': platform.machine(),
+    'device': next(k for k in ('TPU', 'GPU', 'CPU') if k in kinds),
+    'intra_op_threads': tf.config.threading.get_intra_op_parallelism_threads(),
+  }
+
+
+@dataclasses.dataclass(frozen=True)
+class Unit:
+  """A piece of work.
+
+  Attributes:
+    name: what a progress bar and a failure message call it.
+    targets: its artefacts.
+    work: makes the given (target, fingerprint) pairs and commits each.
+    shared: whether every worker tries it once its inputs are there (the last
+      one to finish a stage completes it); others belong to one worker.
+  """
+
+  name: str
+  targets: tuple[Target, ...]
+  work: Callable[[list[tuple[Target, dict]]], None]
+  shared: bool = False
+
+  def pending(self) -> list[tuple[Target, dict]]:
+    """Returns the unfinished targets with their fingerprints.
+
+    Raises:
+      MissingInputsError: an input was not made yet.
+      UsageError: a target was made with other settings.
+    """
+    pairs = [(target, target.fingerprint()) for target in self.targets]
+    return [
+      (target, fingerprint)
+      for target, fingerprint in pairs
+      if not target.is_done(fingerprint)
+    ]

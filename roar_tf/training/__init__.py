@@ -1,0 +1,1 @@
+"""Training from random initialisation: schedule, pure step, loop, resume."""

@@ -1,0 +1,75 @@
+"""Hyperparameters of a training, set by gin."""
+
+import dataclasses
+from collections.abc import Callable
+
+import gin
+
+from roar_tf import errors
+from roar_tf.training import augmentation
+
+
+@gin.configurable
+@dataclasses.dataclass(frozen=True)
+class Training:
+  """How a model is trained; every field changes the result.
+
+  Attributes:
+    model: factory `(input_shape, num_classes) -> keras.Model` of logits.
+    epochs: passes over the train split, a number; steps are rounded up.
+    batch_size: examples per step, over all replicas.
+    base_learning_rate: peak learning rate per 256 examples of a batch
+      (Goyal et al. 2017; the paper's Table 1 gives this number).
+    warmup_epochs: linear rise from 0 to the peak.
+    drops: pairs (epoch, factor): from that epoch on, peak times factor.
+    momentum: Nesterov momentum.
+    l2: factor of half the sum of squares of all but batch-norm variables.
+    label_smoothing: probability spread evenly over all classes.
+    augmentation: none, flip or pad_crop_flip.
+  """
+
+  model: Callable = gin.REQUIRED
+  epochs: float = gin.REQUIRED
+  batch_size: int = gin.REQUIRED
+  base_learning_rate: float = gin.REQUIRED
+  warmup_epochs: float = 0.0
+  drops: tuple[tuple[float, float], ...] = ()
+  momentum: float = 0.9
+  l2: float = 1e-4
+  label_smoothing: float = 0.1
+  augmentation: str = 'none'
+
+  def __post_init__(self):
+    """Raises UsageError for values that mean nothing."""
+    for name, fits in (
+      ('epochs', self.epochs > 0),
+      ('batch_size', isinstance(self.batch_size, int) and self.batch_size > 0),
+      ('base_learning_rate', self.base_learning_rate > 0),
+      ('warmup_epochs', self.warmup_epochs >= 0),
+      ('momentum', 0 <= self.momentum < 1),
+      ('l2', self.l2 >= 0),
+      ('label_smoothing', 0 <= self.label_smoothing < 1),
+      ('augmentation', self.augmentation in augmentation.AUGMENTATIONS),
+      ('drops', [e for e, _ in self.drops] == sorted(e for e, _ in self.drops)),
+    ):
+      if not fits:
+        raise errors.UsageError(
+          f'gin parameter Training.{name} cannot be {getattr(self, name)!r}; '
+          'see the docstring of roar_tf.training.settings.Training.'
+        )
+
+  def settings(self, factory) -> dict:
+    """Returns what a fingerprint records, by the names of the gin parameters.
+
+    Args:
+      factory: the `config.Factory` that `model` was frozen to.
+    """
+    return {
+      **{f'Training.{k}': v for k, v in dataclasses.asdict(self).items()},
+      'Training.model': factory.name,
+      **{f'{factory.name}.{k}': v for k, v in factory.arguments.items()},
+    }
+
+  def steps(self, train_images: int) -> int:
+    """Returns the number of steps for a train split of that size."""
+    return max(1, -(-round(self.epochs * train_images) // self.batch_size))

@@ -1,0 +1,264 @@
+"""The workspace: the one directory, local or remote, that holds all artefacts.
+
+This is the only module that builds paths. It also holds the two rules that
+make work resumable:
+
+* *Publication.* A file appears under its name complete or not at all: written
+  aside and renamed on a local disk, written as one object on an object store.
+* *Commitment.* A DONE marker, written last, says that an artefact is finished
+  and which configuration made it. Asking for the artefact under another
+  configuration is an error that names the difference, never silent reuse.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Iterator, Mapping
+
+import tensorflow as tf
+
+from roar_tf import errors
+
+VERSION = '1.0.0'
+"""Version of every dataset in the workspace (a TFDS version)."""
+
+
+class Workspace:
+  """Paths below one root; `root` may be any `tf.io.gfile` URL."""
+
+  def __init__(self, root: str):
+    self.root = root.rstrip('/') or '/'
+
+  def make(self) -> None:
+    """Creates the root; raises UsageError when it cannot be written."""
+    probe = f'{self.root}/.write-{uuid.uuid4().hex}'
+    try:
+      tf.io.gfile.makedirs(self.root)
+      with tf.io.gfile.GFile(probe, 'w') as f:
+        f.write('')
+      tf.io.gfile.remove(probe)
+    except (OSError, tf.errors.OpError) as e:
+      if is_full(e):
+        raise
+      raise errors.UsageError(
+        f'--workspace={self.root} cannot be written ({_reason(e)}); choose '
+        'another directory or fix its permissions.'
+      ) from e
+
+  @property
+  def tfds(self) -> str:
+    """What `tfds.load` takes as `data_dir`."""
+    return f'{self.root}/tfds'
+
+  def dataset(self, source: str, config: str) -> str:
+    """Directory of one dataset: `original`, a ranking or a cell."""
+    return f'{self.tfds}/roar_{source}/{config}/{VERSION}'
+
+  def shard(
+    self, source: str, config: str, split: str, index: int, count: int
+  ) -> str:
+    """File of one shard, named as TFDS wants it."""
+    return (
+      f'{self.dataset(source, config)}/roar_{source}-{split}'
+      f'.tfrecord-{index:05d}-of-{count:05d}'
+    )
+
+  def model(self, source: str) -> str:
+    """Directory of the explained model of a source."""
+    return f'{self.root}/models/{source}'
+
+  def run(self, study: str, source: str, cell: str, seed: int) -> str:
+    """Directory of one retraining run."""
+    return f'{self.root}/runs/{study}/{source}/{cell}/seed_{seed}'
+
+  def report(self, study: str) -> str:
+    """Directory of a study's report."""
+    return f'{self.root}/reports/{study}'
+
+  def relative(self, path: str) -> str:
+    """A path as messages show it: relative to the root."""
+    return path.removeprefix(self.root + '/')
+
+
+# --- publication ------------------------------------------------------------
+
+
+def is_remote(path: str) -> bool:
+  """Whether a path is on an object store (a URL)."""
+  return '://' in path
+
+
+@contextlib.contextmanager
+def publishing(path: str) -> Iterator[str]:
+  """Yields a name to write to; the file appears at `path` when all went well.
+
+  Two workers that publish the same path both succeed, and since units are pure
+  functions of their inputs they publish the same bytes.
+  """
+  tf.io.gfile.makedirs(os.path.dirname(path))
+  if is_remote(path):  # One object is written at once or not at all.
+    yield path
+    return
+  aside = f'{path}.tmp-{uuid.uuid4().hex}'
+  try:
+    yield aside
+    tf.io.gfile.rename(aside, path, overwrite=True)
+  finally:
+    if tf.io.gfile.exists(aside):
+      tf.io.gfile.remove(aside)
+
+
+def write_atomic(path: str, data: bytes) -> None:
+  """Publishes `data` at `path`."""
+  with publishing(path) as name, tf.io.gfile.GFile(name, 'wb') as f:
+    f.write(data)
+
+
+def read_bytes(path: str) -> bytes:
+  """Returns the content of a file."""
+  with tf.io.gfile.GFile(path, 'rb') as f:
+    return f.read()
+
+
+def write_json(path: str, value) -> None:
+  """Publishes a value as readable JSON with sorted keys."""
+  text = json.dumps(value, indent=1, sort_keys=True) + '\n'
+  write_atomic(path, text.encode())
+
+
+def read_json(path: str):
+  """Returns the value of a JSON file; raises DataError if it is damaged."""
+  try:
+    return json.loads(read_bytes(path))
+  except ValueError as e:
+    raise errors.DataError(
+      f'{path} is damaged ({e}); delete it and run the same command again.'
+    ) from e
+
+
+def remove(path: str) -> None:
+  """Removes a file or a directory tree if it is there."""
+  if tf.io.gfile.isdir(path):
+    tf.io.gfile.rmtree(path)
+  elif tf.io.gfile.exists(path):
+    tf.io.gfile.remove(path)
+
+
+def sha256(path: str) -> str:
+  """Returns the SHA-256 of a file, in hexadecimal."""
+  digest = hashlib.sha256()
+  with tf.io.gfile.GFile(path, 'rb') as f:
+    while block := f.read(1 << 20):
+      digest.update(block)
+  return digest.hexdigest()
+
+
+# --- commitment -------------------------------------------------------------
+
+
+def digest(fingerprint: Mapping) -> str:
+  """Returns the SHA-256 of a fingerprint's canonical JSON."""
+  text = json.dumps(fingerprint, sort_keys=True, separators=(',', ':'))
+  return hashlib.sha256(text.encode()).hexdigest()
+
+
+def fingerprint(stage: str, version: int, settings: Mapping, inputs: Mapping):
+  """Returns what makes an artefact what it is, as a JSON value.
+
+  Args:
+    stage: name of the stage.
+    version: raised when the stage's code changes what it writes.
+    settings: every setting that changes values, by the name the user knows.
+    inputs: digest of every input's fingerprint, by name.
+  """
+  value = {
+    'stage': stage,
+    'version': version,
+    'settings': dict(settings),
+    'inputs': dict(inputs),
+  }
+  return json.loads(json.dumps(value))  # Tuples become lists, as when read.
+
+
+def write_done(path: str, fingerprint_: Mapping, **facts) -> None:
+  """Commits an artefact: writes its DONE marker.
+
+  Args:
+    path: the marker's path.
+    fingerprint_: as `fingerprint` makes it.
+    **facts: JSON values to record, not compared: contents, environment.
+  """
+  value = {'fingerprint': fingerprint_, 'digest': digest(fingerprint_), **facts}
+  write_json(path, value)
+
+
+def read_done(path: str) -> dict | None:
+  """Returns a DONE marker's content, or None where there is none."""
+  if not tf.io.gfile.exists(path):
+    return None
+  return read_json(path)
+
+
+def require(path: str) -> dict:
+  """Returns a DONE marker's content; raises MissingInputsError without one."""
+  done = read_done(path)
+  if done is None:
+    raise errors.MissingInputsError(
+      f'{path} is not there yet: run the stages before this one first, or wait '
+      'for the workers that do.'
+    )
+  return done
+
+
+def is_done(path: str, fingerprint_: Mapping) -> bool:
+  """Whether the artefact is finished under exactly this configuration.
+
+  Raises:
+    UsageError: it is finished under another one; the differences are named.
+  """
+  done = read_done(path)
+  if done is None:
+    return False
+  if done['fingerprint'] == fingerprint_:
+    return True
+  changes = '; '.join(_differences(done['fingerprint'], fingerprint_))
+  raise errors.UsageError(
+    f'{path} was made with other settings ({changes}): ask for those settings, '
+    'use another --workspace, or delete that directory to make it anew.'
+  )
+
+
+def _differences(old: Mapping, new: Mapping) -> Iterator[str]:
+  """Yields sentences such as 'steps: 10 there, 20 asked for'."""
+  if old.get('version') != new.get('version'):
+    yield (
+      f'made by version {old.get("version")} of stage {new["stage"]}, this is '
+      f'version {new["version"]}'
+    )
+  for part in ('settings', 'inputs'):
+    before, after = old.get(part, {}), new.get(part, {})
+    for name in sorted({*before, *after}):
+      if before.get(name) != after.get(name):
+        if part == 'inputs':
+          yield f'its input {name} has changed'
+        else:
+          was, now = before.get(name), after.get(name)
+          yield f'{name}: {was!r} there, {now!r} asked for'
+
+
+# --- faults of the disk ------------------------------------------------------
+
+
+def is_full(error: BaseException) -> bool:
+  """Whether an error says that the disk is full."""
+  import errno
+
+  return getattr(error, 'errno', None) in (errno.ENOSPC, errno.EDQUOT) or any(
+    words in str(error) for words in ('No space left', 'Disk quota exceeded')
+  )
+
+
+def _reason(error: BaseException) -> str:
+  return getattr(error, 'strerror', None) or str(error).splitlines()[0]

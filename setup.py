@@ -1,0 +1,89 @@
+"""Package definition of roar_tf.
+
+The checkout keeps `tools/` and `gin/` at the top, where readers look for them.
+Installed, they become `roar_tf.tools` and `roar_tf.configs`: a package must not
+put names as general as those into site-packages, and a top-level `gin` would
+collide with the gin library.
+"""
+
+import setuptools
+
+# Every tools/<name>.py with a `run` function; installed as a command <name>.
+COMMANDS = (
+  'roar_rank',
+  'roar_report',
+  'roar_shards',
+  'roar_study',
+  'roar_train',
+)
+
+# tensorflow-cpu is built for these platforms only; on all others the plain
+# tensorflow wheel is the one without GPU libraries.
+HAS_TENSORFLOW_CPU = (
+  "(sys_platform == 'linux' and platform_machine == 'x86_64')"
+  " or sys_platform == 'win32'"
+)
+LACKS_TENSORFLOW_CPU = (
+  "(sys_platform != 'linux' or platform_machine != 'x86_64')"
+  " and sys_platform != 'win32'"
+)
+
+setuptools.setup(
+  name='roar_tf',
+  version='0.1.0',
+  description=(
+    'ROAR, RemOve And Retrain: a benchmark of feature-importance estimators'
+  ),
+  author='The roar_tf authors',
+  license='Apache-2.0',
+  classifiers=[
+    'Intended Audience :: Science/Research',
+    'Operating System :: OS Independent',
+    'Programming Language :: Python :: 3',
+    'Topic :: Scientific/Engineering :: Artificial Intelligence',
+  ],
+  python_requires='>=3.10',
+  packages=[
+    *setuptools.find_packages(include=['roar_tf', 'roar_tf.*']),
+    'roar_tf.tools',
+    'roar_tf.configs',
+  ],
+  package_dir={'roar_tf.tools': 'tools', 'roar_tf.configs': 'gin'},
+  package_data={
+    'roar_tf.analysis': ['*.j2'],
+    'roar_tf.configs': ['**/*.gin'],
+  },
+  entry_points={
+    'console_scripts': [
+      f'{command} = roar_tf.tools.{command}:run' for command in COMMANDS
+    ],
+  },
+  install_requires=[
+    'absl-py>=2.1',
+    'gin-config>=0.5',
+    # TFDS 4.9.10 imports it when it prepares a dataset and does not declare it.
+    'importlib_resources>=6.0',
+    'Jinja2>=3.1',
+    'keras>=3.10',
+    'matplotlib>=3.8',
+    'numpy>=1.26',
+    'pandas>=2.2',
+    'scipy>=1.13',
+    'statsmodels>=0.14.2',
+    'tensorflow-datasets>=4.9.10',
+    'tqdm>=4.66',
+  ],
+  # TensorFlow itself: exactly one of `cpu`, `cuda` and `tpu`.
+  extras_require={
+    'cpu': [
+      f'tensorflow-cpu>=2.20; {HAS_TENSORFLOW_CPU}',
+      f'tensorflow>=2.20; {LACKS_TENSORFLOW_CPU}',
+    ],
+    'cuda': ['tensorflow[and-cuda]>=2.20'],
+    # `import tensorflow` aborts with libtpu 0.0.37 and later, which pip would
+    # take: tensorflow-tpu asks for ~=0.0.14. 0.0.14 to 0.0.30 load.
+    'tpu': ['tensorflow-tpu==2.20.0', 'libtpu==0.0.21'],
+    # setuptools: tests/packaging_test.py builds a wheel, offline.
+    'test': ['pytest>=8.0', 'ruff>=0.12', 'setuptools>=77'],
+  },
+)

@@ -1,0 +1,1 @@
+"""Command-line programs: flags, one call, an exit status."""

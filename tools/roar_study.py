@@ -1,0 +1,51 @@
+"""Runs a study: all stages, resuming whatever is unfinished.
+
+roar_study --study=quickstart
+"""
+
+from absl import flags
+
+from roar_tf import cli, errors
+
+FLAGS = flags.FLAGS
+STAGES = ('source', 'model', 'rank', 'shards', 'train', 'report')
+
+flags.DEFINE_string('study', None, 'Name or .gin file of a study.')
+flags.DEFINE_enum('stage', None, STAGES, 'Run this stage only.')
+flags.DEFINE_bool('list', False, 'Print every run and its command, then exit.')
+cli.define_shared_flags()
+cli.define_worker_flags()
+
+
+def main() -> None:
+  """Runs the stages that the flags ask for and prints the outcome."""
+  study = cli.require_flag('study')
+  worker = cli.worker()
+  contexts = cli.contexts(study, FLAGS.dataset)
+  from roar_tf.study import pipeline, report_stage
+
+  works = pipeline.study_work(contexts)
+  if FLAGS.list:
+    runs = [(work.context, run) for work in works for run in work.runs]
+    for number, (context, run) in enumerate(runs):
+      print(f'{number:5d}  {report_stage.command(context, run)}')
+    return
+  stages = (FLAGS.stage,) if FLAGS.stage else STAGES
+  failure = None
+  try:
+    pipeline.run(works, stages, stop=cli.stopping, **worker)
+  except errors.UnitsFailedError as e:
+    failure = e
+  if 'report' in stages:
+    print(report_stage.outcome(works), flush=True)
+  if failure:
+    raise failure
+
+
+def run() -> None:
+  """Entry point of the installed command."""
+  cli.run(main)
+
+
+if __name__ == '__main__':
+  run()

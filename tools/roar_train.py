@@ -1,0 +1,59 @@
+"""Retrains one model from scratch on one cell of a source.
+
+roar_train --dataset=planted_patch --cell=sg_sq_grad_pixel_remove_90 --seed=3
+"""
+
+from absl import flags
+
+from roar_tf import cli
+
+FLAGS = flags.FLAGS
+
+flags.DEFINE_string('cell', None, 'Name of a cell, e.g. grad_pixel_remove_90.')
+flags.DEFINE_string(
+  'study', None, 'Study whose configuration and folder it is.'
+)
+flags.DEFINE_integer(
+  'ranking_seed',
+  0,
+  'Seed of the rankings and the explained model: the --seed of roar_study.',
+)
+cli.define_shared_flags()
+
+
+def main() -> None:
+  """Makes one run and prints its accuracy."""
+  dataset = cli.require_flag('dataset')
+  name = cli.require_flag('cell')
+  (context,) = cli.contexts(FLAGS.study, dataset, seed=FLAGS.ranking_seed)
+  from roar_tf import cells, workspace
+  from roar_tf.study import grid, pipeline, train_stage
+
+  study = context.experiment.study
+  cell = cells.parse_cell(name)
+  run_ = grid.Run(
+    study.name if study else 'single',
+    context.experiment.source.name,
+    cell,
+    FLAGS.seed,
+  )
+  work = pipeline.Work(
+    context,
+    [cell] if cell else [],
+    [run_],
+    study.input if study else 'shards',
+  )
+  pipeline.run([work], pipeline.STAGES[:5], stop=cli.stopping)
+  result = workspace.read_json(
+    f'{train_stage.directory(context, run_)}/result.json'
+  )
+  print(f'{run_}: accuracy {result["accuracy"]:.4f}')
+
+
+def run() -> None:
+  """Entry point of the installed command."""
+  cli.run(main)
+
+
+if __name__ == '__main__':
+  run()
