@@ -15,7 +15,7 @@ FILLS = ('mean',)
 def name_of(
   estimator: str, granularity: str, mode: str, threshold: int, fill: str
 ) -> str:
-  """Returns `<estimator>_<granularity>_<mode>_<t>`, and `_<fill>` if not mean.
+  """Returns `<estimator>_<granularity>_<mode>_<t>`, `_<fill>` if not mean.
 
   The estimator `original` stands for the unmodified images.
   """
@@ -45,8 +45,8 @@ class Cell:
     ):
       if value not in known:
         raise errors.UsageError(
-          f'Unknown {what} "{value}".{errors.nearest(str(value), known)} Known: '
-          f'{", ".join(known)}.'
+          f'Unknown {what} "{value}".{errors.nearest(str(value), known)} '
+          f'Known: {", ".join(known)}.'
         )
     try:
       masking.check_threshold(self.threshold)

@@ -14,12 +14,14 @@ from collections.abc import Callable
 # Before TensorFlow is imported: its start-up lines are not for people.
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 
-from absl import flags  # noqa: E402
+from absl import app, flags  # noqa: E402
 from absl import logging as absl_logging  # noqa: E402
 
 from roar_tf import errors  # noqa: E402
 
 FLAGS = flags.FLAGS
+# Flags defined here belong to the tool that asks for them, in its --help too.
+flags.disclaim_key_flags()
 
 _stop = threading.Event()
 
@@ -50,6 +52,12 @@ def define_shared_flags() -> None:
     'CPU threads inside one operation. Equal numbers give equal bytes.',
     lower_bound=1,
   )
+  flags.DEFINE_integer(
+    'parallel',
+    _cores(),
+    'Units of work that run side by side; changes no byte.',
+    lower_bound=1,
+  )
 
 
 def define_worker_flags() -> None:
@@ -58,14 +66,17 @@ def define_worker_flags() -> None:
   flags.DEFINE_integer('num_workers', 1, 'How many workers.', lower_bound=1)
 
 
-def worker() -> dict:
-  """Returns the worker flags as arguments of `pipeline.run`."""
+def execution() -> dict:
+  """Returns how units are executed, as arguments of `pipeline.run`."""
+  how = {'parallel': FLAGS.parallel, 'stop': _stop.is_set}
+  if 'num_workers' not in FLAGS:
+    return how
   if FLAGS.worker >= FLAGS.num_workers:
     raise errors.UsageError(
       f'--worker={FLAGS.worker} must be below --num_workers='
       f'{FLAGS.num_workers}.'
     )
-  return {'worker': FLAGS.worker, 'num_workers': FLAGS.num_workers}
+  return {**how, 'worker': FLAGS.worker, 'num_workers': FLAGS.num_workers}
 
 
 def require_flag(name: str) -> str:
@@ -95,17 +106,13 @@ def contexts(study: str | None = None, dataset: str | None = None, seed=None):
   ]
 
 
-def stopping() -> bool:
-  """Whether SIGTERM has arrived."""
-  return _stop.is_set()
-
-
 def run(main: Callable[[], None]) -> None:
   """Parses flags, runs `main` and exits with the status of its outcome."""
   sys.exit(_status(main))
 
 
 def _status(main: Callable[[], None]) -> int:
+  app.define_help_flags()
   try:
     rest = FLAGS(sys.argv)[1:]
     if rest:
@@ -118,8 +125,6 @@ def _status(main: Callable[[], None]) -> int:
     return _say(str(e), errors.UsageError.exit_status)
   except errors.RoarError as e:
     return _say(str(e), e.exit_status)
-  except KeyboardInterrupt:
-    return _say('stopped; run the same command again to go on.', 130)
   except OSError as e:
     from roar_tf import workspace
 
@@ -135,12 +140,31 @@ def _say(message: str, status: int) -> int:
   return status
 
 
+def _cores() -> int:
+  """Returns the number of CPU cores that this process may use."""
+  if hasattr(os, 'sched_getaffinity'):
+    return len(os.sched_getaffinity(0))
+  return os.cpu_count() or 1
+
+
+def _interrupt(*_) -> None:
+  """Ctrl-C: the first saves and stops, the second stops at once."""
+  if _stop.is_set():
+    os._exit(130)
+  _stop.set()
+  print(
+    '\nstopping as soon as the work is saved; Ctrl-C again stops at once',
+    file=sys.stderr,
+  )
+
+
 def _prepare() -> None:
   """Sets up signals, imports, logging and TensorFlow's threads."""
   # A gin `import` line finds the user's file where the command was called.
   if '' not in sys.path:
     sys.path.insert(0, '')
   signal.signal(signal.SIGTERM, lambda *_: _stop.set())
+  signal.signal(signal.SIGINT, _interrupt)
   absl_logging.set_verbosity(absl_logging.ERROR)
   # gin tells the root logger about every place where a file is not.
   logging.getLogger().setLevel(logging.CRITICAL)

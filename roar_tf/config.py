@@ -6,6 +6,7 @@ are never gin.
 """
 
 import dataclasses
+import importlib.util  # noqa: F401  gin 0.5.0 uses it without importing it.
 import inspect
 import os
 import re

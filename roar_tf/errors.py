@@ -30,7 +30,7 @@ class UnitsFailedError(RoarError):
 
 
 class PreemptedError(RoarError):
-  """SIGTERM arrived and the work was saved: exit status 75."""
+  """A signal arrived and the work was saved: exit status 75."""
 
   exit_status = 75
 

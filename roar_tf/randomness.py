@@ -90,7 +90,7 @@ def uniform(seeds, shape, dtype=tf.float32) -> tf.Tensor:
 
 
 def normal(seeds, shape) -> tf.Tensor:
-  """Returns float32 standard Gaussians [B, *shape], one draw per seed [B, 2]."""
+  """Returns float32 standard Gaussians [B, *shape], one per seed [B, 2]."""
   # A uniform of exactly 0 would be minus infinity; 1 - 2^-24 is the float32
   # below 1, so the tails end symmetrically at 5.4 sigma.
   limit = 1.0 - 2.0**-24

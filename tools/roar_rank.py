@@ -19,7 +19,7 @@ def main() -> None:
   """Makes the source, the explained model and the rankings."""
   dataset = cli.require_flag('dataset')
   estimators = cli.require_flag('estimators')
-  worker = cli.worker()
+  execution = cli.execution()
   (context,) = cli.contexts(dataset=dataset)
   from roar_tf import cells
   from roar_tf.study import pipeline
@@ -27,7 +27,7 @@ def main() -> None:
   wanted = [cells.Cell(e, FLAGS.granularity, 'remove', 50) for e in estimators]
   work = pipeline.Work(context, wanted)
   stages = ('source', 'model', 'rank')
-  pipeline.run([work], stages, stop=cli.stopping, **worker)
+  pipeline.run([work], stages, **execution)
 
 
 def run() -> None:

@@ -19,7 +19,7 @@ def main() -> None:
   from roar_tf.study import pipeline, report_stage
 
   works = pipeline.study_work(contexts)
-  pipeline.run(works, ('report',), stop=cli.stopping)
+  pipeline.run(works, ('report',), **cli.execution())
   print(report_stage.outcome(works))
 
 

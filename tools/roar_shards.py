@@ -23,7 +23,7 @@ def main() -> None:
   dataset = cli.require_flag('dataset')
   estimator = cli.require_flag('estimator')
   text = cli.require_flag('threshold')
-  worker = cli.worker()
+  execution = cli.execution()
   try:
     threshold = int(text)
   except ValueError as e:
@@ -39,7 +39,7 @@ def main() -> None:
   )
   stages = ('source', 'model', 'rank', 'shards')
   work = pipeline.Work(context, [cell])
-  pipeline.run([work], stages, stop=cli.stopping, **worker)
+  pipeline.run([work], stages, **execution)
 
 
 def run() -> None:

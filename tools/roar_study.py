@@ -20,7 +20,7 @@ cli.define_worker_flags()
 def main() -> None:
   """Runs the stages that the flags ask for and prints the outcome."""
   study = cli.require_flag('study')
-  worker = cli.worker()
+  execution = cli.execution()
   contexts = cli.contexts(study, FLAGS.dataset)
   from roar_tf.study import pipeline, report_stage
 
@@ -33,7 +33,7 @@ def main() -> None:
   stages = (FLAGS.stage,) if FLAGS.stage else STAGES
   failure = None
   try:
-    pipeline.run(works, stages, stop=cli.stopping, **worker)
+    pipeline.run(works, stages, **execution)
   except errors.UnitsFailedError as e:
     failure = e
   if 'report' in stages:

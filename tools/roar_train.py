@@ -43,7 +43,7 @@ def main() -> None:
     [run_],
     study.input if study else 'shards',
   )
-  pipeline.run([work], pipeline.STAGES[:5], stop=cli.stopping)
+  pipeline.run([work], pipeline.STAGES[:5], **cli.execution())
   result = workspace.read_json(
     f'{train_stage.directory(context, run_)}/result.json'
   )

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import threading
 from collections.abc import Callable
 
 import numpy as np
@@ -20,8 +21,8 @@ class Context:
     workspace: paths.
     experiment: configuration.
     data_dir: where TFDS looks for datasets; its default if None.
-    stop: whether SIGTERM arrived.
-    cache: what is expensive to make and used by several units.
+    stop: whether a signal asked to stop.
+    cache: what `cached` has made, by key.
   """
 
   workspace: workspace.Workspace
@@ -29,6 +30,26 @@ class Context:
   data_dir: str | None = None
   stop: Callable[[], bool] = lambda: False
   cache: dict = dataclasses.field(default_factory=dict)
+  _lock: threading.RLock = dataclasses.field(default_factory=threading.RLock)
+
+  def cached(self, key: tuple, make: Callable[[], object], keep: int = 0):
+    """Returns what is expensive to make and used by several units.
+
+    Units run side by side: whoever comes first makes it, the others wait.
+
+    Args:
+      key: its name; the first element says what kind of thing it is.
+      make: makes it.
+      keep: how many things of this kind are kept, the newest; 0 for all.
+    """
+    with self._lock:
+      if key not in self.cache:
+        if keep:
+          kind = [k for k in self.cache if k[0] == key[0]]
+          for old in kind[: len(kind) + 1 - keep]:
+            del self.cache[old]
+        self.cache[key] = make()
+      return self.cache[key]
 
   def dataset_done(self, config: str) -> str:
     """Returns the DONE marker of a whole dataset of this source."""

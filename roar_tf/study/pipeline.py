@@ -78,6 +78,7 @@ def run(
   *,
   worker: int = 0,
   num_workers: int = 1,
+  parallel: int = 1,
   stop: Callable[[], bool] = lambda: False,
 ) -> None:
   """Runs stages one after the other; what is finished is kept.
@@ -87,13 +88,14 @@ def run(
     stages: some of STAGES, in their order.
     worker: this worker.
     num_workers: how many workers share every stage.
-    stop: whether SIGTERM arrived.
+    parallel: units that this worker runs side by side.
+    stop: whether a signal asked to stop.
 
   Raises:
     UnitsFailedError: some unit failed; all others of these stages were done as
       far as their inputs allowed.
     UsageError: an artefact was made with other settings.
-    PreemptedError: stopped by SIGTERM after saving.
+    PreemptedError: stopped by a signal after saving.
   """
   _check_before(works, stages)
   failures = []
@@ -104,6 +106,7 @@ def run(
       _units(works, stage),
       worker=worker,
       num_workers=num_workers,
+      parallel=parallel,
       stop=stop,
     )
     failures += tally.failures
@@ -113,7 +116,8 @@ def run(
     )
     in_steps = _step_seconds(works) - before
     if stage == 'train' and tally.made:
-      summary += f', {in_steps / tally.seconds:.0%} of it in training steps'
+      share = in_steps / (tally.seconds * min(parallel, tally.made))
+      summary += f', {share:.0%} of it in training steps'
     print(summary, flush=True)
   if failures:
     lines = '\n  '.join(failures)

@@ -40,7 +40,6 @@ def units(context: Context, rankings: list[tuple[str, str]]) -> list[Unit]:
         f'Estimator "{estimator}" needs ground truth, which dataset '
         f'{source.name} does not carry; leave it out.'
       )
-  explainers = functools.cache(functools.partial(_explainer, context))
   made = [
     Unit(
       f'{source.name} rank {split} {index}',
@@ -50,7 +49,7 @@ def units(context: Context, rankings: list[tuple[str, str]]) -> list[Unit]:
         )
         for e, g in rankings
       ),
-      functools.partial(_work, context, explainers, split, index),
+      functools.partial(_work, context, split, index),
     )
     for split, index in context.all_shards()
   ]
@@ -84,15 +83,22 @@ def _target(context, estimator, granularity, done) -> Target:
   return Target(done, 'rank', VERSION, settings, inputs)
 
 
-def _explainer(context: Context, names: tuple[str, ...], needs_model: bool):
+def _explainer(context: Context, names: tuple[str, ...]):
   """Returns the compiled function that scores one batch for some names."""
-  model = model_stage.explained_model(context) if needs_model else None
-  return plan.compile_plan(
-    plan.Plan(names, context.experiment.attribution), model
-  )
+
+  def make():
+    planned = plan.Plan(names, context.experiment.attribution)
+    model = None
+    if planned.needs_model:
+      model = context.cached(
+        ('explained model',), lambda: model_stage.explained_model(context)
+      )
+    return plan.compile_plan(planned, model)
+
+  return context.cached(('explainer', names), make)
 
 
-def _scores(context, explainers, names, batch) -> dict[str, tf.Tensor]:
+def _scores(context, names, batch) -> dict[str, tf.Tensor]:
   """Scores a full batch.
 
   Estimators that look at the model see what it sees, normalised images;
@@ -110,13 +116,13 @@ def _scores(context, explainers, names, batch) -> dict[str, tf.Tensor]:
       inputs = images
       if needs_model:
         inputs = trainings.trainer(context, 'explained').normalise(images)
-      scores |= explainers(some, needs_model)(
+      scores |= _explainer(context, some)(
         inputs, None, keys, batch.get('truth'), seed
       )
   return scores
 
 
-def _work(context: Context, explainers, split: str, index: int, pending):
+def _work(context: Context, split: str, index: int, pending):
   source = context.experiment.source
   wanted = [
     (t.settings['estimator'], t.settings['granularity']) for t, _ in pending
@@ -132,7 +138,7 @@ def _work(context: Context, explainers, split: str, index: int, pending):
     for batch in context.batches(ORIGINAL, source.layout, split, index, BATCH):
       count = len(batch['id'])
       full = {name: _padded(value) for name, value in batch.items()}
-      scores = _scores(context, explainers, names, full)
+      scores = _scores(context, names, full)
       keys = randomness.fold(
         randomness.keys_of_ids(full['id']),
         randomness.Purpose.SEED,

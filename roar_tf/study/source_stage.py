@@ -1,6 +1,5 @@
 """Stage source: TFDS to `original` shards, mean and std of the train split."""
 
-import functools
 import math
 
 import numpy as np
@@ -20,11 +19,8 @@ def units(context: Context) -> list[Unit]:
   """Returns one unit per shard and one that completes the dataset."""
   source = context.experiment.source
   settings = source.settings()
-  reader = functools.cache(
-    lambda: Reader(source, context.data_dir, context.workspace.tfds)
-  )
   made = [
-    _shard_unit(context, reader, settings, split, index)
+    _shard_unit(context, settings, split, index)
     for split, index in context.all_shards()
   ]
   target = Target(context.dataset_done(ORIGINAL), 'source', VERSION, settings)
@@ -38,7 +34,7 @@ def units(context: Context) -> list[Unit]:
   return [*made, last]
 
 
-def _shard_unit(context, reader, settings, split, index) -> Unit:
+def _shard_unit(context, settings, split, index) -> Unit:
   source = context.experiment.source
   path = context.shard_path(ORIGINAL, split, index)
   target = Target(
@@ -49,10 +45,14 @@ def _shard_unit(context, reader, settings, split, index) -> Unit:
   )
 
   def work(pending):
+    reader = context.cached(
+      ('reader',),
+      lambda: Reader(source, context.data_dir, context.workspace.tfds),
+    )
     start, stop = source.shard_bounds(split)[index]
     sums = np.zeros([2, source.image_shape[2]], np.int64)
     with shards.writing(path) as writer:
-      for batch in reader().batches(split, start, stop, BATCH):
+      for batch in reader.batches(split, start, stop, BATCH):
         writer.write(source.layout.serialize(batch))
         pixels = batch['image'].astype(np.int64)
         sums[0] += pixels.sum((0, 1, 2))

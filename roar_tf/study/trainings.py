@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from roar_tf import errors, masking, shards, workspace
 from roar_tf.cells import ORIGINAL, Cell
+from roar_tf.datasets.source import SPLITS
 from roar_tf.study.context import Context
 from roar_tf.training import examples, loop
 
@@ -25,17 +26,17 @@ def trainer(context: Context, role: str) -> loop.Trainer:
     'explained': (experiment.explained_model, experiment.explained),
     'retrained': (experiment.retrained_model, experiment.retrained),
   }[role]
-  key = workspace.digest(training.settings(factory))
-  if key not in context.cache:
-    source = experiment.source
-    context.cache[key] = loop.Trainer(
+  source = experiment.source
+  return context.cached(
+    ('trainer', workspace.digest(training.settings(factory))),
+    lambda: loop.Trainer(
       factory,
       source.image_shape,
       source.num_classes,
       training,
       *context.statistics,
-    )
-  return context.cache[key]
+    ),
+  )
 
 
 def examples_of(
@@ -61,21 +62,20 @@ def examples_of(
       f'the {examples.MEMORY_BOUND / 2**30:.0f} GiB that training holds in '
       'memory; set gin parameter Source.train_subset.'
     )
-  key = ('examples', cell, kind)
-  if key not in context.cache:
-    # Runs come cell by cell: one cell at a time is enough.
-    for old in [k for k in context.cache if k[0] == 'examples']:
-      del context.cache[old]
-    context.cache[key] = {
+
+  def load():
+    return {
       split: examples.from_batches(
         batch
         for part, index in context.all_shards()
         if part == split
         for batch in _batches(context, cell, kind, split, index)
       )
-      for split in ('train', 'test')
+      for split in SPLITS
     }
-  return context.cache[key]
+
+  # Runs come cell by cell: the newest two serve runs side by side.
+  return context.cached(('examples', cell, kind), load, keep=2)
 
 
 def _batches(context, cell, kind, split, index):

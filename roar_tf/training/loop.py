@@ -6,6 +6,8 @@ TensorFlow start-up nor a trace.
 """
 
 import dataclasses
+import random
+import threading
 import time
 from collections.abc import Callable
 
@@ -24,6 +26,10 @@ STEPS_PER_CALL = 32
 
 EVALUATION_BATCH = 256
 """Test images per call; the last batch is padded."""
+
+
+_KERAS = threading.Lock()
+"""Building and tracing models touches Keras' global state."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,8 +96,10 @@ class Trainer:
     self.training = training
     self._mean = tf.constant(mean, tf.float32)
     self._std = tf.constant(std, tf.float32)
-    self.model = self._factory()
+    with _KERAS:
+      self.model = self._factory()
     self.step_seconds = 0.0
+    self._lock = threading.Lock()
     self._steps = tf.function(self._run_steps, reduce_retracing=True)
     self._logits = tf.function(self._predict)
 
@@ -102,9 +110,16 @@ class Trainer:
   def initial_state(self, *seed_words) -> pure.State:
     """Returns a freshly initialised state; the words decide every weight."""
     generator = randomness.generator(randomness.Purpose.WEIGHTS, *seed_words)
-    # Keras' own initialisers, whatever the factory: it reads this global seed.
-    keras.utils.set_random_seed(int(generator.integers(2**31)))
-    model = self._factory()
+    with _KERAS:
+      # Keras' initialisers, whatever the factory, take their seeds from here.
+      # (`keras.utils.set_random_seed` would also make TensorFlow drop every
+      # compiled function: 0.25 s a run.)
+      state = random.getstate()
+      random.seed(int(generator.integers(2**31)))
+      try:
+        model = self._factory()
+      finally:
+        random.setstate(state)
     weights = [tf.convert_to_tensor(v) for v in model.trainable_variables]
     return {
       'trainable': weights,
@@ -176,12 +191,13 @@ class Trainer:
         tf.constant(seed),
         *data,
       )
-      if not done:  # Trace outside of the clock.
+      with _KERAS:  # Traced outside of the clock, the first time.
         self._steps.get_concrete_function(*arguments)
       start = time.monotonic()
       state, loss = self._steps(*arguments)
       finite = bool(np.isfinite(loss.numpy()))
-      self.step_seconds += time.monotonic() - start
+      with self._lock:
+        self.step_seconds += time.monotonic() - start
       if not finite:
         raise errors.RoarError(
           f'the loss became {loss.numpy()} between steps {done} and '
@@ -196,8 +212,8 @@ class Trainer:
           saved = time.monotonic()
         if stop:
           raise errors.PreemptedError(
-            f'stopped by SIGTERM after step {done} of {total}, which is saved; '
-            'run the same command again to go on.'
+            f'stopped after step {done} of {total}, which is saved; run '
+            ' the same command again to go on.'
           )
     return state, total
 
