@@ -136,29 +136,27 @@ def table(summary: pd.DataFrame, source: str, mode: str) -> str:
 
 
 def verdict(summary: pd.DataFrame, source: str, mode: str) -> str:
-  """Says in plain words which estimators beat random, and how surely."""
+  """Says in plain words which estimators beat random, and how surely.
+
+  Estimators are judged by their lead, the mean gain over all thresholds: at a
+  single one, random itself may stand at chance or at the original's accuracy.
+  """
   rows = results.against_random(summary, source, mode)
-  random = rows[rows['reference']]
-  if random.empty:
+  if not rows['reference'].any():
     return 'Without a random baseline nothing can be said about an estimator.'
-  if mode == 'remove':
-    at, how, verb, side = random['threshold'].max(), 'removed', 'fall', 'below'
-  else:
-    at, how, verb, side = random['threshold'].min(), 'kept', 'stay', 'above'
-  rows = rows[(rows['threshold'] == at) & rows['gain'].notna()]
-  rows = rows.sort_values('gain', ascending=False)
+  side = 'below' if mode == 'remove' else 'above'
   controls = rows['estimator'].map(lambda e: bool(_CONTROLS.fullmatch(e)))
-  rivals = rows[~controls]
-  better = rivals[rivals['gain'] > 0]
-  if rivals.empty:
-    return f'At t = {at} % only controls were run, no estimator to judge.'
-  text = (
-    f'At t = {at} % {how}, {len(better) or "none"} of {len(rivals)} estimators'
-    f' {verb}{"s" if len(better) < 2 else ""} {side} random'
+  judged = rows[~controls & rows['lead'].notna()]
+  if judged.empty:
+    return 'Only controls were run, no estimator to judge.'
+  rivals = judged.groupby('label', sort=False).agg(
+    lead=('lead', 'first'), clear=('clear', 'mean')
   )
-  reference = rows[rows['reference']]
-  if len(reference) == 1:
-    text += f' ({_percent(reference["mean"].iloc[0])} %)'
+  better = rivals[rivals['lead'] > 0]
+  text = (
+    f'Averaged over the thresholds, {len(better) or "none"} of {len(rivals)}'
+    f' estimators {"beats" if len(better) < 2 else "beat"} random'
+  )
   text += (
     f': {_listed(better)}.'
     if len(better)
@@ -171,12 +169,12 @@ def verdict(summary: pd.DataFrame, source: str, mode: str) -> str:
       f'{text} With {few}{fewest} seed{"s" if fewest > 1 else ""} per cell'
       ' these are points without intervals: no significance is claimed.'
     )
-  clear = int(better['clear'].sum())
   if len(better):
-    have = 'has' if clear < 2 else 'have'
+    clear = int((better['clear'] > 0.5).sum())
+    have = 'has' if clear == 1 else 'have'
     text += (
       f' {clear or "None"} of these {have} a 95 % interval wholly {side}'
-      ' that of random.'
+      ' that of random at most thresholds.'
     )
   return text
 
@@ -311,10 +309,10 @@ def _markdown(
   return '\n'.join(text)
 
 
-def _listed(rows: pd.DataFrame, most: int = 4) -> str:
+def _listed(rivals: pd.DataFrame, most: int = 4) -> str:
   names = [
-    f'{label} {_percent(mean)} %'
-    for label, mean in zip(rows['label'], rows['mean'], strict=True)
+    f'{label} ({100 * lead:+.1f} points)'
+    for label, lead in zip(rivals.index, rivals['lead'], strict=True)
   ]
   more = [f'and {len(names) - most} more'] if len(names) > most else []
   return ', '.join(names[:most] + more)

@@ -7,8 +7,8 @@ import numpy as np
 import tensorflow as tf
 
 from roar_tf import randomness
-from roar_tf.estimators import controls as _controls  # Registers itself.
-from roar_tf.estimators import gradient as _gradient  # Registers itself.
+from roar_tf.estimators import controls  # noqa: F401  It registers itself.
+from roar_tf.estimators.gradient import grad
 from roar_tf.estimators.plan import Plan, Settings, compile_plan
 from roar_tf.estimators.registry import parse, register, registered
 
@@ -17,12 +17,11 @@ __all__ = [
   'Settings',
   'compile_plan',
   'explain',
+  'grad',
   'parse',
   'register',
   'registered',
 ]
-
-_BUILT_IN = (_controls, _gradient)
 
 
 def explain(

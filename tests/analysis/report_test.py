@@ -166,8 +166,8 @@ def test_terminal_table_is_aligned_and_fits():
 def test_verdict_below_three_seeds_claims_nothing():
   text = report.verdict(results.summarise(frame(2)), 'digits', 'remove')
   assert text.startswith(
-    'At t = 90 % removed, 3 of 4 estimators fall below random (61.1 %):'
-    ' sobel 31.1 %, <b>x 51.1 %, sg_grad 56.1 %.'
+    'Averaged over the thresholds, 3 of 4 estimators beat random: sobel'
+    ' (+30.0 points), <b>x (+10.0 points), sg_grad (+5.0 points).'
   )
   assert 'With 2 seeds per cell' in text
   assert 'no significance is claimed' in text
@@ -179,14 +179,20 @@ def test_verdict_from_three_seeds_counts_intervals_apart():
   assert '3 of these have a 95 % interval wholly below that of random' in text
 
 
+def test_verdict_counts_an_estimator_as_apart_only_at_most_thresholds():
+  rows = frame(3, means={'random': 0.7, 'grad': 0.6})
+  worse = (rows['estimator'] == 'grad') & rows['threshold'].isin([10, 50])
+  rows.loc[worse, 'accuracy'] += 0.1
+  text = report.verdict(results.summarise(rows), 'digits', 'remove')
+  assert '1 of 1 estimators beats random: grad (+3.3 points)' in text
+  assert 'None of these have' in text
+
+
 def test_verdict_of_keep_looks_above_random():
   text = report.verdict(
     results.summarise(frame(1, ('keep',))), 'digits', 'keep'
   )
-  assert text.startswith(
-    'At t = 10 % kept, 1 of 4 estimators stays above random (71.0 %):'
-    ' grad 81.0 %.'
-  )
+  assert '1 of 4 estimators beats random: grad (+10.0 points).' in text
 
 
 def test_verdict_names_the_closest_when_none_is_better():
@@ -194,8 +200,8 @@ def test_verdict_names_the_closest_when_none_is_better():
   text = report.verdict(
     results.summarise(frame(1, means=means)), 'digits', 'remove'
   )
-  assert 'none of 2 estimators falls below random (41.0 %)' in text
-  assert 'the closest is sobel 61.0 %' in text
+  assert 'none of 2 estimators beats random' in text
+  assert 'the closest is sobel (-20.0 points)' in text
 
 
 def test_verdict_needs_a_random_baseline():
