@@ -49,9 +49,10 @@ class Cell:
           f'Known: {", ".join(known)}.'
         )
     try:
-      masking.check_threshold(self.threshold)
+      threshold = masking.check_threshold(self.threshold)
     except (TypeError, ValueError) as e:
       raise errors.UsageError(f'Threshold: {e}') from e
+    object.__setattr__(self, 'threshold', threshold)  # 30.0 becomes 30.
 
   @property
   def name(self) -> str:

@@ -4,6 +4,7 @@ Exit status: 0 all done; 1 some unit failed or data is damaged; 2 bad usage;
 75 stopped by SIGTERM after saving.
 """
 
+import contextlib
 import logging
 import os
 import signal
@@ -114,7 +115,10 @@ def run(main: Callable[[], None]) -> None:
 def _status(main: Callable[[], None]) -> int:
   app.define_help_flags()
   try:
-    rest = FLAGS(sys.argv)[1:]
+    try:
+      rest = FLAGS(sys.argv)[1:]
+    except SystemExit:  # absl has printed the --help, and would exit with 1.
+      return 0
     if rest:
       raise errors.UsageError(
         f'Unexpected argument "{rest[0]}"; every option is a --flag=value.'
@@ -125,11 +129,15 @@ def _status(main: Callable[[], None]) -> int:
     return _say(str(e), errors.UsageError.exit_status)
   except errors.RoarError as e:
     return _say(str(e), e.exit_status)
-  except OSError as e:
+  except Exception as e:
+    import tensorflow as tf
+
     from roar_tf import workspace
 
     if workspace.is_full(e):
       return _say('the disk is full; free some space and run it again.', 1)
+    if isinstance(e, OSError | tf.errors.OpError):
+      return _say(str(e).splitlines()[0], 1)
     raise
   return 0
 
@@ -176,7 +184,23 @@ def _prepare() -> None:
     )
     logging.getLogger('roar_tf').addHandler(handler)
     logging.getLogger('roar_tf').propagate = False
-  import tensorflow as tf
+  with _silent():
+    import tensorflow as tf
 
   tf.get_logger().setLevel('ERROR')
   tf.config.threading.set_intra_op_parallelism_threads(FLAGS.threads)
+
+
+@contextlib.contextmanager
+def _silent():
+  """Sends what C++ code writes to stderr to nowhere; errors still raise."""
+  sys.stderr.flush()
+  saved = os.dup(2)
+  nowhere = os.open(os.devnull, os.O_WRONLY)
+  os.dup2(nowhere, 2)
+  try:
+    yield
+  finally:
+    os.dup2(saved, 2)
+    os.close(saved)
+    os.close(nowhere)

@@ -128,8 +128,9 @@ def configured(cls: Callable, *args, scope: str = '', **kwargs):
   try:
     with gin.config_scope(scope or None):
       return cls(*args, **kwargs)
-  except errors.RoarError:
-    raise
+  except errors.RoarError as e:
+    # gin appends its own call chain to whatever passes through it.
+    raise errors.UsageError(str(e).split('\n')[0]) from e
   except (TypeError, ValueError, RuntimeError) as e:
     text = ' '.join(
       line.strip() for line in str(e).splitlines() if line.strip()
@@ -147,11 +148,13 @@ class Factory:
     name: name of the configurable.
     function: the function itself.
     arguments: all its keyword arguments, defaults included.
+    scope: gin scope that they were bound in.
   """
 
   name: str
   function: Callable
   arguments: Mapping
+  scope: str = ''
 
   def __call__(self, *args):
     """Calls the function with the bound arguments."""
@@ -159,8 +162,9 @@ class Factory:
 
   def operative_config(self) -> str:
     """Returns the arguments as gin shows the parameters of a configurable."""
-    lines = [f'# Parameters for {self.name}:', '# ' + '=' * 78]
-    lines += [f'{self.name}.{k} = {v!r}' for k, v in self.arguments.items()]
+    name = f'{self.scope}/{self.name}' if self.scope else self.name
+    lines = [f'# Parameters for {name}:', '# ' + '=' * 78]
+    lines += [f'{name}.{k} = {v!r}' for k, v in self.arguments.items()]
     return '\n'.join(lines) + '\n'
 
 
@@ -174,7 +178,7 @@ def factory(configurable: Callable, scope: str = '') -> Factory:
   }
   with gin.config_scope(scope or None):
     arguments.update(gin.get_bindings(configurable))
-  return Factory(function.__name__, function, arguments)
+  return Factory(function.__name__, function, arguments, scope)
 
 
 def operative_config() -> str:

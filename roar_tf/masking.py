@@ -23,7 +23,7 @@ def constant_fill(values) -> Fill:
     values: [C] numbers in the units of the images; rounded when the images are
       integers.
   """
-  values = tf.constant(values, tf.float32)
+  values = tf.constant(values, tf.float64)
 
   def fill(images, removed, keys):
     del removed, keys
@@ -70,7 +70,7 @@ def mask(
       f'{levels.dtype.name} {levels.shape}.'
     )
   if not images.shape.rank == 4 or not (
-    images.shape[1:3] == levels.shape[1:3]
+    images.shape[:3].is_compatible_with(levels.shape[:3])
     and levels.shape[3] in (1, images.shape[3])
   ):
     raise ValueError(f'levels {levels.shape} do not fit images {images.shape}.')

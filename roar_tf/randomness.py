@@ -52,50 +52,82 @@ def _fingerprint(data: tf.Tensor) -> tf.Tensor:
 def fold(keys, purpose: int, number=0) -> tf.Tensor:
   """Returns int32 [B, 2] seeds: keys [B, 2] bound to (purpose, number).
 
-  The pair (purpose, number) is turned into 64 random bits, which are XORed into
-  every key: unequal keys stay unequal; seeds of unequal pairs are unrelated.
+  The pair (purpose, number) is turned into random bits, which are XORed into
+  and then added to every key: unequal keys stay unequal, seeds of unequal pairs
+  are unrelated, and folds neither commute nor undo each other.
 
   Args:
     keys: int32 [B, 2].
     purpose: a `Purpose`.
-    number: an integer or scalar integer tensor, e.g. a seed or a sample index.
+    number: an integer or scalar integer tensor, e.g. a seed or a sample index,
+      -2^31..2^31 - 1.
+
+  Raises:
+    ValueError: the number does not fit 32 bits.
   """
+  if not tf.is_tensor(number) and not -(2**31) <= number < 2**31:
+    raise ValueError(f'a seed must be -2^31..2^31 - 1, found {number}.')
   pair = tf.stack(
     [tf.cast(number, tf.int32), tf.constant(int(purpose), tf.int32)]
   )
-  return tf.bitwise.bitwise_xor(
-    keys,
-    tf.random.stateless_uniform(
-      [2], pair, minval=None, maxval=None, dtype=tf.int32, alg='philox'
-    ),
+  bits = _bits([4], pair)
+  return tf.bitwise.bitwise_xor(keys, bits[:2]) + bits[2:]
+
+
+def _bits(shape, seed) -> tf.Tensor:
+  """Returns int32 of all patterns, alike eagerly, in graphs and under XLA."""
+  return tf.random.stateless_uniform(
+    shape, seed, minval=None, maxval=None, dtype=tf.int32, alg='philox'
   )
 
 
-def uniform(seeds, shape, dtype=tf.float32) -> tf.Tensor:
-  """Returns uniforms [B, *shape], one independent draw per seed [B, 2].
+def _float(bits: tf.Tensor) -> tf.Tensor:
+  """Returns float32 in [0, 1) of the upper 24 bits of uint32.
+
+  Not `stateless_uniform`'s own floats: XLA's are others than TensorFlow's.
+  """
+  upper = tf.bitwise.right_shift(bits, _u32(8))
+  return tf.cast(upper, tf.float32) * 2.0**-24
+
+
+def _per_example(draw, seeds, shape, dtype) -> tf.Tensor:
+  return tf.map_fn(draw, seeds, fn_output_signature=tf.TensorSpec(shape, dtype))
+
+
+def integers(seeds, shape) -> tf.Tensor:
+  """Returns int32 of all patterns [B, *shape], one draw per seed [B, 2]."""
+  return _per_example(lambda seed: _bits(shape, seed), seeds, shape, tf.int32)
+
+
+def uniform(seeds, shape) -> tf.Tensor:
+  """Returns float32 uniforms in [0, 1), [B, *shape], one draw per seed [B, 2].
 
   Args:
     seeds: int32 [B, 2].
     shape: static shape of one example's draw.
-    dtype: float32 for values in [0, 1), int32 for all 32-bit patterns.
   """
-  bounds = {'minval': None, 'maxval': None} if dtype == tf.int32 else {}
-  return tf.map_fn(
-    lambda seed: tf.random.stateless_uniform(
-      shape, seed, dtype=dtype, alg='philox', **bounds
-    ),
+  return _per_example(
+    lambda seed: _float(tf.bitcast(_bits(shape, seed), tf.uint32)),
     seeds,
-    fn_output_signature=tf.TensorSpec(shape, dtype),
+    shape,
+    tf.float32,
   )
 
 
 def normal(seeds, shape) -> tf.Tensor:
   """Returns float32 standard Gaussians [B, *shape], one per seed [B, 2]."""
-  # A uniform of exactly 0 would be minus infinity; 1 - 2^-24 is the float32
-  # below 1, so the tails end symmetrically at 5.4 sigma.
-  limit = 1.0 - 2.0**-24
-  centred = tf.clip_by_value(2.0 * uniform(seeds, shape) - 1.0, -limit, limit)
-  return np.float32(np.sqrt(2.0)) * tf.math.erfinv(centred)
+
+  # Example by example: vectorised over a batch, erfinv's last bit would depend
+  # on an example's place in it.
+  def draw(seed):
+    bits = tf.bitcast(_bits(shape, seed), tf.uint32)
+    # 23 bits, centred: symmetric about 0 and never -1 or 1, where erfinv is
+    # infinite; the tails end at 5.3 sigma.
+    upper = tf.cast(tf.bitwise.right_shift(bits, _u32(9)), tf.float32)
+    centred = upper * 2.0**-22 + (2.0**-23 - 1.0)
+    return np.float32(np.sqrt(2.0)) * tf.math.erfinv(centred)
+
+  return _per_example(draw, seeds, shape, tf.float32)
 
 
 def hashed_uniform(seeds, count: int) -> tf.Tensor:
@@ -111,7 +143,7 @@ def hashed_uniform(seeds, count: int) -> tf.Tensor:
   )
   bits = _mix(words[:, :1] + lanes[None, :])
   bits = _mix(tf.bitwise.bitwise_xor(bits, words[:, 1:]) + lanes[None, :])
-  return tf.cast(tf.bitwise.right_shift(bits, _u32(8)), tf.float32) * 2.0**-24
+  return _float(bits)
 
 
 def _u32(value: int) -> tf.Tensor:

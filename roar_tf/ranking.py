@@ -49,6 +49,10 @@ def rank(scores, *, granularity='pixel', ids=None, seed=0) -> tf.Tensor:
     keys = randomness.keys_of_content(scores)
   else:
     keys = randomness.keys_of_ids(ids)
+    if not keys.shape[:1].is_compatible_with(scores.shape[:1]):
+      raise ValueError(
+        f'{keys.shape[0]} ids were given for {scores.shape[0]} examples.'
+      )
   return levels(
     scores, randomness.fold(keys, randomness.Purpose.SEED, seed), granularity
   )
@@ -70,7 +74,7 @@ def check_finite(scores, ids=None, estimator: str = 'the estimator') -> None:
   )
 
 
-@tf.function(reduce_retracing=True)
+@tf.function
 def levels(scores, keys, granularity: str) -> tf.Tensor:
   """The compiled part of `rank`: scores [B, H, W, C], int32 keys [B, 2]."""
   if granularity == 'pixel':
@@ -81,8 +85,8 @@ def levels(scores, keys, granularity: str) -> tf.Tensor:
   # -0.0 equals 0.0 for a reader, but not for every sort.
   scores = tf.where(scores == 0, tf.zeros_like(scores), scores)
   # A random permutation first, then a stable sort: ties fall in random order.
-  ties = randomness.uniform(
-    randomness.fold(keys, randomness.Purpose.TIES), [count], tf.int32
+  ties = randomness.integers(
+    randomness.fold(keys, randomness.Purpose.TIES), [count]
   )
   shuffled = tf.argsort(ties, axis=-1, stable=True)
   order = tf.argsort(

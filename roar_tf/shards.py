@@ -124,7 +124,8 @@ def _parser(layout: Layout):
     for name, shape in layout._maps():
       raw = tf.io.decode_compressed(batch[name], 'ZLIB')
       flat = tf.io.decode_raw(raw, tf.uint8)
-      batch[name] = tf.reshape(flat, [-1, *shape])
+      # With the number of records, so that maps of another size are an error.
+      batch[name] = tf.reshape(flat, [tf.shape(records)[0], *shape])
     return batch
 
   return parse

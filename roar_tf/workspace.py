@@ -29,6 +29,8 @@ class Workspace:
   """Paths below one root; `root` may be any `tf.io.gfile` URL."""
 
   def __init__(self, root: str):
+    if not root:
+      raise errors.UsageError('--workspace is empty; name a directory.')
     self.root = root.rstrip('/') or '/'
 
   def make(self) -> None:
@@ -134,7 +136,8 @@ def read_json(path: str):
     return json.loads(read_bytes(path))
   except ValueError as e:
     raise errors.DataError(
-      f'{path} is damaged ({e}); delete it and run the same command again.'
+      f'{path} is damaged ({e}); delete its directory and run the same command '
+      'again.'
     ) from e
 
 
@@ -228,6 +231,20 @@ def is_done(path: str, fingerprint_: Mapping) -> bool:
     f'{path} was made with other settings ({changes}): ask for those settings, '
     'use another --workspace, or delete that directory to make it anew.'
   )
+
+
+def check_settings(
+  path: str, stage: str, version: int, settings: Mapping
+) -> None:
+  """Compares a DONE marker, if there is one, before its inputs are known.
+
+  Raises:
+    UsageError: the artefact was made with other settings.
+  """
+  done = read_done(path)
+  if done is not None:
+    inputs = done['fingerprint']['inputs']
+    is_done(path, fingerprint(stage, version, settings, inputs))
 
 
 def _differences(old: Mapping, new: Mapping) -> Iterator[str]:

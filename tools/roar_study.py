@@ -3,6 +3,8 @@
 roar_study --study=quickstart
 """
 
+import shlex
+
 from absl import flags
 
 from roar_tf import cli, errors
@@ -27,8 +29,14 @@ def main() -> None:
   works = pipeline.study_work(contexts)
   if FLAGS.list:
     runs = [(work.context, run) for work in works for run in work.runs]
+    places = shlex.join(
+      f'--{name}={FLAGS[name].value}'
+      for name in ('workspace', 'data_dir')
+      if FLAGS[name].value != FLAGS[name].default
+    )
+    places = f' {places}' if places else ''
     for number, (context, run) in enumerate(runs):
-      print(f'{number:5d}  {report_stage.command(context, run)}')
+      print(f'{number:5d}  {report_stage.command(context, run)}{places}')
     return
   stages = (FLAGS.stage,) if FLAGS.stage else STAGES
   failure = None
@@ -36,8 +44,8 @@ def main() -> None:
     pipeline.run(works, stages, **execution)
   except errors.UnitsFailedError as e:
     failure = e
-  if 'report' in stages:
-    print(report_stage.outcome(works), flush=True)
+  if 'report' in stages and (outcome := report_stage.outcome(works)):
+    print(outcome, flush=True)
   if failure:
     raise failure
 

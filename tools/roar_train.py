@@ -17,6 +17,7 @@ flags.DEFINE_integer(
   'ranking_seed',
   0,
   'Seed of the rankings and the explained model: the --seed of roar_study.',
+  lower_bound=0,
 )
 cli.define_shared_flags()
 

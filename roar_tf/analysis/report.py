@@ -200,6 +200,8 @@ def standing_checks(
       checks.append((want == is_, text))
   # Both leave the same share of random pixels.
   removed = randoms['remove']
+  if removed.empty or randoms['keep'].empty:
+    return checks
   removed = removed.assign(threshold=100 - removed['threshold'])
   pairs = randoms['keep'].merge(removed, on=['label', 'threshold'])
   for row in pairs.itertuples():

@@ -58,7 +58,25 @@ class Source:
   images_per_shard: int = gin.REQUIRED
 
   def __post_init__(self):
-    """Raises UsageError for a subset that the split cannot give."""
+    """Raises UsageError for values that mean nothing."""
+    for field in (
+      'num_classes',
+      'train_images',
+      'test_images',
+      'images_per_shard',
+    ):
+      value = getattr(self, field)
+      if not (isinstance(value, int) and value >= 1):
+        raise errors.UsageError(
+          f'gin parameter Source.{field} must be 1 or more for {self.name}, '
+          f'found {value!r}.'
+        )
+    shape = self.image_shape
+    if not isinstance(shape, tuple | list) or len(shape) != 3:
+      raise errors.UsageError(
+        'gin parameter Source.image_shape must be (height, width, channels) '
+        f'for {self.name}, found {shape!r}.'
+      )
     subset = self.train_subset
     if subset is not None and not 1 <= subset <= self.train_images:
       raise errors.UsageError(
@@ -176,6 +194,11 @@ class Reader:
           f'{where}: split "{name}" has {found} images, gin parameter '
           f'Source.{split}_images says {pinned}.'
         )
+    dtype = info.features['image'].np_dtype
+    if dtype != np.uint8:
+      raise errors.UsageError(
+        f'{where} has {np.dtype(dtype).name} images; ROAR needs uint8.'
+      )
     classes = getattr(info.features['label'], 'num_classes', None)
     if classes != source.num_classes:
       raise errors.UsageError(
@@ -207,20 +230,35 @@ class Reader:
       kept = {
         'image': tf.ensure_shape(example['image'], source.image_shape),
         'label': example['label'],
-        'id': example['id'] if 'id' in example else example['tfds_id'],
+        'id': _text(example['id'] if 'id' in example else example['tfds_id']),
       }
       if source.truth:
         kept['truth'] = example['truth']
       return kept
 
     try:
-      yield from dataset.map(standard).batch(size).as_numpy_iterator()
+      for batch in dataset.map(standard).batch(size).as_numpy_iterator():
+        wrong = ~np.isin(batch['label'], np.arange(source.num_classes))
+        if wrong.any():
+          index = int(np.argmax(wrong))
+          raise errors.UsageError(
+            f'dataset "{source.tfds_name}", split "{name}": example '
+            f'{batch["id"][index].decode()} has label {batch["label"][index]}, '
+            f'not one of 0..{source.num_classes - 1}; ROAR needs labels.'
+          )
+        yield batch
+    except errors.UsageError:
+      raise
     except (ValueError, tf.errors.InvalidArgumentError) as e:
       raise errors.UsageError(
         f'dataset "{source.tfds_name}" holds an image of another shape than '
         f'gin parameter Source.image_shape={source.image_shape} says '
         f'({str(e).splitlines()[0]}).'
       ) from e
+
+
+def _text(ids: tf.Tensor) -> tf.Tensor:
+  return ids if ids.dtype == tf.string else tf.strings.as_string(ids)
 
 
 def _default_dir() -> str:

@@ -85,16 +85,21 @@ def explain(
     truth = tf.convert_to_tensor(truth)
   # Compiled functions live on the model, and are freed with it.
   cache = {} if model is None else model.__dict__.setdefault('_roar_tf', {})
-  key = (plan.names, plan.settings)
-  if key not in cache:
-    cache[key] = compile_plan(plan, model)
-  return cache[key](
+  if plan.key not in cache:
+    cache[plan.key] = compile_plan(plan, model)
+  return cache[plan.key](
     images,
     targets if plan.needs_model else None,
     keys,
     truth if plan.needs_truth else None,
-    tf.constant(seed, tf.int32),
+    _checked_seed(seed),
   )
+
+
+def _checked_seed(seed) -> tf.Tensor:
+  if not -(2**31) <= seed < 2**31:
+    raise ValueError(f'seed must be -2^31..2^31 - 1, found {seed}.')
+  return tf.constant(seed, tf.int32)
 
 
 def _checked_images(images) -> tf.Tensor:
@@ -115,8 +120,10 @@ def _checked_images(images) -> tf.Tensor:
 
 
 def _checked_targets(model, images, targets):
-  shape = model.compute_output_shape(images.shape)
-  if not isinstance(shape, tuple) or len(shape) != 2 or shape[1] is None:
+  # One image tells: `compute_output_shape` fails on unbuilt models.
+  logits = model(images[:1], training=False)
+  shape = tuple(getattr(logits, 'shape', ())) or type(logits).__name__
+  if len(shape) != 2 or shape[0] != 1:
     raise ValueError(
       f'the model must return logits [batch, classes], it returns {shape}.'
     )

@@ -35,8 +35,16 @@ def sobel(model, images, targets, keys) -> tf.Tensor:
   luminance = tf.reduce_sum(
     images * tf.constant(weights, images.dtype), axis=-1, keepdims=True
   )
-  edges = tf.image.sobel_edges(luminance)
-  magnitude = tf.sqrt(tf.reduce_sum(tf.square(edges), axis=-1))
+  padded = tf.pad(luminance, [[0, 0], [1, 1], [1, 1], [0, 0]], 'REFLECT')
+  # Differences first: a flat region must be exactly 0, or rounding errors would
+  # rank one flat region before another. Then 1, 2, 1 as two sums of pairs: sums
+  # of three terms are reordered by the graph optimiser.
+  across = padded[:, :, 2:] - padded[:, :, :-2]
+  down = padded[:, 2:] - padded[:, :-2]
+  for _ in range(2):
+    across = across[:, :-1] + across[:, 1:]
+    down = down[:, :, :-1] + down[:, :, 1:]
+  magnitude = tf.sqrt(tf.square(across) + tf.square(down))
   return tf.broadcast_to(magnitude, tf.shape(images))
 
 
@@ -44,7 +52,7 @@ def sobel(model, images, targets, keys) -> tf.Tensor:
 def oracle(model, images, targets, keys, *, truth) -> tf.Tensor:
   """Ranks the planted evidence first, random order within each region."""
   del model, targets
-  return _truth_then_random(truth, images, keys)
+  return _truth_then_random(tf.cast(truth, tf.float32), images, keys)
 
 
 @registry.register(
@@ -53,14 +61,14 @@ def oracle(model, images, targets, keys, *, truth) -> tf.Tensor:
 def inverse_oracle(model, images, targets, keys, *, truth) -> tf.Tensor:
   """Ranks the planted evidence last, random order within each region."""
   del model, targets
-  return _truth_then_random(1 - truth, images, keys)
+  return _truth_then_random(1.0 - tf.cast(truth, tf.float32), images, keys)
 
 
 def _truth_then_random(first, images, keys) -> tf.Tensor:
-  """Scores in [2, 3) where `first` [B, H, W, 1] is 1, in [0, 1) elsewhere.
+  """Scores in [2, 3) where `first` float [B, H, W, 1] is 1, else in [0, 1).
 
   A sum over channels keeps the regions apart.
   """
   seeds = randomness.fold(keys, randomness.Purpose.ORACLE)
   scores = randomness.uniform(seeds, images.shape[1:])
-  return tf.cast(2.0 * tf.cast(first, tf.float32) + scores, images.dtype)
+  return tf.cast(2.0 * first + scores, images.dtype)

@@ -52,6 +52,11 @@ class Plan:
     self.needs_truth = any(b.needs_truth for b in bases)
 
   @property
+  def key(self) -> tuple:
+    """What a compiled function of this plan depends on, hashable."""
+    return (*self._estimators, self.settings)
+
+  @property
   def gradient_evaluations(self) -> int:
     """Gradient evaluations per image, shared work counted once."""
     clean = {e.base for e in self._estimators if not e.statistic}

@@ -79,9 +79,10 @@ def register(
   Raises:
     UsageError: the name is taken or is not an identifier.
   """
-  if not name.isidentifier() or name != name.lower():
+  if not name.isidentifier() or name != name.lower() or name == 'original':
     raise errors.UsageError(
-      f'An estimator is named by a lower-case identifier, found {name!r}.'
+      'An estimator is named by a lower-case identifier other than "original", '
+      f'found {name!r}.'
     )
 
   def decorate(function: Function) -> Function:

@@ -6,6 +6,7 @@ import logging
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Sequence
 
 import tensorflow as tf
@@ -15,6 +16,7 @@ from roar_tf import errors, workspace
 from roar_tf.study.units import Unit
 
 _log = logging.getLogger(__name__)
+_lock = threading.Lock()
 
 
 @dataclasses.dataclass
@@ -108,10 +110,12 @@ def _try(unit: Unit, tally: Tally, num_workers: int) -> None:
     pending = unit.pending()
     if pending:
       unit.work(pending)
-      tally.made += 1
+      with _lock:
+        tally.made += 1
       _log.info('%s: done', unit.name)
     else:
-      tally.kept += 1
+      with _lock:
+        tally.kept += 1
   except (errors.UsageError, errors.PreemptedError):
     raise
   except errors.MissingInputsError as e:
@@ -129,3 +133,11 @@ def _try(unit: Unit, tally: Tally, num_workers: int) -> None:
     else:
       reason = str(e).splitlines()[0]
     tally.failures.append(f'{unit.name}: {reason}.')
+  except Exception as e:  # A user's estimator or model may raise anything.
+    place = traceback.extract_tb(e.__traceback__)[-1]
+    lines = str(e).strip().splitlines()
+    tally.failures.append(
+      f'{unit.name}: {type(e).__name__}: {lines[-1].strip() if lines else ""} '
+      f'({place.filename}:{place.lineno})'
+    )
+    _log.debug('%s failed', unit.name, exc_info=e)

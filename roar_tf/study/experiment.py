@@ -32,6 +32,7 @@ class Experiment:
     retrained_model: likewise.
     seed: seed of rankings and of the explained model, first seed of the runs.
     operative_config: the gin parameters in force, defaults included.
+    flags: the flags that ask for this configuration again.
   """
 
   source: Source
@@ -43,6 +44,7 @@ class Experiment:
   retrained_model: config.Factory
   seed: int
   operative_config: str
+  flags: tuple[str, ...] = dataclasses.field(default=(), compare=False)
 
 
 def load(
@@ -79,7 +81,15 @@ def load(
     files = [config.find('datasets', source)]
     files += [study_file] if study_file else []
     config.parse([*files, *gin_files], gin_bindings)
-    experiments.append(_frozen(config.stem(source), study, seed))
+    flags = [f'--study={study}'] if study else []
+    flags += [f'--dataset={source}']
+    flags += [f'--gin_file={file}' for file in gin_files]
+    flags += [f'--gin_bindings={binding}' for binding in gin_bindings]
+    experiments.append(
+      dataclasses.replace(
+        _frozen(config.stem(source), study, seed), flags=tuple(flags)
+      )
+    )
   names = [e.source.name for e in experiments]
   if len(set(names)) < len(names):
     raise errors.UsageError(f'Two sources have the same name: {names}.')
@@ -101,13 +111,11 @@ def _frozen(source: str, study: str | None, seed: int) -> Experiment:
     seed=seed,
     operative_config='',
   )
-  factories = {
-    f.name: f for f in (experiment.explained_model, experiment.retrained_model)
-  }
   text = '\n'.join(
     [
       config.operative_config(),
-      *(f.operative_config() for f in factories.values()),
+      experiment.retrained_model.operative_config(),
+      experiment.explained_model.operative_config(),
     ]
   )
   return dataclasses.replace(experiment, operative_config=text)

@@ -127,17 +127,16 @@ def run(
 
 
 def _check_before(works: Sequence[Work], stages: Sequence[str]) -> None:
-  """Refuses a stage whose inputs were made with other settings.
+  """Refuses to work beside, or from, artefacts made with other settings.
 
   Raises:
     UsageError: the artefact and the setting are named.
   """
-  for stage in STAGES[: STAGES.index(stages[0])]:
+  before = STAGES[: STAGES.index(stages[0])]
+  for stage in (*before, *stages):
     for unit in _units(works, stage):
-      try:
-        unit.pending()
-      except errors.MissingInputsError:
-        continue  # What is missing is named by the unit that needs it.
+      for target in unit.targets:
+        target.check_settings()
 
 
 def _step_seconds(works: Sequence[Work]) -> float:

@@ -1,5 +1,7 @@
 """Stage report: the runs of a study to tables, figures and one page."""
 
+import shlex
+
 import numpy as np
 import pandas as pd
 import tensorflow as tf
@@ -54,7 +56,12 @@ def units(works) -> list[Unit]:
       mosaics={c.experiment.source.name: _mosaic(c) for c in contexts},
       facts=_facts(contexts),
       commands={
-        'The whole study': f'roar_study --study={study}',
+        'The whole study': shlex.join(
+          [
+            'roar_study',
+            *(f for f in first.experiment.flags if 'dataset' not in f),
+          ]
+        ),
         'One of its runs': command(first, runs[-1]),
       },
       operative_config='\n'.join(
@@ -62,15 +69,21 @@ def units(works) -> list[Unit]:
       ),
     )
     ((_, fingerprint),) = pending
-    target.commit(fingerprint)
+    if not damaged:  # What is damaged will be mended, and then reported.
+      target.commit(fingerprint)
 
   return [Unit(f'report of {study}', (target,), work, shared=True)]
 
 
 def outcome(works) -> str:
-  """Returns the result tables and the report's path, for a terminal."""
+  """Returns the result tables and the report's path, for a terminal.
+
+  Empty where there is no report, since no run has finished.
+  """
   study = works[0].context.experiment.study
   folder = works[0].context.workspace.report(study.name)
+  if not tf.io.gfile.exists(f'{folder}/results.csv'):
+    return ''
   summary = results.summarise(results.read_csv(f'{folder}/results.csv'))
   parts = [
     f'\n{source}, {mode}\n{report.table(summary, source, mode)}'
@@ -81,15 +94,15 @@ def outcome(works) -> str:
 
 
 def command(context: Context, run: Run) -> str:
-  """Returns the command line that makes one run."""
-  seed = context.experiment.seed
-  return ' '.join(
-    [
-      f'roar_train --study={run.study} --dataset={run.source}',
-      f'--cell={run.cell_name} --seed={run.seed}',
-      *([f'--ranking_seed={seed}'] if seed else []),
-    ]
-  )
+  """Returns the command line that makes one run, quoted for a shell.
+
+  Without --workspace and --data_dir: where a study lies is not part of it.
+  """
+  experiment = context.experiment
+  flags = [*experiment.flags, f'--cell={run.cell_name}', f'--seed={run.seed}']
+  if experiment.seed:
+    flags.append(f'--ranking_seed={experiment.seed}')
+  return shlex.join(['roar_train', *flags])
 
 
 def _columns(run: Run) -> dict:

@@ -49,6 +49,16 @@ class Target:
       {n: workspace.require(p)['digest'] for n, p in self.inputs.items()},
     )
 
+  def check_settings(self) -> None:
+    """Raises UsageError if the artefact was made with other settings.
+
+    Unlike `is_done` it asks nothing of the inputs, which may not be there yet.
+    """
+    if not self.derived:
+      workspace.check_settings(
+        self.done, self.stage, self.version, self.settings
+      )
+
   def is_done(self, fingerprint: Mapping) -> bool:
     """Whether the artefact is there as this fingerprint wants it.
 

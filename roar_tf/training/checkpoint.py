@@ -1,17 +1,19 @@
-"""Checkpoints of an unfinished training: one npz file, no pickle.
+"""Checkpoints of an unfinished training: an npz behind its checksum.
 
 A checkpoint holds the state, the number of finished steps and the digest of the
-run's fingerprint. It is published whole, so the newest one is always readable;
-it is deleted when the run is done.
+run's fingerprint. It is published whole and checked when it is read; it is
+deleted when the run is done.
 """
 
+import hashlib
 import io
-import zipfile
 
 import numpy as np
 import tensorflow as tf
 
 from roar_tf import workspace
+
+_PARTS = ('trainable', 'moving', 'velocity')
 
 
 def save(path: str, state: dict, step: int, digest: str) -> None:
@@ -19,11 +21,12 @@ def save(path: str, state: dict, step: int, digest: str) -> None:
   buffer = io.BytesIO()
   arrays = {
     f'{part}/{index:05d}': np.asarray(value)
-    for part, values in state.items()
-    for index, value in enumerate(values)
+    for part in _PARTS
+    for index, value in enumerate(state[part])
   }
   np.savez(buffer, step=np.int64(step), digest=np.array(digest), **arrays)
-  workspace.write_atomic(path, buffer.getvalue())
+  data = buffer.getvalue()
+  workspace.write_atomic(path, hashlib.sha256(data).digest() + data)
 
 
 def restore(path: str, digest: str) -> tuple[dict, int] | None:
@@ -34,15 +37,19 @@ def restore(path: str, digest: str) -> tuple[dict, int] | None:
   """
   if not tf.io.gfile.exists(path):
     return None
-  try:
-    with np.load(
-      io.BytesIO(workspace.read_bytes(path)), allow_pickle=False
-    ) as data:
-      if str(data['digest']) != digest:
-        return None
-      state = {}
-      for name in sorted(n for n in data.files if '/' in n):
-        state.setdefault(name.split('/')[0], []).append(tf.constant(data[name]))
-      return state, int(data['step'])
-  except (ValueError, KeyError, zipfile.BadZipFile):
+  content = workspace.read_bytes(path)
+  checksum, data = content[:32], content[32:]
+  if hashlib.sha256(data).digest() != checksum:
     return None
+  with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+    if str(arrays['digest']) != digest:
+      return None
+    state = {
+      part: [
+        tf.constant(arrays[name])
+        for name in sorted(arrays.files)
+        if name.startswith(f'{part}/')
+      ]
+      for part in _PARTS
+    }
+    return state, int(arrays['step'])

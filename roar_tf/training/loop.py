@@ -100,7 +100,7 @@ class Trainer:
       self.model = self._factory()
     self.step_seconds = 0.0
     self._lock = threading.Lock()
-    self._steps = tf.function(self._run_steps, reduce_retracing=True)
+    self._steps = tf.function(self._run_steps)
     self._logits = tf.function(self._predict)
 
   def normalise(self, images) -> tf.Tensor:
@@ -108,7 +108,11 @@ class Trainer:
     return (tf.cast(images, tf.float32) - self._mean) / self._std
 
   def initial_state(self, *seed_words) -> pure.State:
-    """Returns a freshly initialised state; the words decide every weight."""
+    """Returns a freshly initialised state; the words decide every weight.
+
+    That holds for the initialisers and layers of Keras, not for a factory that
+    calls `keras.random` or NumPy without a seed.
+    """
     generator = randomness.generator(randomness.Purpose.WEIGHTS, *seed_words)
     with _KERAS:
       # Keras' initialisers, whatever the factory, take their seeds from here.
@@ -213,7 +217,7 @@ class Trainer:
         if stop:
           raise errors.PreemptedError(
             f'stopped after step {done} of {total}, which is saved; run '
-            ' the same command again to go on.'
+            'the same command again to go on.'
           )
     return state, total
 

@@ -41,21 +41,29 @@ class Training:
 
   def __post_init__(self):
     """Raises UsageError for values that mean nothing."""
-    for name, fits in (
-      ('epochs', self.epochs > 0),
-      ('batch_size', isinstance(self.batch_size, int) and self.batch_size > 0),
-      ('base_learning_rate', self.base_learning_rate > 0),
-      ('warmup_epochs', self.warmup_epochs >= 0),
-      ('momentum', 0 <= self.momentum < 1),
-      ('l2', self.l2 >= 0),
-      ('label_smoothing', 0 <= self.label_smoothing < 1),
-      ('augmentation', self.augmentation in augmentation.AUGMENTATIONS),
-      ('drops', [e for e, _ in self.drops] == sorted(e for e, _ in self.drops)),
-    ):
+    checks = {
+      'epochs': lambda v: v > 0,
+      'batch_size': lambda v: isinstance(v, int) and v > 0,
+      'base_learning_rate': lambda v: v > 0,
+      'warmup_epochs': lambda v: v >= 0,
+      'momentum': lambda v: 0 <= v < 1,
+      'l2': lambda v: v >= 0,
+      'label_smoothing': lambda v: 0 <= v < 1,
+      'augmentation': lambda v: v in augmentation.AUGMENTATIONS,
+      'drops': lambda v: (
+        [e for e, factor in v if factor >= 0] == sorted(e for e, _ in v)
+      ),
+    }
+    for name, check in checks.items():
+      value = getattr(self, name)
+      try:
+        fits = check(value)
+      except (TypeError, ValueError):
+        fits = False
       if not fits:
         raise errors.UsageError(
-          f'gin parameter Training.{name} cannot be {getattr(self, name)!r}; '
-          'see the docstring of roar_tf.training.settings.Training.'
+          f'gin parameter Training.{name} cannot be {value!r}; see the '
+          'docstring of roar_tf.training.settings.Training.'
         )
 
   def settings(self, factory) -> dict:

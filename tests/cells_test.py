@@ -1,0 +1,114 @@
+"""Tests of the names of cells."""
+
+import itertools
+
+import pytest
+
+from roar_tf import cells, errors
+from roar_tf.estimators import registry
+
+
+@pytest.fixture
+def odd_names(monkeypatch):
+  """Registered estimators whose names look like parts of a cell's."""
+  names = ['my_map', 'a_pixel_remove_5', 'keep', 'pixel_keep', 'remove_10']
+  monkeypatch.setattr(registry, '_registry', dict(registry._registry))
+  for name in names:
+    registry.register(name)(lambda model, images, targets, keys: images)
+  return names
+
+
+def test_a_name_says_what_a_cell_is():
+  cell = cells.Cell('sg_sq_grad', 'pixel', 'remove', 5)
+  assert cell.name == 'sg_sq_grad_pixel_remove_5'
+  assert cell.ranking == 'sg_sq_grad_pixel'
+
+
+def test_names_are_parsed_from_the_right(odd_names, monkeypatch):
+  monkeypatch.setattr(cells, 'FILLS', ('mean', 'noisy_linear', 'zero'))
+  estimators = ['random', 'sq_sg_grad', *odd_names, 'sg_my_map']
+  seen = set()
+  for axes in itertools.product(
+    estimators,
+    ('pixel', 'element'),
+    ('remove', 'keep'),
+    (1, 9, 10, 90, 100),
+    ('mean', 'noisy_linear', 'zero'),
+  ):
+    cell = cells.Cell(*axes)
+    assert cells.parse_cell(cell.name) == cell
+    seen.add(cell.name)
+  assert len(seen) == len(estimators) * 2 * 2 * 5 * 3
+
+
+def test_the_mean_is_the_fill_that_is_not_named(monkeypatch):
+  monkeypatch.setattr(cells, 'FILLS', ('mean', 'zero'))
+  names = [cells.Cell('grad', 'pixel', 'keep', 5, f).name for f in cells.FILLS]
+  assert names == ['grad_pixel_keep_5', 'grad_pixel_keep_5_zero']
+
+
+def test_original_is_no_modified_cell():
+  assert cells.parse_cell(cells.ORIGINAL) is None
+
+
+@pytest.mark.parametrize('threshold', [30, 30.0])
+def test_a_threshold_is_written_as_a_whole_number(threshold):
+  # gin reads Study.thresholds = (30.0,) as floats.
+  try:
+    cell = cells.Cell('grad', 'pixel', 'remove', threshold)
+  except errors.UsageError:
+    return
+  assert cell.name == 'grad_pixel_remove_30'
+
+
+@pytest.mark.parametrize('threshold', [0, 101, -1, 55.5, 'ten', None, True])
+def test_impossible_thresholds_are_refused(threshold):
+  with pytest.raises(errors.UsageError) as caught:
+    cells.Cell('grad', 'pixel', 'remove', threshold)
+  assert str(threshold) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+  'name, words',
+  [
+    ('gard_pixel_remove_30', ['gard', '"grad"']),
+    ('grad_pixels_remove_30', ['grad_pixels_remove_30', '--cell']),
+    ('grad_pixel_drop_30', ['grad_pixel_drop_30', '--cell']),
+    ('grad_pixel_remove', ['grad_pixel_remove', '--cell']),
+    ('grad_pixel_remove_', ['grad_pixel_remove_', '--cell']),
+    ('grad_pixel_remove_-5', ['grad_pixel_remove_-5', '--cell']),
+    ('grad_pixel_remove_5.5', ['grad_pixel_remove_5.5', '--cell']),
+    ('_pixel_remove_5', ['_pixel_remove_5', '--cell']),
+    ('', ['--cell']),
+    ('originals', ['originals', '--cell']),
+    ('grad_pixel_remove_0', ['0', 'original']),
+    ('grad_pixel_remove_101', ['101', '100']),
+    ('grad_pixel_remove_30_maen', ['fill', 'maen', '"mean"']),
+    ('sg_random_pixel_remove_30', ['sg_random', 'cannot']),
+  ],
+)
+def test_impossible_names_are_refused(name, words):
+  with pytest.raises(errors.UsageError) as caught:
+    cells.parse_cell(name)
+  for word in words:
+    assert word in str(caught.value)
+
+
+def test_unknown_parts_get_the_nearest_as_a_suggestion():
+  for axes, suggestion in (
+    (('grad', 'pixle', 'remove', 30), '"pixel"'),
+    (('grad', 'pixel', 'remov', 30), '"remove"'),
+    (('sg_sq_gard', 'pixel', 'keep', 30), '"sg_sq_grad"'),
+  ):
+    with pytest.raises(errors.UsageError, match=suggestion):
+      cells.Cell(*axes)
+
+
+def test_no_estimator_can_take_the_name_of_the_unmodified_images(monkeypatch):
+  # Its cells would be written over the dataset `original`.
+  monkeypatch.setattr(registry, '_registry', dict(registry._registry))
+  with pytest.raises(errors.UsageError):
+    registry.register(cells.ORIGINAL)(
+      lambda model, images, targets, keys: images
+    )
+    cells.Cell(cells.ORIGINAL, 'pixel', 'remove', 30)

@@ -1,0 +1,252 @@
+"""Tests of gin: finding, parsing, freezing and recording configurations."""
+
+import gin
+import pytest
+
+from roar_tf import config, errors
+from roar_tf.study import experiment
+from roar_tf.training.settings import Training
+
+
+@gin.configurable
+def _probe(first, second, width=1, depth=2):
+  return first, second, width, depth
+
+
+@pytest.fixture(autouse=True)
+def clean():
+  yield
+  gin.clear_config()
+
+
+def _file(tmp_path, text, name='mine.gin'):
+  (tmp_path / name).write_text(text)
+  return str(tmp_path / name)
+
+
+def _training(files=(), bindings=()):
+  (loaded,) = experiment.load(
+    dataset='planted_patch', gin_files=files, gin_bindings=bindings
+  )
+  return loaded.retrained
+
+
+def test_every_configuration_that_comes_along_loads():
+  for name in config.available('datasets'):
+    (loaded,) = experiment.load(dataset=name)
+    assert loaded.source.name == name
+  for name in config.available('studies'):
+    loaded = experiment.load(study=name)
+    assert loaded[0].study.name == name
+    assert [e.source.name for e in loaded] == list(loaded[0].study.sources)
+
+
+def test_a_configuration_is_found_by_name_or_path(tmp_path):
+  assert config.find('studies', 'quickstart').endswith('studies/quickstart.gin')
+  mine = _file(tmp_path, '')
+  assert config.find('datasets', mine) == mine
+  assert config.stem(mine) == config.stem('mine') == 'mine'
+
+
+@pytest.mark.parametrize(
+  'kind, name, words',
+  [
+    ('studies', 'quikstart', ['--study=quikstart', '"quickstart"']),
+    ('datasets', 'fashion_mnits', ['--dataset=fashion_mnits', '"fashion_mni']),
+    ('studies', 'xyz', ['--study=xyz', 'Known:', 'quickstart']),
+    ('datasets', '/no/where.gin', ['/no/where.gin']),
+  ],
+)
+def test_an_unknown_configuration_is_named_with_a_suggestion(kind, name, words):
+  with pytest.raises(errors.UsageError) as caught:
+    config.find(kind, name)
+  for word in words:
+    assert word in str(caught.value)
+
+
+def test_later_files_win_and_bindings_win_over_files(tmp_path):
+  one = _file(tmp_path, 'Training.epochs = 11\nTraining.l2 = 11\n', '1.gin')
+  two = _file(tmp_path, 'Training.epochs = 12\n', '2.gin')
+  training = _training([one, two])
+  assert (training.epochs, training.l2) == (12, 11)
+  training = _training(
+    [one, two], ['Training.epochs = 13', 'Training.epochs=14']
+  )
+  assert (training.epochs, training.l2) == (14, 11)
+
+
+def test_nothing_of_an_earlier_configuration_remains():
+  plain = _training()
+  assert _training(bindings=['Training.epochs = 99']).epochs == 99
+  assert _training() == plain
+  operative = experiment.load(dataset='planted_patch')[0].operative_config
+  assert 'Study' not in operative
+
+
+@pytest.mark.parametrize(
+  'text, words',
+  [
+    ('Training.epoch = 3', ['epoch', 'Training']),
+    ('Trainin.epochs = 3', ['Trainin']),
+    ('Training.epochs = ', ['mine.gin']),
+    ('Training.epochs = (1,', ['mine.gin']),
+    ('Training.epochs 3', ['mine.gin']),
+    ('= 3', ['mine.gin']),
+    ('Training.model = @no_such_model', ['no_such_model']),
+    ("include 'no/such.gin'", ['no/such.gin']),
+    ('import no_such_module', ['no_such_module']),
+  ],
+)
+def test_what_does_not_parse_is_named_with_its_place(text, words, tmp_path):
+  mine = _file(tmp_path, f'{text}\n')
+  for files, bindings, where in (
+    ([mine], [], mine),
+    ([], [text], '--gin_bindings'),
+  ):
+    with pytest.raises(errors.UsageError) as caught:
+      _training(files, bindings)
+    message = str(caught.value)
+    assert where in message
+    assert '\n' not in message
+    for word in words:
+      assert word in message or word == 'mine.gin'
+
+
+def test_a_missing_gin_file_is_named():
+  with pytest.raises(errors.UsageError, match='--gin_file=/no/such.gin'):
+    _training(['/no/such.gin'])
+
+
+def test_a_failing_import_names_its_error(tmp_path, monkeypatch):
+  monkeypatch.syspath_prepend(tmp_path)
+  (tmp_path / 'breaks_on_import.py').write_text('raise OSError("kaputt")\n')
+  mine = _file(tmp_path, 'import breaks_on_import\n')
+  with pytest.raises(errors.UsageError, match='kaputt') as caught:
+    _training([mine])
+  assert mine in str(caught.value)
+
+
+@pytest.mark.parametrize(
+  'binding, words',
+  [
+    ('Training.epochs = 0', ['Training.epochs', '0']),
+    ("Training.epochs = 'many'", ['Training']),
+    ('Training.batch_size = 1.5', ['Training.batch_size', '1.5']),
+    ("Training.augmentation = 'filp'", ['Training.augmentation', 'filp']),
+    ('Training.drops = ((9, 0.1), (3, 0.1))', ['Training.drops']),
+    ('explained/Training.epochs = -1', ['Training.epochs', '-1']),
+    ('Source.train_subset = 0', ['Source.train_subset', '0']),
+    ('Source.train_subset = 1000000', ['Source.train_subset', '4000']),
+    ('Attribution.samples = 0', ['samples', '0']),
+    ('Source.images_per_shard = 0', ['Source.images_per_shard', '0']),
+    ('Source.image_shape = (16, 16)', ['Source.image_shape', '(16, 16)']),
+    ("Source.train_images = 'many'", ['Source.train_images', 'many']),
+    ('Source.test_images = 0', ['Source.test_images', '0']),
+  ],
+)
+def test_an_impossible_value_is_named_before_any_work(binding, words):
+  with pytest.raises(errors.UsageError) as caught:
+    _training(bindings=[binding])
+  for word in words:
+    assert word in str(caught.value)
+
+
+def test_a_required_parameter_that_nobody_set_is_named(tmp_path):
+  study = _file(tmp_path, "Study.estimators = ('grad',)\n")
+  with pytest.raises(errors.UsageError, match='sources'):
+    experiment.load(study=study)
+  source = _file(tmp_path, "include 'train/small_images.gin'\n", 'source.gin')
+  with pytest.raises(errors.UsageError, match='image_shape'):
+    experiment.load(dataset=source)
+
+
+def test_seeds_beyond_31_bits_are_refused():
+  for seed in (-1, 2**31):
+    with pytest.raises(errors.UsageError, match=str(seed)):
+      experiment.load(dataset='planted_patch', seed=seed)
+
+
+def test_a_factory_is_free_of_later_configurations():
+  gin.parse_config('_probe.width = 3\nscope/_probe.width = 4')
+  plain, scoped = config.factory(_probe), config.factory(_probe, scope='scope')
+  gin.parse_config('_probe.width = 5\n_probe.depth = 6')
+  assert plain('a', 'b') == ('a', 'b', 3, 2)
+  assert scoped('a', 'b') == ('a', 'b', 4, 2)
+  gin.clear_config()
+  assert plain('a', 'b') == ('a', 'b', 3, 2)
+  assert dict(plain.arguments) == {'width': 3, 'depth': 2}
+
+
+def test_one_experiment_does_not_change_another(tmp_path):
+  small = _file(
+    tmp_path,
+    f"include '{config.find('datasets', 'planted_patch')}'\n"
+    'small_resnet.width = 5\nTraining.epochs = 77\n',
+    'small.gin',
+  )
+  study = _file(
+    tmp_path,
+    f"Study.sources = ('planted_patch', '{small}')\n"
+    "Study.estimators = ('grad',)\n",
+    'two.gin',
+  )
+  one, two = experiment.load(study=study)
+  (alone,) = experiment.load(study=study, dataset='planted_patch')
+  assert (one.source.name, two.source.name) == ('planted_patch', 'small')
+  assert two.retrained.epochs == 77
+  assert two.retrained_model.arguments['width'] == 5
+  assert one == alone
+  # Their artefacts would lie in one place.
+  (tmp_path / 'other').mkdir()
+  twin = _file(tmp_path, open(small).read(), 'other/small.gin')
+  with pytest.raises(errors.UsageError, match='small'):
+    experiment.load(
+      study=study, gin_bindings=[f'Study.sources = ({small!r}, {twin!r})']
+    )
+
+
+def test_the_operative_config_shows_all_that_ran(tmp_path):
+  mine = _file(tmp_path, 'Training.epochs = 6\nsmall_resnet.width = 9\n')
+  (loaded,) = experiment.load(
+    study='quickstart',
+    gin_files=[mine],
+    gin_bindings=[
+      'explained/Training.epochs = 7',
+      'explained/small_resnet.blocks = 2',
+    ],
+  )
+  lines = loaded.operative_config.splitlines()
+  for line in (
+    'Training.momentum = 0.9',  # A default that no file sets.
+    'Training.epochs = 6',  # Set by a file.
+    'explained/Training.epochs = 7',  # Set by a binding, in a scope.
+    'small_resnet.width = 9',  # A parameter of the factory
+    'small_resnet.stages = 3',  # and a default of it.
+    'Study.seeds = 2',
+  ):
+    assert line in lines
+  blocks = [line for line in lines if 'small_resnet.blocks' in line]
+  assert sorted(blocks) == [
+    'explained/small_resnet.blocks = 2',
+    'small_resnet.blocks = 1',
+  ]
+
+
+def test_the_operative_config_repeats_the_experiment(tmp_path):
+  (loaded,) = experiment.load(
+    study='quickstart',
+    gin_bindings=['explained/Training.epochs = 7', 'small_resnet.blocks = 2'],
+  )
+  saved = _file(tmp_path, loaded.operative_config)
+  (again,) = experiment.load(study='quickstart', gin_files=[saved])
+  assert again == loaded
+
+
+def test_a_training_names_its_settings_as_gin_does():
+  training = _training(bindings=['small_resnet.blocks = 2'])
+  model = config.factory(training.model)
+  settings = training.settings(model)
+  assert settings['Training.model'] == 'small_resnet'
+  assert settings['small_resnet.blocks'] == 2
+  names = {name.removeprefix('Training.') for name in settings}
+  assert set(Training.__dataclass_fields__) <= names

@@ -1,0 +1,277 @@
+"""A tiny dataset and study, finished once per session, and tools in process.
+
+TensorFlow takes seconds to start, so tools run in the process of the tests
+wherever the demand does not ask for a process of its own.
+"""
+
+import csv
+import dataclasses
+import importlib.util
+import io
+import logging
+import os
+import pathlib
+import re
+import shutil
+import signal
+import sys
+
+# Before TensorFlow is imported, as the tools do.
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+
+import gin  # noqa: E402
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+import tensorflow as tf  # noqa: E402
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+COUNTS = {'train': 120, 'test': 60}
+SHAPE = (8, 8, 3)
+CLASSES = 3
+
+# The tools' default: bytes depend on it, and only the first call counts.
+tf.config.threading.set_intra_op_parallelism_threads(1)
+
+DATASET = """
+include 'train/small_images.gin'
+Source.tfds_name = 'tiny'
+Source.image_shape = (8, 8, 3)
+Source.num_classes = 3
+Source.train_images = 120
+Source.test_images = 60
+Source.truth = True
+Source.images_per_shard = 50
+small_resnet.width = 4
+small_resnet.stages = 2
+Training.batch_size = 16
+Training.epochs = 10
+Training.warmup_epochs = 1
+Training.drops = ((8, 0.1),)
+"""
+
+STUDY = """
+Study.sources = ('{dataset}',)
+Study.estimators = ('random', 'grad')
+Study.thresholds = (30, 70)
+Study.seeds = 2
+"""
+
+
+def examples(split: str) -> dict[str, np.ndarray]:
+  """Noise with a coloured square, whose colour and place are the class."""
+  count = COUNTS[split]
+  rng = np.random.default_rng(len(split))
+  labels = np.arange(count) % CLASSES
+  images = rng.integers(0, 256, (count, *SHAPE), np.uint8)
+  truth = np.zeros((count, 8, 8, 1), np.uint8)
+  for image, mask, label in zip(images, truth, labels, strict=True):
+    place = np.s_[2:5, 1 + label : 4 + label]
+    image[place] //= 2
+    image[(*place, label)] = 200
+    mask[place] = 1
+  ids = np.array([f'{split}_{i:03d}' for i in range(count)], object)
+  return {'image': images, 'label': labels, 'id': ids, 'truth': truth}
+
+
+def store(data_dir, name, version, splits, features) -> None:
+  """Writes arrays {split: {feature: values}} as a TFDS dataset."""
+  import tensorflow_datasets as tfds
+
+  tfds.dataset_builders.store_as_tfds_dataset(
+    name=name,
+    version=version,
+    data_dir=data_dir,
+    features=tfds.features.FeaturesDict(features),
+    split_datasets={
+      split: tf.data.Dataset.from_tensor_slices(dict(values))
+      for split, values in splits.items()
+    },
+    disable_shuffling=True,
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class Tiny:
+  """A dataset in TFDS layout, a gin file for it and a study over it.
+
+  Attributes:
+    data_dir: what TFDS reads.
+    dataset: gin file of the source `tiny`.
+    study: gin file of the study `small`: original, and two estimators at two
+      thresholds, two seeds each: ten runs.
+  """
+
+  data_dir: str
+  dataset: str
+  study: str
+
+  def works(self, root, *bindings, study=None, stop=lambda: False, seed=0):
+    """Returns a study's `pipeline.Work`s in the workspace `root`."""
+    from roar_tf import workspace
+    from roar_tf.study import context, experiment, pipeline
+
+    loaded = experiment.load(
+      study=study or self.study, gin_bindings=bindings, seed=seed
+    )
+    place = workspace.Workspace(str(root))
+    return pipeline.study_work(
+      [context.Context(place, e, self.data_dir, stop) for e in loaded]
+    )
+
+  def flags(self, root) -> list[str]:
+    """Returns the flags that lead a tool to this dataset and a workspace."""
+    return [f'--workspace={root}', f'--data_dir={self.data_dir}']
+
+
+@pytest.fixture(scope='session')
+def tiny(tmp_path_factory) -> Tiny:
+  import tensorflow_datasets as tfds
+
+  folder = tmp_path_factory.mktemp('tiny')
+  features = {
+    'image': tfds.features.Image(shape=SHAPE, encoding_format='png'),
+    'label': tfds.features.ClassLabel(num_classes=CLASSES),
+    'id': tfds.features.Text(),
+    'truth': tfds.features.Tensor(
+      shape=(8, 8, 1), dtype=np.uint8, encoding='zlib'
+    ),
+  }
+  splits = {split: examples(split) for split in COUNTS}
+  for values in splits.values():
+    values['id'] = values['id'].astype(str)
+  store(folder / 'data', 'tiny', '1.0.0', splits, features)
+  (folder / 'tiny.gin').write_text(DATASET)
+  study = STUDY.format(dataset=folder / 'tiny.gin')
+  (folder / 'small.gin').write_text(study)
+  return Tiny(
+    str(folder / 'data'), str(folder / 'tiny.gin'), str(folder / 'small.gin')
+  )
+
+
+@pytest.fixture(scope='session')
+def finished(tiny, tmp_path_factory) -> pathlib.Path:
+  """A workspace in which one worker has finished the study; do not touch."""
+  from roar_tf.study import pipeline
+
+  root = tmp_path_factory.mktemp('finished') / 'workspace'
+  pipeline.run(tiny.works(root), pipeline.STAGES)
+  return root
+
+
+@pytest.fixture
+def damaged(finished, tmp_path) -> pathlib.Path:
+  """A copy of the finished workspace, to be changed."""
+  return shutil.copytree(finished, tmp_path / 'workspace')
+
+
+@pytest.fixture(scope='session')
+def raw() -> dict[str, dict[str, np.ndarray]]:
+  """The examples of the tiny dataset, {split: {feature: values}}."""
+  return {split: examples(split) for split in COUNTS}
+
+
+@pytest.fixture(scope='session')
+def store_dataset():
+  """`store(data_dir, name, version, splits, features)`."""
+  return store
+
+
+@pytest.fixture(scope='session')
+def artefacts():
+  """Function from a workspace to {path: content}, measured times left out.
+
+  What a killed process wrote aside is left out too: it has no name of ours.
+  """
+
+  def read(root) -> dict[str, bytes]:
+    root = pathlib.Path(root)
+    return {
+      str(path.relative_to(root)): _timeless(path)
+      for path in sorted(root.rglob('*'))
+      if path.is_file()
+      and path.name != 'timing.json'
+      and '.tmp-' not in path.name
+    }
+
+  return read
+
+
+def _timeless(path: pathlib.Path) -> bytes:
+  data = path.read_bytes()
+  if path.name == 'results.csv':
+    rows = list(csv.DictReader(io.StringIO(data.decode())))
+    return repr([{**row, 'seconds': ''} for row in rows]).encode()
+  if path.name == 'index.html':  # The last number of a row of runs.
+    return re.sub(rb'<td>[\d.]+</td>\s*</tr>', b'</tr>', data)
+  return data
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+  """What a tool said and how it ended."""
+
+  status: int
+  out: str
+  err: str
+
+  def counts(self) -> dict[str, tuple[int, int, int]]:
+    """Returns (made, kept, failed) by stage."""
+    found = re.findall(
+      r'^(\w+): (\d+) made, (\d+) kept, (\d+) failed', self.out, re.M
+    )
+    return {stage: tuple(map(int, numbers)) for stage, *numbers in found}
+
+
+@pytest.fixture
+def tool(monkeypatch, capsys):
+  """Function that runs tools/<name>.py in this process.
+
+  An exception that a tool lets through, a traceback for its user, passes.
+  """
+  from absl import app, flags
+  from absl import logging as absl_logging
+
+  from roar_tf import cli
+
+  app.define_help_flags()  # Once per process, so never to be removed.
+  loggers = [logging.getLogger(n) for n in (None, 'roar_tf', 'tensorflow')]
+  before = [(g.level, g.propagate, list(g.handlers)) for g in loggers]
+  verbosity = absl_logging.get_verbosity()
+  handlers = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)}
+  path = list(sys.path)
+
+  def run(name: str, *arguments: str) -> Outcome:
+    known = set(flags.FLAGS)
+    file = ROOT / 'tools' / f'{name}.py'
+    monkeypatch.setattr(sys, 'argv', [str(file), *map(str, arguments)])
+    capsys.readouterr()
+    try:
+      spec = importlib.util.spec_from_file_location(f'{name}_tool', file)
+      module = importlib.util.module_from_spec(spec)
+      spec.loader.exec_module(module)
+      with pytest.raises(SystemExit) as exit_:
+        module.run()
+    finally:
+      for flag in set(flags.FLAGS) - known:
+        delattr(flags.FLAGS, flag)
+      cli._stop.clear()
+      logging.getLogger('roar_tf').handlers.clear()
+    captured = capsys.readouterr()
+    return Outcome(exit_.value.code or 0, captured.out, captured.err)
+
+  yield run
+  for logger, (level, propagate, old) in zip(loggers, before, strict=True):
+    logger.setLevel(level)
+    logger.propagate = propagate
+    logger.handlers[:] = old
+  absl_logging.set_verbosity(verbosity)
+  for number, handler in handlers.items():
+    signal.signal(number, handler)
+  sys.path[:] = path
+
+
+@pytest.fixture(autouse=True)
+def no_configuration_is_left():
+  """The state of gin is global: no test inherits another's bindings."""
+  yield
+  gin.clear_config()

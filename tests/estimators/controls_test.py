@@ -1,0 +1,170 @@
+"""Tests of the controls: random, Sobel, oracles."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from scipy import stats
+
+from roar_tf import randomness, ranking
+from roar_tf.estimators import controls
+
+
+def _keys(count):
+  return randomness.keys_of_ids([f'example_{i}' for i in range(count)])
+
+
+def _zeros(*shape):
+  return tf.zeros(shape)
+
+
+# Compiled, because eagerly a draw per example takes a millisecond.
+_random = tf.function(controls.random)
+ORACLES = {
+  'oracle': tf.function(controls.oracle),
+  'inverse_oracle': tf.function(controls.inverse_oracle),
+}
+
+
+# --- random -------------------------------------------------------------------
+
+
+def test_random_scores_are_uniform_and_unrelated():
+  scores = _random(None, _zeros(500, 5, 5, 3), None, _keys(500))
+  assert scores.shape == (500, 5, 5, 3) and scores.dtype == tf.float32
+  scores = scores.numpy().reshape(500, -1)
+  assert scores.min() >= 0 and scores.max() < 1
+  assert stats.kstest(scores.ravel(), 'uniform').pvalue > 1e-3
+  correlation = np.corrcoef(scores.T) - np.eye(75)
+  assert np.abs(correlation).max() < 5 / np.sqrt(500)
+
+
+def test_random_does_not_look_at_the_image():
+  keys = _keys(4)
+  images = np.random.default_rng(0).normal(size=(4, 5, 5, 3))
+  scores = _random(None, tf.constant(images), None, keys)
+  assert scores.dtype == tf.float64
+  np.testing.assert_array_equal(
+    scores, _random(None, _zeros(4, 5, 5, 3), None, keys)
+  )
+
+
+@pytest.mark.parametrize('granularity', ranking.GRANULARITIES)
+def test_random_ranks_every_position_alike(granularity):
+  count = 3000
+  images = _zeros(count, 3, 3, 1 if granularity == 'pixel' else 2)
+  scores = _random(None, images, None, _keys(count))
+  levels = ranking.rank(
+    scores, granularity=granularity, ids=[str(i) for i in range(count)]
+  ).numpy()
+  first = levels.reshape(count, -1).argmin(axis=1)
+  assert stats.chisquare(np.bincount(first)).pvalue > 1e-3
+  selected = (levels <= 50).mean(axis=0)
+  fraction = (levels[0] <= 50).mean()
+  np.testing.assert_allclose(selected, fraction, atol=5 * 0.5 / count**0.5)
+
+
+# --- Sobel --------------------------------------------------------------------
+
+
+def _sobel(images):
+  return controls.sobel(None, tf.constant(images), None, None).numpy()
+
+
+@pytest.mark.parametrize('channels', [1, 2, 3, 4])
+@pytest.mark.parametrize('axis', [1, 2])
+def test_sobel_of_a_gray_step_is_four_times_its_height(channels, axis):
+  images = np.zeros((1, 6, 8, channels), np.float32)
+  np.moveaxis(images, axis, 0)[3:] = 2.5
+  expected = np.zeros_like(images)
+  np.moveaxis(expected, axis, 0)[2:4] = 4 * 2.5
+  scores = _sobel(images)
+  assert scores.dtype == np.float32
+  np.testing.assert_allclose(scores, expected, rtol=1e-5)
+  # Neither the sign of the step nor the level of gray counts.
+  np.testing.assert_allclose(_sobel(7 - images), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_sobel_of_a_coloured_step_is_that_of_its_luminance():
+  # ITU-R BT.601.
+  for channel, weight in enumerate((0.299, 0.587, 0.114)):
+    images = np.zeros((1, 5, 6, 3))
+    images[:, :, 3:, channel] = 100
+    expected = np.zeros_like(images)
+    expected[:, :, 2:4] = 400 * weight
+    np.testing.assert_allclose(_sobel(images), expected, rtol=1e-6, atol=1e-4)
+
+
+def test_sobel_of_a_ramp_has_the_magnitude_of_both_derivatives():
+  rows, columns = np.mgrid[:7, :9]
+  images = (3.0 * rows + 4.0 * columns)[None, :, :, None]
+  inner = _sobel(images)[:, 1:-1, 1:-1]
+  np.testing.assert_allclose(inner, 8 * 5, rtol=1e-12)
+
+
+def test_sobel_turns_with_the_image():
+  images = np.random.default_rng(0).normal(size=(3, 6, 8, 3))
+  scores = _sobel(images)
+  turned = _sobel(images.transpose(0, 2, 1, 3))
+  np.testing.assert_allclose(turned, scores.transpose(0, 2, 1, 3), atol=1e-12)
+  mirrored = _sobel(images[:, :, ::-1])
+  np.testing.assert_allclose(mirrored, scores[:, :, ::-1], atol=1e-12)
+
+
+@pytest.mark.parametrize('channels', [1, 3])
+def test_sobel_of_any_flat_colour_is_zero(channels):
+  # Exactly: a rounding error would rank one flat region before another.
+  generator = np.random.default_rng(0)
+  images = generator.integers(0, 256, (50, 1, 1, channels)).astype(np.float32)
+  for flat in (images, images / 255):
+    flat = np.broadcast_to(flat, (50, 5, 5, channels))
+    np.testing.assert_array_equal(_sobel(flat), np.zeros_like(flat))
+
+
+# --- oracles ------------------------------------------------------------------
+
+
+@pytest.fixture(scope='module')
+def truth():
+  return np.random.default_rng(0).integers(0, 2, (60, 6, 5, 1), np.uint8)
+
+
+@pytest.mark.parametrize('channels', [1, 3])
+@pytest.mark.parametrize('granularity', ranking.GRANULARITIES)
+@pytest.mark.parametrize(
+  ('oracle', 'first'), [('oracle', 1), ('inverse_oracle', 0)]
+)
+def test_oracles_separate_the_regions(
+  truth, oracle, first, granularity, channels
+):
+  images = _zeros(60, 6, 5, channels)
+  scores = ORACLES[oracle](
+    None, images, None, _keys(60), truth=tf.constant(truth)
+  )
+  assert scores.shape == images.shape and scores.dtype == images.dtype
+  ids = [str(i) for i in range(60)]
+  levels = ranking.rank(scores, granularity=granularity, ids=ids).numpy()
+  for level, evidence in zip(levels, truth, strict=True):
+    region = np.broadcast_to(evidence == first, level.shape)
+    assert level[region].max() < level[~region].min()
+
+
+@pytest.mark.parametrize('oracle', ORACLES.values(), ids=ORACLES)
+@pytest.mark.parametrize('dtype', [bool, np.uint8, np.int64, np.float32])
+def test_truth_may_have_any_type(truth, oracle, dtype):
+  images, keys = _zeros(60, 6, 5, 3), _keys(60)
+  np.testing.assert_array_equal(
+    oracle(None, images, None, keys, truth=tf.constant(truth.astype(dtype))),
+    oracle(None, images, None, keys, truth=tf.constant(truth)),
+  )
+
+
+@pytest.mark.parametrize('value', [0, 1])
+def test_within_a_region_an_oracle_is_random(value):
+  count = 3000
+  truth = tf.fill([count, 3, 3, 1], tf.constant(value, tf.uint8))
+  for oracle in ORACLES.values():
+    scores = oracle(
+      None, _zeros(count, 3, 3, 3), None, _keys(count), truth=truth
+    )
+    first = scores.numpy().sum(axis=-1).reshape(count, -1).argmax(axis=1)
+    assert stats.chisquare(np.bincount(first)).pvalue > 1e-3

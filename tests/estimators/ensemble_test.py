@@ -1,0 +1,69 @@
+"""Tests of streaming moments against NumPy in float64."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from roar_tf.estimators import ensemble
+
+
+def _stream(statistic, values):
+  """Feeds values [J, ...] one by one."""
+  values = tf.convert_to_tensor(values)
+  count = tf.cast(len(values), values.dtype)
+  state = statistic.start(tf.zeros_like(values[0]))
+  for i, value in enumerate(values):
+    state = statistic.update(state, value, tf.cast(i + 1, values.dtype))
+  return statistic.finish(state, count).numpy()
+
+
+MOMENTS = {
+  'mean': lambda values: values.mean(axis=0),
+  'mean_of_squares': lambda values: np.square(values).mean(axis=0),
+  'variance': lambda values: values.var(axis=0),  # Divided by J.
+}
+
+
+def test_every_statistic_is_tested():
+  assert set(MOMENTS) == set(ensemble.STATISTICS)
+
+
+@pytest.mark.parametrize('name', MOMENTS)
+@pytest.mark.parametrize('count', [1, 2, 15])
+def test_moments_equal_numpy(name, count):
+  values = np.random.default_rng(0).normal(1, 2, (count, 40))
+  np.testing.assert_allclose(
+    _stream(ensemble.STATISTICS[name], values),
+    MOMENTS[name](values),
+    rtol=1e-12,
+    atol=1e-15,
+  )
+
+
+def test_variance_of_one_or_of_equal_values_is_zero():
+  for values in (np.full((1, 3), 7.3), np.full((15, 3), 7.3)):
+    assert (_stream(ensemble.Variance(), values.astype(np.float32)) == 0).all()
+
+
+def test_small_variance_around_a_large_mean_survives_float32():
+  # E[g^2] - E[g]^2 is off by thousands here, and as often negative.
+  noise = np.random.default_rng(0).normal(size=(200, 300))
+  values = (1e4 + noise).astype(np.float32)
+  expected = values.astype(np.float64).var(axis=0)
+  found = _stream(ensemble.Variance(), values)
+  assert found.dtype == np.float32
+  np.testing.assert_allclose(found, expected, rtol=0.02)
+  naive = np.square(values).mean(axis=0) - np.square(values.mean(axis=0))
+  assert np.abs(naive - expected).max() > 1  # The test can fail.
+
+
+def test_variance_is_never_negative():
+  generator = np.random.default_rng(1)
+  scale = 10 ** generator.uniform(-6, 6, 1000)
+  values = scale * (1 + 1e-7 * generator.normal(size=(15, 1000)))
+  assert (_stream(ensemble.Variance(), values.astype(np.float32)) >= 0).all()
+
+
+def test_large_means_do_not_overflow():
+  values = np.full((15, 2), 3e38, np.float32)
+  np.testing.assert_allclose(_stream(ensemble.Mean(), values), values[0])

@@ -1,0 +1,131 @@
+"""Tests of names: what a prefix means, which names are refused and how."""
+
+import pytest
+
+from roar_tf import errors
+from roar_tf.estimators import registry
+
+
+@pytest.fixture(autouse=True)
+def own_registry(monkeypatch):
+  """Names registered by a test are gone after it."""
+  monkeypatch.setattr(registry, '_registry', dict(registry._registry))
+
+
+def _attribution(model, images, targets, keys):
+  return images
+
+
+def _another(model, images, targets, keys):
+  return -images
+
+
+@pytest.mark.parametrize(
+  ('name', 'statistic', 'squared'),
+  [
+    ('grad', None, False),
+    ('sq_grad', None, True),
+    ('sg_grad', 'mean', False),
+    ('sg_sq_grad', 'mean_of_squares', False),
+    ('var_grad', 'variance', False),
+    ('sq_sg_grad', 'mean', True),
+    ('sq_var_grad', 'variance', True),
+  ],
+)
+def test_prefixes_compose_from_the_left(name, statistic, squared):
+  found = registry.parse(name)
+  assert (found.name, found.base.name) == (name, 'grad')
+  assert (found.statistic, found.squared) == (statistic, squared)
+
+
+def test_a_registered_name_has_all_prefixes():
+  assert registry.register('mine')(_attribution) is _attribution
+  assert 'mine' in registry.registered()
+  for prefix in ('', 'sq_', 'sg_', 'sg_sq_', 'var_', 'sq_sg_'):
+    assert registry.parse(f'{prefix}mine').base.function is _attribution
+
+
+def test_a_registered_name_wins_over_a_prefix():
+  registry.register('sg_grad')(_attribution)
+  found = registry.parse('sg_grad')
+  assert found.base.function is _attribution and found.statistic is None
+
+
+@pytest.mark.parametrize(
+  ('name', 'reason'),
+  [
+    ('sq_sq_grad', 'squared twice'),
+    ('sg_sg_grad', 'two ensembles'),
+    ('sg_var_grad', 'two ensembles'),
+    ('var_sg_grad', 'two ensembles'),
+    ('sg_sq_sg_grad', 'two ensembles'),
+    ('var_var_grad', 'two ensembles'),
+    ('var_sq_grad', 'variance of squares'),
+    ('sg_sq_sq_grad', 'squared twice'),
+    ('sq_random', '"sq_" cannot apply to "random"'),
+    ('sg_sobel', '"sg_" cannot apply to "sobel"'),
+    ('var_oracle', '"var_" cannot apply to "oracle"'),
+    ('sg_sq_inverse_oracle', '"sq_" cannot apply to "inverse_oracle"'),
+  ],
+)
+def test_meaningless_compositions_are_refused_with_the_reason(name, reason):
+  with pytest.raises(errors.UsageError, match=f'cannot.*|{reason}') as caught:
+    registry.parse(name)
+  assert reason in str(caught.value)
+  assert 'Unknown' not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+  ('name', 'suggestion'),
+  [
+    ('gard', 'grad'),
+    ('sg_gard', 'sg_grad'),
+    ('sg_sq_gradd', 'sg_sq_grad'),
+    ('vargrad', 'var_grad'),
+    ('smooth_sobel', 'sobel'),
+    ('randon', 'random'),
+    ('GRAD', None),
+    ('sg_', None),
+    ('', None),
+    ('sg_grad_', 'sg_grad'),
+    ('sg_minne', 'sg_mine'),
+  ],
+)
+def test_unknown_names_are_refused_with_the_nearest(name, suggestion):
+  registry.register('mine')(_attribution)
+  with pytest.raises(errors.UsageError) as caught:
+    registry.parse(name)
+  message = str(caught.value)
+  assert message.startswith(f'Unknown estimator "{name}".')
+  if suggestion:
+    assert f'Did you mean "{suggestion}"?' in message
+  for known in ('grad', 'random', 'sobel', 'oracle', 'mine', 'sg_sq_'):
+    assert known in message
+
+
+def test_a_taken_name_is_refused_and_stays():
+  registry.register('mine')(_attribution)
+  with pytest.raises(errors.UsageError, match="'mine' exists already"):
+    registry.register('mine')(_another)
+  assert registry.parse('mine').base.function is _attribution
+  with pytest.raises(errors.UsageError, match="'grad' exists already"):
+    registry.register('grad')(_another)
+
+
+def test_loading_the_same_function_again_replaces_it():
+  def load():
+    @registry.register('mine')
+    def mine(model, images, targets, keys):
+      return images
+
+    return mine
+
+  load()
+  latest = load()
+  assert registry.parse('mine').base.function is latest
+
+
+@pytest.mark.parametrize('name', ['Mine', 'my-grad', '2nd', 'a b', ''])
+def test_names_that_are_no_identifiers_are_refused(name):
+  with pytest.raises(errors.UsageError, match='lower-case identifier'):
+    registry.register(name)

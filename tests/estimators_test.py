@@ -1,0 +1,322 @@
+"""Tests of `explain`: defaults, custom estimators, refusals."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import roar_tf
+from roar_tf import errors, estimators
+from roar_tf.estimators import registry
+
+SHAPE = (4, 5, 3)
+CLASSES = 4
+
+
+@pytest.fixture(autouse=True)
+def own_registry(monkeypatch):
+  """Names registered by a test are gone after it."""
+  monkeypatch.setattr(registry, '_registry', dict(registry._registry))
+
+
+@pytest.fixture(scope='module')
+def model():
+  keras.utils.set_random_seed(0)
+  return keras.Sequential(
+    [
+      keras.Input(SHAPE),
+      keras.layers.Conv2D(3, 3, activation='softplus'),
+      keras.layers.Flatten(),
+      keras.layers.Dense(CLASSES),
+    ]
+  )
+
+
+@pytest.fixture(scope='module')
+def images():
+  generator = np.random.default_rng(0)
+  return generator.normal(size=(3, *SHAPE)).astype(np.float32)
+
+
+def test_is_the_public_explain():
+  assert roar_tf.explain is estimators.explain
+
+
+def test_one_name_or_many(model, images):
+  alone = estimators.explain(model, images, 'grad')
+  many = estimators.explain(model, images, ('grad', 'sobel'))
+  assert list(alone) == ['grad'] and list(many) == ['grad', 'sobel']
+  np.testing.assert_array_equal(alone['grad'], many['grad'])
+
+
+@pytest.mark.parametrize('dtype', ['float16', 'float32', 'float64'])
+def test_scores_have_shape_and_type_of_the_images(model, images, dtype):
+  outcome = estimators.explain(
+    model,
+    images.astype(dtype),
+    ['grad', 'var_grad', 'random', 'sobel', 'oracle'],
+    truth=np.ones((3, *SHAPE[:2], 1), np.uint8),
+    samples=2,
+  )
+  for scores in outcome.values():
+    assert scores.dtype == dtype and scores.shape == images.shape
+
+
+def test_without_ids_the_content_of_an_image_is_its_id(model, images):
+  names = ['sg_grad', 'random']
+  found = estimators.explain(model, images, names, samples=2)
+  turned = estimators.explain(model, images[::-1], names, samples=2)
+  np.testing.assert_array_equal(turned['random'], found['random'][::-1])
+  np.testing.assert_allclose(
+    turned['sg_grad'], found['sg_grad'][::-1], rtol=0, atol=1e-6
+  )
+  for scores in found.values():
+    assert not np.allclose(scores[0], scores[1])
+
+
+def test_ids_decide_the_noise(model, images):
+  def explain(ids, **arguments):
+    return estimators.explain(
+      model, images, 'sg_grad', ids=ids, samples=2, **arguments
+    )['sg_grad'].numpy()
+
+  found = explain(['7', '8', '9'])
+  np.testing.assert_array_equal(explain(np.array([7, 8, 9])), found)
+  np.testing.assert_array_equal(explain(tf.constant(['7', '8', '9'])), found)
+  np.testing.assert_array_equal(explain(['7', '8', '9'], seed=0), found)
+  changed = (explain(['7', '8', '0']) != found).any(axis=(1, 2, 3))
+  assert changed.tolist() == [False, False, True]
+  assert not np.array_equal(explain(['7', '8', '9'], seed=1), found)
+
+
+def test_samples_and_noise_are_heard(model, images):
+  def explain(**arguments):
+    return estimators.explain(
+      model, images, 'var_grad', ids=[1, 2, 3], **arguments
+    )['var_grad'].numpy()
+
+  # The paper's 15 samples and the released code's 0.15.
+  np.testing.assert_array_equal(explain(), explain(samples=15, noise=0.15))
+  assert not np.array_equal(explain(samples=14), explain())
+  assert explain(noise=0.3).mean() > 2 * explain().mean()
+
+
+def test_new_weights_are_heard_after_the_first_call(images):
+  model = keras.Sequential(
+    [keras.Input(SHAPE), keras.layers.Flatten(), keras.layers.Dense(1)]
+  )
+  for factor in (1.0, 2.0):
+    weights = factor * np.arange(60.0).reshape(60, 1)
+    model.layers[-1].set_weights([weights, np.zeros(1)])
+    scores = estimators.explain(model, images, 'grad')['grad']
+    np.testing.assert_allclose(scores[0], weights.reshape(SHAPE), rtol=1e-6)
+
+
+def test_two_models_do_not_share_what_was_compiled(images):
+  found = []
+  for seed in (0, 1):
+    keras.utils.set_random_seed(seed)
+    model = keras.Sequential(
+      [keras.Input(SHAPE), keras.layers.Flatten(), keras.layers.Dense(2)]
+    )
+    found.append(estimators.explain(model, images, 'grad')['grad'].numpy())
+  assert not np.array_equal(*found)
+
+
+def test_any_keras_model_is_explained(images):
+  class Subclassed(keras.Model):
+    def __init__(self):
+      super().__init__()
+      self.flatten = keras.layers.Flatten()
+      self.dense = keras.layers.Dense(2, kernel_initializer='ones')
+
+    def call(self, inputs):
+      return self.dense(self.flatten(inputs))
+
+  unbuilt = keras.Sequential(
+    [
+      keras.layers.Flatten(),
+      keras.layers.Dense(2, kernel_initializer='ones'),
+    ]
+  )
+  for model in (unbuilt, Subclassed()):
+    scores = estimators.explain(model, images, 'grad')['grad']
+    np.testing.assert_allclose(scores, np.ones_like(images), rtol=1e-6)
+
+
+def test_controls_need_no_model(images):
+  outcome = estimators.explain(None, images, ['random', 'sobel'])
+  assert set(outcome) == {'random', 'sobel'}
+
+
+def test_sizes_may_differ_from_call_to_call():
+  for size in (4, 5, 7, 5):
+    images = np.zeros((2, size, size, 3), np.float32)
+    scores = estimators.explain(None, images, 'random')['random']
+    assert scores.shape == images.shape
+
+
+# --- custom estimators --------------------------------------------------------
+
+
+def test_a_custom_estimator_has_all_prefixes(model, images):
+  @estimators.register('input_times_grad')
+  def input_times_grad(model, images, targets, keys):
+    return images * estimators.parse('grad').base.function(
+      model, images, targets, keys
+    )
+
+  prefixes = ('', 'sq_', 'sg_', 'sg_sq_', 'var_', 'sq_sg_')
+  names = [f'{prefix}input_times_grad' for prefix in prefixes]
+  found = estimators.explain(model, images, ['grad', *names], samples=3)
+  scores = {prefix: found[f'{prefix}input_times_grad'] for prefix in prefixes}
+  np.testing.assert_array_equal(scores[''], images * found['grad'])
+  np.testing.assert_array_equal(scores['sq_'], np.square(scores['']))
+  np.testing.assert_array_equal(scores['sq_sg_'], np.square(scores['sg_']))
+  np.testing.assert_allclose(
+    scores['var_'],
+    scores['sg_sq_'] - np.square(scores['sg_']),
+    atol=1e-5 * np.abs(scores['sg_sq_']).max(),
+  )
+
+
+def test_a_custom_estimator_gets_targets_keys_and_the_model(model, images):
+  seen = {}
+
+  @estimators.register('watching')
+  def watching(model, images, targets, keys):
+    seen.update(model=model, targets=targets, keys=keys)
+    target = tf.cast(targets, images.dtype)[:, None, None, None]
+    return tf.zeros_like(images) + target
+
+  scores = estimators.explain(model, images, 'watching', targets=[3, 0, 2])
+  np.testing.assert_array_equal(scores['watching'][:, 0, 0, 0], [3, 0, 2])
+  assert seen['model'] is model
+  assert seen['targets'].dtype == tf.int32 and seen['keys'].shape == (3, 2)
+
+
+def test_a_control_of_ones_own_needs_no_model(images):
+  @estimators.register('brightness', needs_model=False, gradients=0)
+  def brightness(model, images, targets, keys):
+    assert model is None and targets is None
+    return images
+
+  found = estimators.explain(None, images, 'brightness')['brightness']
+  np.testing.assert_array_equal(found, images)
+  with pytest.raises(errors.UsageError, match='cannot apply to "brightness"'):
+    estimators.explain(None, images, 'sg_brightness')
+
+
+def test_registering_again_is_heard_by_a_model_explained_before(model, images):
+  # As in a notebook whose cell was corrected and run again.
+  for factor in (1, 2):
+
+    @estimators.register('mine')
+    def mine(model, images, targets, keys, factor=factor):
+      return factor * images
+
+    found = estimators.explain(model, images, ['mine'])['mine']
+    np.testing.assert_array_equal(found, factor * images)
+
+
+def test_a_wrong_shape_is_refused_by_name(model, images):
+  @estimators.register('flat')
+  def flat(model, images, targets, keys):
+    return tf.reduce_sum(images, axis=-1)
+
+  message = r'"flat" must return scores of shape \(3, 4, 5, 3\).*\(3, 4, 5\)'
+  with pytest.raises(ValueError, match=message):
+    estimators.explain(model, images, 'flat')
+
+
+# --- refusals -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+  ('change', 'message'),
+  [
+    (lambda x: x[0], r'images must be floating point .* \(4, 5, 3\)'),
+    (lambda x: x.astype(np.uint8), 'images must be floating point .* uint8'),
+    (lambda x: x[:0], r'must not be empty, found shape \(0, 4, 5, 3\)'),
+    (lambda x: x[:, :0], 'must not be empty'),
+  ],
+)
+def test_bad_images_are_refused(model, images, change, message):
+  with pytest.raises(ValueError, match=message):
+    estimators.explain(model, change(images), 'grad')
+
+
+@pytest.mark.parametrize('bad', [np.nan, np.inf, -np.inf])
+def test_the_first_image_that_is_not_finite_is_named(model, images, bad):
+  images = images.copy()
+  images[1, 2, 2, 0] = images[2, 0, 0, 0] = bad
+  with pytest.raises(ValueError, match='image 1 of the batch holds NaN'):
+    estimators.explain(model, images, 'grad')
+
+
+@pytest.mark.parametrize(
+  ('targets', 'message'),
+  [
+    ([0, 1], r'targets must be integers \[3\], found int64 \(2,\)'),
+    (1, r'targets must be integers \[3\]'),
+    ([[0], [1], [2]], r'targets must be integers \[3\].*\(3, 1\)'),
+    ([0.0, 1.0, 2.0], 'targets must be integers .* float64'),
+    ([0, 1, 4], r'classes 0\.\.3, found 0\.\.4'),
+    ([-1, 1, 2], r'classes 0\.\.3, found -1\.\.2'),
+  ],
+)
+def test_bad_targets_are_refused(model, images, targets, message):
+  with pytest.raises(ValueError, match=message):
+    estimators.explain(model, images, 'grad', targets=targets)
+
+
+@pytest.mark.parametrize(
+  ('ids', 'message'),
+  [
+    (['a', 'b'], '2 ids were given for 3 images'),
+    ([1.0, 2.0, 3.0], 'strings or integers'),
+    ('abc', r'shape \[batch\]'),
+  ],
+)
+def test_bad_ids_are_refused(model, images, ids, message):
+  with pytest.raises(ValueError, match=message):
+    estimators.explain(model, images, 'grad', ids=ids)
+
+
+@pytest.mark.parametrize(
+  'truth', [None, np.ones((3, 4, 5)), np.ones((3, 4, 5, 3))]
+)
+def test_oracles_need_truth(images, truth):
+  with pytest.raises(ValueError, match=r'truth of shape \(3, 4, 5, 1\), found'):
+    estimators.explain(None, images, 'oracle', truth=truth)
+
+
+def test_a_missing_model_is_named(images):
+  with pytest.raises(ValueError, match='grad.* need a model, found None'):
+    estimators.explain(None, images, ['sobel', 'grad'])
+
+
+def test_a_model_without_logits_is_refused(images):
+  model = keras.Sequential([keras.Input(SHAPE), keras.layers.Conv2D(3, 3)])
+  with pytest.raises(ValueError, match=r'logits \[batch, classes\]'):
+    estimators.explain(model, images, 'grad')
+
+
+def test_bad_settings_and_names_are_refused_before_any_work(model, images):
+  for arguments in ({'samples': 0}, {'noise': -1.0}):
+    with pytest.raises(ValueError, match=next(iter(arguments))):
+      estimators.explain(model, images, 'grad', **arguments)
+  with pytest.raises(ValueError, match='Did you mean "sg_sq_grad"'):
+    estimators.explain(model, images, ['grad', 'sgsq_grad'])
+
+
+@pytest.mark.parametrize('seed', [2**31, 2**32, 2**40])
+def test_no_large_seed_is_taken_for_another(images, seed):
+  def explain(seed):
+    return estimators.explain(None, images, 'random', seed=seed)['random']
+
+  try:
+    found = explain(seed)
+  except ValueError:
+    return  # Refused: as good.
+  assert not np.array_equal(found, explain(0))

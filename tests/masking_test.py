@@ -1,0 +1,236 @@
+"""Tests of masking: what is replaced, what stays, what is refused."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import roar_tf
+from roar_tf import masking, randomness, ranking
+
+SHAPE = (3, 9, 7, 3)
+FILL = (125.2, 0.0, 254.9)
+THRESHOLDS = (1, 10, 37, 90, 99, 100)
+
+
+def _images(dtype=np.uint8):
+  values = np.random.default_rng(0).integers(0, 256, SHAPE)
+  return values.astype(dtype)
+
+
+def _levels(depth):
+  generator = np.random.default_rng(1)
+  return generator.integers(1, 101, (*SHAPE[:3], depth)).astype(np.uint8)
+
+
+def test_is_the_public_mask():
+  assert roar_tf.mask is masking.mask
+
+
+@pytest.mark.parametrize('depth', [1, 3])
+@pytest.mark.parametrize('threshold', THRESHOLDS)
+def test_remove_and_keep_sum_to_original_and_fill(depth, threshold):
+  images, levels = _images(), _levels(depth)
+  removed, kept = (
+    masking.mask(images, levels, threshold=threshold, mode=mode, fill=FILL)
+    for mode in masking.MODES
+  )
+  assert removed.dtype == kept.dtype == tf.uint8
+  colour = np.array([125, 0, 255])
+  np.testing.assert_array_equal(
+    removed.numpy().astype(int) + kept.numpy(), images.astype(int) + colour
+  )
+
+
+@pytest.mark.parametrize('mode', masking.MODES)
+@pytest.mark.parametrize('depth', [1, 3])
+def test_exactly_the_levels_up_to_the_threshold_are_selected(depth, mode):
+  images, levels = _images(np.int32), _levels(depth)
+  for threshold in THRESHOLDS:
+    masked = masking.mask(
+      images, levels, threshold=threshold, mode=mode, fill=[-1, -1, -1]
+    ).numpy()
+    selected = np.broadcast_to(levels <= threshold, SHAPE)
+    replaced = selected if mode == 'remove' else ~selected
+    np.testing.assert_array_equal(masked == -1, replaced)
+    np.testing.assert_array_equal(masked[~replaced], images[~replaced])
+
+
+@pytest.mark.parametrize(
+  ('granularity', 'count', 'values'), [('pixel', 63, 3), ('element', 189, 1)]
+)
+def test_rank_and_mask_replace_exact_counts(granularity, count, values):
+  scores = np.random.default_rng(2).normal(size=SHAPE)
+  levels = ranking.rank(scores, granularity=granularity)
+  for threshold in THRESHOLDS:
+    removed, kept = (
+      masking.mask(
+        _images(np.float32),
+        levels,
+        threshold=threshold,
+        mode=mode,
+        fill=[-1, -1, -1],
+      ).numpy()
+      for mode in masking.MODES
+    )
+    selected = threshold * count // 100
+    for masked, replaced in ((removed, selected), (kept, count - selected)):
+      found = (masked == -1).sum(axis=(1, 2, 3))
+      assert found.tolist() == [values * replaced] * 3
+
+
+@pytest.mark.parametrize('mode', masking.MODES)
+def test_untouched_floats_keep_every_bit(mode):
+  generator = np.random.default_rng(3)
+  # Any bit pattern: signed zeros, subnormal numbers, infinities and NaNs.
+  images = generator.integers(0, 2**32, SHAPE, np.uint32).view(np.float32)
+  images[0, :2] = -0.0
+  levels = _levels(1)
+  masked = masking.mask(
+    images, levels, threshold=50, mode=mode, fill=[0, 0, 0]
+  ).numpy()
+  stays = (levels > 50) if mode == 'remove' else (levels <= 50)
+  stays = np.broadcast_to(stays, SHAPE)
+  assert 0 < stays.sum() < stays.size
+  np.testing.assert_array_equal(
+    masked.view(np.uint32)[stays], images.view(np.uint32)[stays]
+  )
+
+
+@pytest.mark.parametrize(
+  'dtype', [np.uint8, np.int32, np.float16, np.float32, np.float64]
+)
+def test_type_and_shape_of_the_images_stay(dtype):
+  masked = masking.mask(_images(dtype), _levels(1), threshold=5, fill=FILL)
+  assert masked.dtype == dtype and masked.shape == SHAPE
+
+
+def test_fill_is_rounded_for_integers_and_exact_for_floats():
+  everything = np.ones((1, 2, 2, 1), np.uint8)
+  for dtype, expected in (
+    (np.uint8, [125, 0, 255]),
+    (np.int32, [125, 0, 255]),
+    (np.float32, FILL),
+    (np.float64, FILL),
+  ):
+    masked = masking.mask(
+      np.full((1, 2, 2, 3), 7, dtype), everything, threshold=1, fill=FILL
+    )
+    np.testing.assert_array_equal(
+      masked, np.broadcast_to(np.array(expected, dtype), (1, 2, 2, 3))
+    )
+
+
+@pytest.mark.parametrize('depth', [1, 3])
+@pytest.mark.parametrize('mode', masking.MODES)
+def test_custom_fill_is_told_what_is_removed_and_the_keys(depth, mode):
+  images, levels = _images(np.float32), _levels(depth)
+  keys = randomness.keys_of_ids(['a', 'b', 'c'])
+  told = []
+
+  def fill(images, removed, keys):
+    told.append((images, removed, keys))
+    noise = randomness.uniform(keys, images.shape[1:])
+    return -1 - tf.where(removed, noise, noise * 0)
+
+  masked = masking.mask(
+    images, levels, threshold=30, mode=mode, fill=fill, keys=keys
+  ).numpy()
+  [(seen, removed, seen_keys)] = told
+  expected = (levels <= 30) if mode == 'remove' else (levels > 30)
+  assert removed.dtype == tf.bool and removed.shape == levels.shape
+  np.testing.assert_array_equal(removed, expected)
+  np.testing.assert_array_equal(seen, images)
+  np.testing.assert_array_equal(seen_keys, keys)
+  expected = np.where(
+    np.broadcast_to(expected, SHAPE),
+    -1 - randomness.uniform(keys, SHAPE[1:]).numpy(),
+    images,
+  )
+  np.testing.assert_array_equal(masked, expected)
+
+
+def test_fill_gets_one_key_per_image_even_without_keys():
+  def fill(images, removed, keys):
+    assert keys.shape == (3, 2) and keys.dtype == tf.int32
+    return images
+
+  masking.mask(_images(), _levels(1), threshold=30, fill=fill)
+
+
+@pytest.mark.parametrize('mode', masking.MODES)
+@pytest.mark.parametrize('depth', [1, 3])
+def test_eager_and_inside_dataset_map_give_the_same_bytes(depth, mode):
+  images, levels = _images(), _levels(depth)
+  eager = masking.mask(images, levels, threshold=37, mode=mode, fill=FILL)
+  dataset = tf.data.Dataset.from_tensor_slices((images, levels)).batch(2)
+  for threshold in (37, tf.constant(37), tf.constant(37, tf.int64)):
+    mapped = dataset.map(
+      lambda image, level, threshold=threshold: masking.mask(
+        image, level, threshold=threshold, mode=mode, fill=FILL
+      )
+    )
+    np.testing.assert_array_equal(
+      np.concatenate(list(mapped.as_numpy_iterator())), eager
+    )
+
+
+@pytest.mark.parametrize('threshold', [0, 101, -1, 12.5, True, '50'])
+def test_thresholds_that_are_no_whole_percentage_are_refused(threshold):
+  with pytest.raises(ValueError, match='whole percentage from 1 to 100'):
+    masking.mask(_images(), _levels(1), threshold=threshold, fill=FILL)
+
+
+def test_threshold_zero_is_explained():
+  with pytest.raises(ValueError, match='t = 0.*original'):
+    masking.check_threshold(0)
+
+
+@pytest.mark.parametrize('threshold', [1, 100, 90.0, np.int64(30)])
+def test_whole_thresholds_of_any_type_are_taken(threshold):
+  found = masking.check_threshold(threshold)
+  assert found == threshold and isinstance(found, int)
+
+
+def test_unknown_mode_is_refused():
+  with pytest.raises(ValueError, match="'remove', 'keep'.*'roar'"):
+    masking.mask(_images(), _levels(1), threshold=5, mode='roar', fill=FILL)
+
+
+@pytest.mark.parametrize(
+  'levels',
+  [
+    _levels(1).astype(np.int32),
+    _levels(1).astype(np.float32),
+    _levels(1)[..., 0],
+  ],
+  ids=['int32', 'float32', 'rank 3'],
+)
+def test_levels_of_another_type_or_rank_are_refused(levels):
+  with pytest.raises(ValueError, match='levels must be uint8'):
+    masking.mask(_images(), levels, threshold=5, fill=FILL)
+
+
+@pytest.mark.parametrize(
+  ('images', 'levels'),
+  [
+    (_images(), _levels(1)[:, :8]),
+    (_images(), _levels(1)[:, :, :1]),
+    (_images(), _levels(2)),
+    (_images()[..., :1], _levels(3)),
+    (_images()[0], _levels(1)),
+    (_images(), _levels(1)[:1]),
+    (_images()[:1], _levels(1)),
+  ],
+  ids=[
+    'height',
+    'width',
+    'two channels',
+    'more channels',
+    'no batch',
+    'one map for all',
+    'one image for all',
+  ],
+)
+def test_levels_of_other_images_are_refused(images, levels):
+  with pytest.raises(ValueError, match='do not fit'):
+    masking.mask(images, levels, threshold=5, fill=[1] * images.shape[-1])

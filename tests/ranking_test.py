@@ -1,0 +1,239 @@
+"""Tests of rankings: exact counts, fair ties, order, refusals."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from scipy import stats
+
+import roar_tf
+from roar_tf import randomness, ranking
+
+SHAPES = [
+  (1, 1, 1),
+  (1, 7, 3),
+  (3, 3, 1),
+  (10, 10, 1),
+  (11, 13, 3),
+  (16, 16, 3),
+]
+
+
+def _scores(shape, seed=0):
+  return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def _ids(count):
+  return [f'example_{i}' for i in range(count)]
+
+
+def _ranks(levels):
+  """Ranks [B, N] of level maps with at most 100 elements, 0 first.
+
+  There every rank has a level of its own.
+  """
+  flat = np.asarray(levels).reshape(len(levels), -1)
+  assert all(len(set(row)) == len(row) for row in flat)
+  return flat.argsort(axis=1).argsort(axis=1)
+
+
+def test_is_the_public_rank():
+  assert roar_tf.rank is ranking.rank
+
+
+@pytest.mark.parametrize('granularity', ranking.GRANULARITIES)
+@pytest.mark.parametrize('shape', SHAPES, ids=str)
+def test_every_whole_threshold_selects_its_exact_count(shape, granularity):
+  scores = _scores((3, *shape))
+  scores[1] = 0  # All ties.
+  scores[2] = np.maximum(scores[2], 0)  # Half of them ties.
+  levels = ranking.rank(scores, granularity=granularity).numpy()
+  depth = 1 if granularity == 'pixel' else shape[2]
+  assert levels.dtype == np.uint8
+  assert levels.shape == (3, *shape[:2], depth)
+  count = levels[0].size
+  for t in range(1, 101):
+    selected = (levels <= t).sum(axis=(1, 2, 3))
+    assert selected.tolist() == [t * count // 100] * 3, t
+  assert levels.min() >= 1 and levels.max() == 100
+
+
+def test_sizes_may_differ_from_call_to_call():
+  for size in (4, 5, 7, 5):
+    levels = ranking.rank(_scores((2, size, size, 3)))
+    assert levels.shape == (2, size, size, 1)
+
+
+def test_imagenet_sized_elements_do_not_overflow():
+  levels = ranking.rank(_scores((1, 224, 224, 3)), granularity='element')
+  counts = np.bincount(levels.numpy().ravel(), minlength=102)
+  total = 224 * 224 * 3
+  expected = [t * total // 100 for t in range(101)]
+  np.testing.assert_array_equal(counts.cumsum()[:101], expected)
+
+
+@pytest.mark.parametrize('dtype', [np.float16, np.float32, np.float64])
+def test_higher_scores_come_first_and_signs_count(dtype):
+  scores = np.linspace(-3, 3, 2 * 99).reshape(2, 9, 11, 1).astype(dtype)
+  scores[1] = scores[1, ::-1, ::-1]
+  ranks = _ranks(ranking.rank(scores))
+  np.testing.assert_array_equal(ranks[0], np.arange(99)[::-1])
+  np.testing.assert_array_equal(ranks[1], np.arange(99))
+
+
+def test_float64_scores_are_not_rounded():
+  scores = 1 + 1e-12 * np.arange(25.0).reshape(1, 5, 5, 1)
+  ranks = _ranks(ranking.rank(scores))
+  np.testing.assert_array_equal(ranks[0], np.arange(25)[::-1])
+
+
+def test_pixels_are_ranked_by_the_sum_of_their_channels():
+  scores = np.zeros((1, 1, 3, 3), np.float32)
+  scores[0, 0] = [[9, -8, -3], [2, 2, 2], [5, 0, -1]]  # Sums -2, 6, 4.
+  assert _ranks(ranking.rank(scores)).tolist() == [[2, 0, 1]]
+
+
+def test_elements_are_ranked_one_by_one():
+  scores = np.zeros((1, 1, 2, 3), np.float32)
+  scores[0, 0] = [[9, -8, -3], [2, 3, 1]]
+  ranks = _ranks(ranking.rank(scores, granularity='element'))
+  assert ranks.tolist() == [[0, 5, 4, 2, 1, 3]]
+
+
+@pytest.mark.parametrize('granularity', ranking.GRANULARITIES)
+def test_ties_fall_uniformly_over_the_positions(granularity):
+  batch = 4000
+  channels = 1 if granularity == 'pixel' else 3
+  scores = np.full((batch, 4, 3, channels), 0.25, np.float32)
+  ranks = _ranks(ranking.rank(scores, granularity=granularity, ids=_ids(batch)))
+  count = ranks.shape[1]
+  # Every rank is as likely at every position.
+  table = np.stack([np.bincount(r, minlength=count) for r in ranks.T])
+  assert stats.chisquare(table.ravel()).pvalue > 1e-3
+  # In particular the top left is no more important than the bottom right.
+  error = np.sqrt((count**2 - 1) / 12 / batch)
+  means = ranks.mean(axis=0)
+  np.testing.assert_allclose(means, (count - 1) / 2, atol=5 * error)
+
+
+def test_neighbours_in_a_tie_are_unrelated():
+  ranks = _ranks(
+    ranking.rank(np.zeros((4000, 4, 3, 1), np.float32), ids=_ids(4000))
+  )
+  correlation = np.corrcoef(ranks.T) + 1 / 11
+  np.fill_diagonal(correlation, 0)
+  assert np.abs(correlation).max() < 5 / np.sqrt(4000)
+
+
+def test_ties_stay_between_their_neighbours():
+  scores = np.zeros((50, 3, 3, 1), np.float32)
+  scores[:, 0, 0] = -1
+  scores[:, 2, 2] = 1
+  ranks = _ranks(ranking.rank(scores, ids=_ids(50)))
+  assert set(ranks[:, 0]) == {8} and set(ranks[:, 8]) == {0}
+  assert set(ranks[:, 4]) == set(range(1, 8))
+
+
+@pytest.mark.parametrize('jit_compile', [False, True], ids=['graph', 'xla'])
+def test_minus_zero_equals_zero(jit_compile):
+  rank = tf.function(ranking.levels.python_function, jit_compile=jit_compile)
+  keys = randomness.keys_of_ids(_ids(8))
+  zeros = np.zeros((8, 6, 6, 1), np.float32)
+  signed = np.where(np.arange(6)[:, None] < 3, -zeros, zeros)
+  assert np.signbit(signed).any() and not np.signbit(signed).all()
+  np.testing.assert_array_equal(
+    rank(signed, keys, 'pixel'), rank(zeros, keys, 'pixel')
+  )
+
+
+@pytest.mark.parametrize('granularity', ranking.GRANULARITIES)
+def test_an_id_has_the_same_levels_in_every_batch(granularity):
+  scores = np.round(_scores((9, 6, 6, 3)))  # With ties.
+  ids = np.array(_ids(9))
+
+  def rank(rows):
+    return ranking.rank(
+      scores[rows], granularity=granularity, ids=ids[rows], seed=3
+    ).numpy()
+
+  together = rank(np.arange(9))
+  order = np.array([4, 8, 0, 2, 1, 7, 3, 6, 5])
+  np.testing.assert_array_equal(rank(order), together[order])
+  np.testing.assert_array_equal(rank(order[:1]), together[order[:1]])
+  np.testing.assert_array_equal(rank([3, 3])[1], together[3])
+
+
+def test_without_ids_levels_do_not_depend_on_the_batch():
+  scores = np.round(_scores((9, 6, 6, 3)))
+  together = ranking.rank(scores).numpy()
+  np.testing.assert_array_equal(ranking.rank(scores[::-1]), together[::-1])
+  np.testing.assert_array_equal(ranking.rank(scores[4:6]), together[4:6])
+
+
+def test_seed_and_id_decide_ties_and_nothing_else():
+  ties = np.zeros((1, 6, 6, 1), np.float32)
+  levels = [
+    ranking.rank(ties, ids=[i], seed=s).numpy().tobytes()
+    for i in ('a', 'b')
+    for s in (0, 1, -1, 12345)
+  ]
+  assert len(set(levels)) == len(levels)
+  distinct = _scores((1, 6, 6, 1))
+  levels = [
+    ranking.rank(distinct, ids=[i], seed=s).numpy().tobytes()
+    for i in ('a', 'b')
+    for s in (0, 1)
+  ]
+  assert len(set(levels)) == 1
+
+
+def test_eager_and_inside_dataset_map_give_the_same_bytes():
+  scores = np.round(_scores((6, 5, 5, 3)))
+  ids = _ids(6)
+  dataset = tf.data.Dataset.from_tensor_slices((scores, ids)).batch(
+    2, drop_remainder=True
+  )
+  mapped = dataset.map(lambda s, i: ranking.rank(s, ids=i, seed=1))
+  np.testing.assert_array_equal(
+    np.concatenate(list(mapped.as_numpy_iterator())),
+    ranking.rank(scores, ids=ids, seed=1),
+  )
+
+
+@pytest.mark.parametrize('bad', [np.nan, np.inf, -np.inf])
+def test_scores_that_are_not_finite_are_refused_by_name(bad):
+  scores = _scores((4, 3, 3, 3))
+  scores[2, 1, 1, 0] = bad
+  scores[3, 0, 0, 0] = np.nan
+  with pytest.raises(ValueError, match="'dog_2'.*finite"):
+    ranking.rank(scores, ids=[f'dog_{i}' for i in range(4)])
+  with pytest.raises(ValueError, match="'12'.*finite"):
+    ranking.rank(scores, ids=tf.constant([10, 11, 12, 13]))
+  with pytest.raises(ValueError, match="'c'.*finite"):
+    ranking.rank(scores, ids=tf.constant(['a', 'b', 'c', 'd']))
+  with pytest.raises(ValueError, match='number 2 of the batch.*finite'):
+    ranking.rank(scores)
+
+
+@pytest.mark.parametrize(
+  ('scores', 'message'),
+  [
+    (np.zeros((2, 3, 3), np.float32), r'\(2, 3, 3\)'),
+    (np.zeros((2, 3, 3, 1, 1), np.float32), r'\(2, 3, 3, 1, 1\)'),
+    (np.zeros((2, 3, 3, 1), np.int32), 'int32'),
+    (np.zeros((2, 3, 3, 1), np.uint8), 'uint8'),
+  ],
+)
+def test_wrong_shapes_and_types_are_refused(scores, message):
+  with pytest.raises(ValueError, match=f'scores must be.*{message}'):
+    ranking.rank(scores)
+
+
+def test_wrong_granularity_is_refused():
+  with pytest.raises(ValueError, match="'pixel', 'element'.*'pixels'"):
+    ranking.rank(_scores((1, 2, 2, 1)), granularity='pixels')
+
+
+@pytest.mark.parametrize('count', [1, 2, 4])
+def test_another_number_of_ids_is_refused(count):
+  with pytest.raises(ValueError, match='ids'):
+    ranking.rank(_scores((3, 2, 2, 1)), ids=_ids(count))

@@ -1,0 +1,144 @@
+"""Tests of the report as a stage: from which runs, and when made anew."""
+
+import json
+import shutil
+
+import pytest
+
+from roar_tf import errors
+from roar_tf.analysis import results
+from roar_tf.study import pipeline, report_stage
+
+
+def _run_directory(root, cell, seed):
+  return root / f'runs/small/tiny/{cell}/seed_{seed}'
+
+
+def _report(tiny, root):
+  works = tiny.works(root)
+  pipeline.run(works, ['report'])
+  folder = root / 'reports/small'
+  page = (folder / 'index.html').read_text()
+  return results.read_csv(str(folder / 'results.csv')), page, works
+
+
+def test_every_run_has_one_row_that_says_what_its_result_says(finished):
+  frame = results.read_csv(str(finished / 'reports/small/results.csv'))
+  assert tuple(frame.columns) == results.COLUMNS
+  assert len(frame) == 10
+  for row in frame.itertuples():
+    cell = row.estimator
+    if cell == 'original':
+      assert (row.granularity, row.mode, row.threshold) == ('', '', 0)
+    else:
+      cell = f'{cell}_{row.granularity}_{row.mode}_{row.threshold}'
+    assert (row.study, row.source, row.input) == ('small', 'tiny', 'image')
+    directory = _run_directory(finished, cell, row.seed)
+    result = json.loads((directory / 'result.json').read_text())
+    timing = json.loads((directory / 'timing.json').read_text())
+    for name in ('accuracy', 'top5', 'steps', 'test_images'):
+      assert getattr(row, name) == result[name]
+    assert row.seconds == timing['seconds']
+
+
+def test_the_report_of_a_whole_study_has_no_complaint(finished):
+  page = (finished / 'reports/small/index.html').read_text()
+  for text in ('lacks seed', 'damaged'):
+    assert text not in page
+  assert 'Training.momentum = 0.9' in page  # The configuration that ran.
+  assert 'roar_study --study=' in page
+
+
+def test_a_report_names_the_missing_runs_and_is_remade_when_more_finish(
+  tiny, finished, damaged
+):
+  gone = [('grad_pixel_remove_70', 0), ('original', 1)]
+  for run in gone:
+    shutil.rmtree(_run_directory(damaged, *run))
+  frame, page, works = _report(tiny, damaged)
+  assert len(frame) == 8
+  assert 'grad_pixel_remove_70 lacks seed 0' in page
+  assert 'original lacks seed 1' in page
+  assert 'random_pixel_remove_30 lacks' not in page
+  assert 'grad' in report_stage.outcome(works)
+  for run in gone:
+    directory = _run_directory(damaged, *run)
+    shutil.copytree(_run_directory(finished, *run), directory)
+    frame, page, _ = _report(tiny, damaged)
+    assert f'{run[0]} lacks' not in page
+  assert len(frame) == 10 and 'lacks seed' not in page
+
+
+@pytest.mark.parametrize(
+  'finished_cells, rows',
+  [
+    (['original'], 2),
+    (['random_pixel_remove_30'], 2),
+    (['grad_pixel_remove_30', 'original'], 4),
+    (['grad_pixel_remove_70'], 2),
+    (['grad_pixel_remove_30', 'random_pixel_remove_70'], 4),
+  ],
+)
+def test_any_cells_that_have_finished_make_a_report(
+  finished_cells, rows, tiny, damaged
+):
+  for path in damaged.glob('runs/small/tiny/*'):
+    if path.name not in finished_cells:
+      shutil.rmtree(path)
+  frame, page, works = _report(tiny, damaged)
+  assert len(frame) == rows
+  assert page.count('lacks seeds 0, 1') >= 5 - len(finished_cells)
+  assert 'Report: ' in report_stage.outcome(works)
+
+
+def test_an_unfinished_run_is_a_missing_one(tiny, damaged):
+  # Killed between the result and the marker.
+  directory = _run_directory(damaged, 'original', 0)
+  (directory / 'DONE').unlink()
+  (directory / 'result.json').write_text('{"accuracy": 1.0')
+  frame, page, _ = _report(tiny, damaged)
+  assert len(frame) == 9 and 'original lacks seed 0' in page
+
+
+def test_a_damaged_result_is_named_and_its_advice_helps(
+  tiny, finished, damaged
+):
+  result = _run_directory(damaged, 'original', 0) / 'result.json'
+  result.write_text('{"accuracy": 1.0')
+  shutil.rmtree(damaged / 'reports')
+  frame, page, _ = _report(tiny, damaged)
+  assert len(frame) == 9
+  assert 'original/seed_0' in page and str(result) in page
+  assert 'delete its directory and run the same command again' in page
+  shutil.rmtree(result.parent)
+  pipeline.run(tiny.works(damaged), pipeline.STAGES)
+  expected = _run_directory(finished, 'original', 0) / 'result.json'
+  assert result.read_bytes() == expected.read_bytes()
+  frame, page, _ = _report(tiny, damaged)
+  assert len(frame) == 10 and 'damaged' not in page
+
+
+def test_a_report_needs_a_finished_run(tiny, damaged):
+  shutil.rmtree(damaged / 'runs')
+  shutil.rmtree(damaged / 'reports')
+  with pytest.raises(errors.UnitsFailedError, match='no finished run'):
+    _report(tiny, damaged)
+
+
+def test_a_report_needs_runs_only(tiny, finished, damaged):
+  # Sources, rankings and shards may have been deleted to save space.
+  for path in (damaged / 'tfds/roar_tiny').glob('*_remove_*'):
+    shutil.rmtree(path)
+  shutil.rmtree(damaged / 'reports')
+  frame, page, _ = _report(tiny, damaged)
+  assert len(frame) == 10 and 'lacks seed' not in page
+  table = (damaged / 'reports/small/table.md').read_text()
+  assert table == (finished / 'reports/small/table.md').read_text()
+
+
+def test_the_terminal_shows_a_table_per_source_and_mode(tiny, finished):
+  text = report_stage.outcome(tiny.works(finished))
+  assert 'tiny, remove' in text
+  assert text.splitlines()[-1].endswith('reports/small/index.html')
+  for word in ('random', 'grad', '30 %', '70 %'):
+    assert word in text

@@ -1,0 +1,123 @@
+"""Tests of the dataset `original` and of its mean and standard deviation."""
+
+import fractions
+import json
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from roar_tf import workspace
+from roar_tf.study import pipeline
+
+
+def _manifest(root):
+  path = f'{root}/tfds/roar_tiny/original/{workspace.VERSION}/manifest.json'
+  return workspace.read_json(path)
+
+
+def _original(root):
+  return {
+    split: {
+      name: value.numpy()
+      for name, value in tfds.load(
+        'roar_tiny/original',
+        split=split,
+        data_dir=f'{root}/tfds',
+        batch_size=-1,
+      ).items()
+    }
+    for split in ('train', 'test')
+  }
+
+
+def test_mean_and_std_are_those_of_numpy_over_train(finished, raw):
+  manifest = _manifest(finished)
+  images = raw['train']['image'].astype(np.float64)
+  # Sums of whole numbers are exact in float64, so the mean must be equal.
+  assert manifest['mean'] == images.mean((0, 1, 2)).tolist()
+  np.testing.assert_allclose(
+    manifest['std'], images.std((0, 1, 2)), rtol=1e-13, atol=0
+  )
+  for channel in range(3):
+    values = raw['train']['image'][..., channel].ravel().tolist()
+    mean = fractions.Fraction(sum(values), len(values))
+    variance = fractions.Fraction(sum(v * v for v in values), len(values))
+    assert manifest['std'][channel] == float(variance - mean**2) ** 0.5
+
+
+def test_the_manifest_lists_every_shard_with_its_checksum(finished):
+  manifest = _manifest(finished)
+  assert manifest['images'] == {'train': 120, 'test': 60}
+  folder = finished / 'tfds/roar_tiny/original' / workspace.VERSION
+  files = sorted(p for p in folder.iterdir() if '.tfrecord' in p.name)
+  files = [p for p in files if p.suffix != '.DONE']
+  assert len(manifest['shards']) == len(files) == 5
+  found = {contents['sha256'] for contents in manifest['shards'].values()}
+  assert found == {workspace.sha256(str(p)) for p in files}
+
+
+def test_original_holds_every_image_unchanged(finished, raw):
+  ids = []
+  for split, found in _original(finished).items():
+    expected = raw[split]
+    order = np.argsort(found['id'])
+    assert found['image'].dtype == np.uint8
+    assert [i.decode() for i in found['id'][order]] == sorted(expected['id'])
+    for name in ('image', 'label', 'truth'):
+      np.testing.assert_array_equal(found[name][order], expected[name])
+    ids += found['id'].tolist()
+  assert len(set(ids)) == len(ids) == 180
+
+
+@pytest.mark.parametrize('per_shard', [33, 1000])
+def test_sharding_changes_neither_statistics_nor_images(
+  per_shard, tiny, finished, raw, tmp_path
+):
+  works = tiny.works(tmp_path, f'Source.images_per_shard = {per_shard}')
+  pipeline.run(works, ['source'])
+  manifest, expected = _manifest(tmp_path), _manifest(finished)
+  assert len(manifest['shards']) == -(-120 // per_shard) + -(-60 // per_shard)
+  for name in ('mean', 'std', 'images'):
+    assert json.dumps(manifest[name]) == json.dumps(expected[name])
+  found = _original(tmp_path)['train']
+  np.testing.assert_array_equal(
+    found['image'][np.argsort(found['id'])], raw['train']['image']
+  )
+
+
+def test_a_subset_has_statistics_of_its_own(tiny, raw, tmp_path):
+  pipeline.run(tiny.works(tmp_path, 'Source.train_subset = 33'), ['source'])
+  images = raw['train']['image'][:33].astype(np.float64)
+  assert _manifest(tmp_path)['mean'] == images.mean((0, 1, 2)).tolist()
+  assert _manifest(tmp_path)['images'] == {'train': 33, 'test': 60}
+
+
+def test_a_channel_without_contrast_can_be_normalised(tmp_path, store_dataset):
+  from roar_tf.study import context, experiment
+
+  images = np.full((4, 4, 4, 1), 9, np.uint8)
+  features = {
+    'image': tfds.features.Image(shape=(4, 4, 1), encoding_format='png'),
+    'label': tfds.features.ClassLabel(num_classes=2),
+  }
+  values = {'image': images, 'label': [0, 1, 0, 1]}
+  store_dataset(
+    tmp_path / 'data',
+    'flat',
+    '1.0.0',
+    {'train': values, 'test': values},
+    features,
+  )
+  (tmp_path / 'tiny.gin').write_text(
+    "include 'train/small_images.gin'\n"
+    "Source.tfds_name = 'flat'\nSource.image_shape = (4, 4, 1)\n"
+    'Source.num_classes = 2\nSource.train_images = 4\n'
+    'Source.test_images = 4\nSource.images_per_shard = 3\n'
+  )
+  (loaded,) = experiment.load(dataset=str(tmp_path / 'tiny.gin'))
+  place = workspace.Workspace(str(tmp_path / 'w'))
+  one = context.Context(place, loaded, str(tmp_path / 'data'))
+  pipeline.run([pipeline.Work(one, [])], ['source'])
+  assert _manifest(tmp_path / 'w')['mean'] == [9.0]
+  assert _manifest(tmp_path / 'w')['std'] == [1.0]

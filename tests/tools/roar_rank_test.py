@@ -1,0 +1,48 @@
+"""Tests of roar_rank."""
+
+import pytest
+
+
+def test_rankings_are_made_once(tool, tiny, finished, damaged):
+  arguments = [f'--dataset={tiny.dataset}', *tiny.flags(damaged)]
+  outcome = tool('roar_rank', *arguments, '--estimators=sobel,grad,random')
+  assert outcome.status == 0, outcome.err
+  assert outcome.counts() == {
+    'source': (0, 6, 0),
+    'model': (0, 1, 0),
+    'rank': (6, 2, 0),
+  }
+  again = tool('roar_rank', *arguments, '--estimators=grad,sobel,grad')
+  assert again.counts()['rank'] == (0, 7, 0)
+  elements = tool(
+    'roar_rank', *arguments, '--estimators=sobel', '--granularity=element'
+  )
+  assert elements.counts()['rank'] == (6, 0, 0)
+  assert (damaged / 'tfds/roar_tiny/ranking_sobel_element').is_dir()
+
+
+@pytest.mark.parametrize(
+  'changes, words',
+  [
+    (['--estimators=gard'], ['gard', '"grad"']),
+    (['--estimators=grad,sq_sq_grad'], ['sq_sq_grad', 'cannot']),
+    (['--estimators='], ['--estimators']),
+    (['--granularity=elements'], ['elements', '"element"']),
+    (['--dataset=/no/where.gin'], ['/no/where.gin']),
+    (['--gin_bindings=Attribution.samples = 0'], ['samples', '0']),
+    (['--gin_bindings=Attribution.noise = -1'], ['noise', '-1']),
+  ],
+)
+def test_bad_usage_is_one_sentence(changes, words, tool, tmp_path):
+  outcome = tool(
+    'roar_rank',
+    '--dataset=planted_patch',
+    '--estimators=grad',
+    f'--workspace={tmp_path}/w',
+    *changes,
+  )
+  assert outcome.status == 2
+  assert len(outcome.err.splitlines()) == 1
+  for word in words:
+    assert word in outcome.err
+  assert not (tmp_path / 'w/tfds').exists()

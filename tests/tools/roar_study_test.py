@@ -1,0 +1,599 @@
+"""Tests of roar_study: what a user meets, killed processes included."""
+
+import contextlib
+import dataclasses
+import os
+import pathlib
+import random
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+STAGES = ('source', 'model', 'rank', 'shards', 'train', 'report')
+
+
+@dataclasses.dataclass
+class Outcome:
+  """How a process of its own ended."""
+
+  status: int
+  out: str
+  err: str
+
+
+def _sentence(outcome, *words):
+  """Asserts bad usage: status 2 and one line on stderr with these words."""
+  assert outcome.status == 2, outcome
+  lines = outcome.err.splitlines()
+  assert len(lines) == 1, outcome.err
+  for word in words:
+    assert word in lines[0]
+  assert 'Traceback' not in outcome.err
+
+
+# --- bad input --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+  'arguments, words',
+  [
+    (['--study=quikstart'], ['--study=quikstart', '"quickstart"']),
+    ([], ['--study']),
+    (['--study=/no/where.gin'], ['/no/where.gin']),
+    (['--study=quickstart', '--dataset=planted'], ['--dataset=planted']),
+    (['--study=quickstart', '--gin_file=no.gin'], ['--gin_file=no.gin']),
+    (['--stuyd=quickstart'], ['stuyd', 'study']),
+    (['--study=quickstart', 'train'], ['"train"']),
+    (['--study=quickstart', '--stage=trian'], ['stage', 'trian']),
+    (['--study=quickstart', '--worker=two'], ['worker', 'two']),
+    (['--study=quickstart', '--worker=2', '--num_workers=2'], ['--worker=2']),
+    (['--study=quickstart', '--worker=-1'], ['worker', '-1']),
+    (['--study=quickstart', '--num_workers=0'], ['num_workers', '0']),
+    (['--study=quickstart', '--seed=-3'], ['seed', '-3']),
+    (['--study=quickstart', '--seed=1e3'], ['seed', '1e3']),
+    (['--study=quickstart', '--seed=2147483648'], ['2147483648']),
+    # --workspace=$UNSET; --list lest a whole study be written into the root.
+    (['--study=quickstart', '--list', '--workspace='], ['--workspace']),
+  ],
+)
+def test_bad_usage_is_one_sentence(arguments, words, tool, tmp_path):
+  outcome = tool('roar_study', f'--workspace={tmp_path}/w', *arguments)
+  _sentence(outcome, *words)
+  assert not (tmp_path / 'w' / 'tfds').exists()
+
+
+@pytest.mark.parametrize(
+  'binding, words',
+  [
+    ("Study.estimators = ('gard',)", ['gard', '"grad"']),
+    ("Study.modes = ('removed',)", ['removed', '"remove"']),
+    ('Study.thresholds = (0,)', ['0', '100']),
+    ('Study.thresholds = (10, 101)', ['101']),
+    ('Study.thresholds = (-1,)', ['-1']),
+    ('Study.thresholds = (55.5,)', ['55.5']),
+    ("Study.sources = ('plantet_patch',)", ['plantet_patch', 'planted_patch']),
+    ('Study.seed = 3', ['seed', 'Study']),
+    ('Stduy.seeds = 3', ['Stduy']),
+    ('Study.seeds = ', ['Study.seeds = ']),
+    ('Study.seeds = (3', ['Study.seeds = (3']),
+    ('Training.epochs = -1', ['Training.epochs', '-1']),
+    ('Source.images_per_shard = 0', ['Source.images_per_shard']),
+  ],
+)
+def test_bad_gin_is_one_sentence(binding, words, tool, tmp_path):
+  flags = ['--study=quickstart', f'--workspace={tmp_path}/w']
+  outcome = tool('roar_study', *flags, f'--gin_bindings={binding}')
+  _sentence(outcome, *words)
+  # The same in a file, which is then named.
+  (tmp_path / 'mine.gin').write_text(f'{binding}\n')
+  outcome = tool('roar_study', *flags, f'--gin_file={tmp_path}/mine.gin')
+  _sentence(outcome, *(word for word in words if 'Study.seeds' not in word))
+  assert not (tmp_path / 'w' / 'tfds').exists()
+
+
+def test_a_missing_dataset_is_named_with_where_it_was_sought(tool, tmp_path):
+  outcome = tool(
+    'roar_study',
+    '--study=fashion_mnist',
+    f'--workspace={tmp_path}/w',
+    f'--data_dir={tmp_path}/data',
+    '--gin_bindings=Source.tfds_name = "fashion_mnits"',
+  )
+  _sentence(outcome, 'fashion_mnits', f'{tmp_path}/data')
+
+
+@pytest.mark.parametrize('below', ['', '/w'])
+def test_an_unwritable_workspace_is_named(below, tool, tmp_path):
+  (tmp_path / 'file').write_text('mine')
+  place = f'{tmp_path}/file{below}'
+  outcome = tool('roar_study', '--study=quickstart', f'--workspace={place}')
+  _sentence(outcome, f'--workspace={place}')
+  assert (tmp_path / 'file').read_text() == 'mine'
+
+
+@pytest.mark.parametrize('stage', [None, 'train'])
+def test_other_settings_name_the_setting_and_both_values(
+  stage, tool, tiny, damaged
+):
+  outcome = tool(
+    'roar_study',
+    f'--study={tiny.study}',
+    *tiny.flags(damaged),
+    '--gin_bindings=explained/Training.epochs = 7',
+    *([f'--stage={stage}'] if stage else []),
+  )
+  _sentence(outcome, 'models/tiny', 'Training.epochs', '10', '7')
+
+
+def test_a_process_of_its_own_says_one_sentence_too(tmp_path):
+  process = _process('--study=quikstart', f'--workspace={tmp_path}/w')
+  out, err = process.communicate(timeout=120)
+  _sentence(Outcome(process.returncode, out, err), '"quickstart"')
+  assert not out
+
+
+def test_help_shows_every_flag():
+  process = _process('--help')
+  out, err = process.communicate(timeout=120)
+  assert not err
+  for flag in (
+    'study',
+    'stage',
+    '[no]list',
+    'workspace',
+    'data_dir',
+    'dataset',
+    'seed',
+    'gin_file',
+    'gin_bindings',
+    'worker',
+    'num_workers',
+  ):
+    assert re.search(rf'^ *--{re.escape(flag)}\b', out, re.M), flag
+
+
+# --- what it does -----------------------------------------------------------
+
+
+def test_running_again_keeps_all_and_shows_the_outcome(tool, tiny, finished):
+  outcome = tool('roar_study', f'--study={tiny.study}', *tiny.flags(finished))
+  assert outcome.status == 0
+  counts = {'source': 6, 'model': 1, 'rank': 7, 'shards': 14, 'train': 10}
+  assert outcome.counts() == {
+    stage: (0, kept, 0) for stage, kept in {**counts, 'report': 1}.items()
+  }
+  assert f'Report: {finished}/reports/small/index.html' in outcome.out
+  assert not outcome.err
+
+
+def test_one_stage_runs_alone(tool, tiny, damaged):
+  shutil.rmtree(damaged / 'tfds/roar_tiny/grad_pixel_remove_70')
+  outcome = tool(
+    'roar_study',
+    f'--study={tiny.study}',
+    *tiny.flags(damaged),
+    '--stage=shards',
+  )
+  assert outcome.status == 0
+  assert outcome.counts() == {'shards': (6, 8, 0)}
+
+
+def test_the_workspace_may_stand_in_the_environment(
+  tool, tiny, finished, monkeypatch
+):
+  monkeypatch.setenv('ROAR_WORKSPACE', str(finished))
+  monkeypatch.setenv('TFDS_DATA_DIR', tiny.data_dir)
+  outcome = tool('roar_study', f'--study={tiny.study}', '--stage=source')
+  assert outcome.counts() == {'source': (0, 6, 0)}
+
+
+def test_list_numbers_every_run_and_touches_nothing(tool, tmp_path):
+  outcome = tool(
+    'roar_study',
+    '--study=quickstart',
+    '--list',
+    f'--workspace={tmp_path}/w',
+    '--gin_bindings=Study.seeds = 3',
+  )
+  lines = outcome.out.splitlines()
+  assert outcome.status == 0 and not outcome.err
+  assert [int(line.split()[0]) for line in lines] == list(range(len(lines)))
+  assert len(lines) % 3 == 0
+  assert len({line.split(maxsplit=1)[1] for line in lines}) == len(lines)
+  assert all('roar_train ' in line for line in lines)
+  assert not list(pathlib.Path(tmp_path / 'w').glob('*'))
+
+
+@pytest.mark.parametrize('seed', [0, 5])
+def test_a_listed_command_makes_the_run_that_it_names(
+  seed, tool, tiny, finished, damaged
+):
+  flags = tiny.flags(damaged)
+  listed = tool(
+    'roar_study', f'--study={tiny.study}', '--list', f'--seed={seed}', *flags
+  ).out.splitlines()
+  assert len(listed) == 10
+  number, program, *arguments = shlex.split(listed[-1])
+  assert (int(number), program) == (9, 'roar_train')
+  assert f'--seed={seed + 1}' in arguments
+  if seed:  # Another explained model: the same workspace refuses it.
+    outcome = tool(program, *arguments, *flags)
+    _sentence(outcome, 'seed: 0 there, 5 asked for')
+    return
+  run = 'runs/small/tiny/grad_pixel_remove_70/seed_1'
+  shutil.rmtree(damaged / run)
+  outcome = tool(program, *arguments, *flags)
+  assert outcome.status == 0, outcome.err
+  assert outcome.counts()['train'] == (1, 0, 0)
+  for file in ('result.json', 'test_predictions.npz', 'config.gin'):
+    made, expected = (root / run / file for root in (damaged, finished))
+    assert made.read_bytes() == expected.read_bytes()
+
+
+def test_workers_by_flags_complete_a_study(tool, tiny, finished, damaged):
+  shutil.rmtree(damaged / 'tfds/roar_tiny/grad_pixel_remove_70')
+  shutil.rmtree(damaged / 'tfds/roar_tiny/random_pixel_remove_70')
+  made = []
+  for worker in (0, 1):
+    outcome = tool(
+      'roar_study',
+      f'--study={tiny.study}',
+      '--stage=shards',
+      f'--worker={worker}',
+      '--num_workers=2',
+      *tiny.flags(damaged),
+    )
+    assert outcome.status == 0, outcome.err
+    made.append(outcome.counts()['shards'])
+  # Ten shard units, alternating, and two shared units that the last completes.
+  assert made == [(5, 2, 0), (7, 2, 0)]
+  name = 'grad_pixel_remove_70'
+  (one,), (two,) = (
+    root.glob(f'tfds/roar_tiny/{name}/*/dataset_info.json')
+    for root in (damaged, finished)
+  )
+  assert one.read_bytes() == two.read_bytes()
+
+
+# --- failures ---------------------------------------------------------------
+
+
+def test_a_damaged_original_stops_only_the_runs_that_read_it(
+  tool, tiny, damaged
+):
+  shard = next(damaged.glob('tfds/roar_tiny/original/*/*train*00001-of-00003'))
+  shard.write_bytes(shard.read_bytes()[:-7])
+  for folder in ('runs', 'reports'):
+    shutil.rmtree(damaged / folder)
+  outcome = tool(
+    'roar_study',
+    f'--study={tiny.study}',
+    *tiny.flags(damaged),
+    '--gin_bindings=Study.thresholds = (30,)',
+    '--gin_bindings=Study.seeds = 1',
+  )
+  assert outcome.status == 1
+  assert str(shard) in outcome.err
+  assert outcome.counts()['train'] == (2, 0, 1)
+  assert not list(damaged.glob('runs/*/*/original/**/result.json'))
+
+
+def test_a_report_without_runs_says_so(tool, tiny, tmp_path):
+  outcome = tool(
+    'roar_study',
+    f'--study={tiny.study}',
+    '--stage=report',
+    *tiny.flags(tmp_path),
+  )
+  assert outcome.status == 1
+  assert 'no finished run' in outcome.err
+
+
+def test_a_worker_that_comes_first_names_what_is_missing(tool, tiny, tmp_path):
+  outcome = tool(
+    'roar_study',
+    f'--study={tiny.study}',
+    '--stage=train',
+    '--worker=1',
+    '--num_workers=2',
+    *tiny.flags(tmp_path),
+  )
+  assert outcome.status == 1
+  assert 'roar_tiny/original' in outcome.err
+  assert outcome.counts()['train'] == (0, 0, 5)
+
+
+@contextlib.contextmanager
+def _small_disk(place, size):
+  """Yields a function that changes the size of a disk mounted at `place`."""
+  place.mkdir()
+  command = ['mount', '-t', 'tmpfs', '-o', f'size={size}', 'tmpfs', str(place)]
+  if os.geteuid() or subprocess.run(command, capture_output=True).returncode:
+    pytest.skip('only root may mount a small disk')
+  try:
+    yield lambda size: subprocess.run(
+      ['mount', '-o', f'remount,size={size}', str(place)], check=True
+    )
+  finally:
+    subprocess.run(['umount', '--lazy', str(place)], check=True)
+
+
+def test_a_full_disk_is_named_and_the_study_goes_on_with_more_room(
+  tool, tiny, finished, tmp_path, artefacts
+):
+  arguments = [f'--study={tiny.study}', *tiny.flags(tmp_path / 'disk')]
+  with _small_disk(tmp_path / 'disk', '200k') as resize:
+    outcome = tool('roar_study', *arguments)
+    assert outcome.status == 1
+    assert 'the disk is full' in outcome.err
+    assert 'Traceback' not in outcome.err
+    made = outcome.counts()
+    assert made['source'] == (6, 0, 0)  # Far enough for the test to tell.
+    assert made['train'][2] > 0
+    resize('8m')
+    outcome = tool('roar_study', *arguments)
+    assert outcome.status == 0, outcome.err
+    assert outcome.counts()['source'] == (0, 6, 0)
+    found = artefacts(tmp_path / 'disk')
+  expected = artefacts(finished)
+  assert sorted(found) == sorted(expected)
+  assert [n for n in found if found[n] != expected[n]] == []
+
+
+def test_a_disk_without_room_for_a_folder_is_full(tool, tiny, tmp_path):
+  place = tmp_path / 'disk'
+  with _small_disk(place, '200k'):
+    subprocess.run(
+      ['mount', '-o', 'remount,nr_inodes=2', str(place)], check=True
+    )
+    outcome = tool(
+      'roar_study', f'--study={tiny.study}', *tiny.flags(place / 'a' / 'b')
+    )
+  assert outcome.status == 1
+  assert 'full' in outcome.err and 'Traceback' not in outcome.err
+
+
+# --- an estimator of the user -----------------------------------------------
+
+ESTIMATOR = """
+import tensorflow as tf
+from roar_tf import estimators
+
+
+@estimators.register('brightness_of_mine')
+def brightness(model, images, targets, keys):
+  return images + 0.0 * tf.reduce_sum(model(images))
+
+
+@estimators.register('of_wrong_shape')
+def of_wrong_shape(model, images, targets, keys):
+  return images[:, 1:]
+
+
+@estimators.register('not_finite')
+def not_finite(model, images, targets, keys):
+  return images / 0.0
+
+
+@estimators.register('that_raises')
+def that_raises(model, images, targets, keys):
+  raise KeyError('layer_7')
+"""
+
+
+@pytest.fixture
+def own_estimators(tmp_path, monkeypatch):
+  """A file of estimators beside the project, and a gin file that loads it."""
+  from roar_tf.estimators import registry
+
+  monkeypatch.setattr(registry, '_registry', dict(registry._registry))
+  monkeypatch.syspath_prepend(tmp_path)
+  (tmp_path / 'estimators_of_mine.py').write_text(ESTIMATOR)
+  (tmp_path / 'mine.gin').write_text('import estimators_of_mine\n')
+  yield f'--gin_file={tmp_path}/mine.gin'
+  sys.modules.pop('estimators_of_mine', None)
+
+
+def _with_estimators(tiny, own, root, *names):
+  return [
+    f'--study={tiny.study}',
+    *tiny.flags(root),
+    own,
+    f'--gin_bindings=Study.estimators = {names!r}',
+    '--gin_bindings=Study.thresholds = (50,)',
+    '--gin_bindings=Study.seeds = 1',
+    '--gin_bindings=Attribution.samples = 2',
+  ]
+
+
+def test_an_estimator_of_the_user_appears_with_its_prefixes(
+  own_estimators, tool, tiny, damaged
+):
+  shutil.rmtree(damaged / 'reports')
+  names = ('brightness_of_mine', 'sg_sq_brightness_of_mine')
+  outcome = tool(
+    'roar_study',
+    *_with_estimators(tiny, own_estimators, damaged, 'random', *names),
+  )
+  assert outcome.status == 0, outcome.err
+  assert outcome.counts()['model'] == (0, 1, 0)
+  assert outcome.counts()['train'] == (3, 1, 0)
+  page = (damaged / 'reports/small/index.html').read_text()
+  for name in names:
+    assert re.search(rf'^\W*{name}\W', outcome.out, re.M)
+    assert name in page
+    assert (damaged / f'runs/small/tiny/{name}_pixel_remove_50').is_dir()
+
+
+@pytest.mark.parametrize(
+  'name, words',
+  [
+    ('of_wrong_shape', ['(128, 8, 8, 3)', '(128, 7, 8, 3)']),
+    ('not_finite', ['NaN or infinite', 'test_']),
+    ('that_raises', ['layer_7']),
+  ],
+)
+def test_a_faulty_estimator_is_named(
+  name, words, own_estimators, tool, tiny, damaged
+):
+  outcome = tool(
+    'roar_study',
+    *_with_estimators(tiny, own_estimators, damaged, 'random', name),
+    '--stage=rank',
+  )
+  assert outcome.status == 1
+  for word in (name, *words):
+    assert word in outcome.err
+  assert 'Traceback' not in outcome.err
+
+
+# --- killed and stopped processes -------------------------------------------
+
+
+def _process(*arguments):
+  environment = {**os.environ, 'PYTHONPATH': str(ROOT)}
+  return subprocess.Popen(
+    [sys.executable, str(ROOT / 'tools' / 'roar_study.py'), *arguments],
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+    env=environment,
+  )
+
+
+def _markers(root):
+  return sum(
+    1 for p in pathlib.Path(root).rglob('*DONE') if '.tmp-' not in p.name
+  )
+
+
+def _wait_for(process, condition, seconds=120):
+  """Waits until the condition holds; fails if the process ends before."""
+  end = time.monotonic() + seconds
+  while not condition():
+    if process.poll() is not None or time.monotonic() > end:
+      process.kill()
+      pytest.fail(f'ended before its time: {process.communicate()}')
+    time.sleep(0.005)
+
+
+def _kill_after(process, root, count, delay):
+  """Kills the process a moment after it has made `count` artefacts."""
+  goal = _markers(root) + count
+  try:
+    _wait_for(process, lambda: _markers(root) >= goal)
+    time.sleep(delay)
+  finally:
+    process.kill()
+    process.communicate()
+  assert process.returncode == -signal.SIGKILL
+
+
+def _accuracies(root):
+  return {
+    str(path.parent.relative_to(root)): path.read_bytes()
+    for path in pathlib.Path(root).glob('runs/**/result.json')
+  }
+
+
+def test_a_study_killed_at_any_moment_ends_as_if_undisturbed(
+  tool, tiny, finished, tmp_path, artefacts
+):
+  arguments = [f'--study={tiny.study}', *tiny.flags(tmp_path)]
+  rng = random.Random(20)
+  # Of 60 artefacts: amid shards, rankings and cells; then amid the runs.
+  for count in (rng.randint(8, 25), 46 + rng.randint(1, 4) - 25):
+    delay = rng.uniform(0, 0.15)
+    _kill_after(_process(*arguments), tmp_path, count, delay)
+  before = _markers(tmp_path)
+  outcome = tool('roar_study', *arguments)
+  assert outcome.status == 0, outcome.err
+  kept = sum(kept for _, kept, _ in outcome.counts().values())
+  assert kept >= 20 and before >= kept
+  assert _accuracies(tmp_path) == _accuracies(finished)
+  found, expected = artefacts(tmp_path), artefacts(finished)
+  assert sorted(found) == sorted(expected)
+  assert [n for n in found if found[n] != expected[n]] == []
+
+
+def test_sigterm_saves_exits_with_75_and_resumes(tool, tiny, finished, damaged):
+  shutil.rmtree(damaged / 'runs')
+  arguments = [f'--study={tiny.study}', *tiny.flags(damaged)]
+  process = _process(*arguments)
+  _wait_for(process, lambda: list(damaged.glob('runs/*/*/*/*/DONE')))
+  process.send_signal(signal.SIGTERM)
+  _, err = process.communicate(timeout=60)
+  assert process.returncode == 75, err
+  assert 'the same command again' in err
+  assert 'Traceback' not in err
+  assert 1 <= len(_accuracies(damaged)) < 10
+  outcome = tool('roar_study', *arguments)
+  assert outcome.status == 0, outcome.err
+  assert _accuracies(damaged) == _accuracies(finished)
+
+
+REDUCED = [
+  '--study=quickstart',
+  '--gin_bindings=Source.train_subset = 600',
+  '--gin_bindings=Study.thresholds = (50, 90)',
+  "--gin_bindings=Study.estimators = ('random', 'grad', 'sg_grad', 'oracle')",
+]
+
+
+@pytest.mark.slow
+def test_ten_kills_of_quickstart_change_no_accuracy(tmp_path):
+  undisturbed = _process(*REDUCED, f'--workspace={tmp_path}/undisturbed')
+  out, err = undisturbed.communicate(timeout=1200)
+  assert undisturbed.returncode == 0, err
+  total = _markers(tmp_path / 'undisturbed')
+  expected = _accuracies(tmp_path / 'undisturbed')
+  root, rng = tmp_path / 'killed', random.Random(10)
+  for _ in range(10):
+    count = rng.randint(1, total // 12)
+    _kill_after(
+      _process(*REDUCED, f'--workspace={root}'), root, count, rng.random()
+    )
+  assert len(_accuracies(root)) < len(expected)
+  last = _process(*REDUCED, f'--workspace={root}')
+  out, err = last.communicate(timeout=1200)
+  assert last.returncode == 0, err
+  assert _accuracies(root) == expected
+  assert len(expected) == 18
+
+
+@pytest.mark.slow
+def test_processes_that_race_end_with_the_artefacts_of_one(
+  tiny, finished, tmp_path, artefacts
+):
+  arguments = [f'--study={tiny.study}', *tiny.flags(tmp_path)]
+  processes = [_process(*arguments) for _ in range(3)]
+  for process in processes:
+    out, err = process.communicate(timeout=600)
+    assert process.returncode == 0, err
+  found, expected = artefacts(tmp_path), artefacts(finished)
+  assert sorted(found) == sorted(expected)
+  assert [n for n in found if found[n] != expected[n]] == []
+
+
+@pytest.mark.slow
+def test_a_new_seed_of_quickstart_gives_other_models(tmp_path):
+  found = []
+  for seed in (0, 0, 3):
+    root = tmp_path / str(len(found))
+    process = _process(
+      *REDUCED,
+      f'--workspace={root}',
+      f'--seed={seed}',
+      '--gin_bindings=Study.seeds = 1',
+    )
+    out, err = process.communicate(timeout=600)
+    assert process.returncode == 0, err
+    found.append(sorted(_accuracies(root).values()))
+  assert found[0] == found[1] != found[2]

@@ -1,0 +1,63 @@
+"""Tests of the hyperparameters: number of steps, refusals."""
+
+import pytest
+
+from roar_tf import errors
+from roar_tf.training import settings
+
+
+def _training(**changes):
+  return settings.Training(
+    **{
+      'model': None,
+      'epochs': 10,
+      'batch_size': 128,
+      'base_learning_rate': 0.1,
+      **changes,
+    }
+  )
+
+
+@pytest.mark.parametrize(
+  ('epochs', 'batch_size', 'images', 'expected'),
+  [
+    (10, 128, 1280, 100),
+    (10, 128, 1281, 101),  # Rounded up.
+    (1, 128, 5, 1),
+    (0.5, 8, 40, 3),
+    (0.001, 8, 40, 1),  # Never none.
+    (1, 7, 49, 7),
+  ],
+)
+def test_steps_are_rounded_up(epochs, batch_size, images, expected):
+  training = _training(epochs=epochs, batch_size=batch_size)
+  assert training.steps(images) == expected
+
+
+@pytest.mark.parametrize(
+  ('name', 'value'),
+  [
+    ('epochs', 0),
+    ('epochs', -1),
+    ('batch_size', 0),
+    ('batch_size', 12.5),
+    ('base_learning_rate', 0),
+    ('warmup_epochs', -1),
+    ('momentum', 1.0),
+    ('momentum', -0.1),
+    ('l2', -1e-4),
+    ('label_smoothing', 1.0),
+    ('augmentation', 'cutout'),
+    ('drops', ((60, 0.01), (30, 0.1))),
+  ],
+)
+def test_values_that_mean_nothing_are_refused_by_name(name, value):
+  with pytest.raises(errors.UsageError, match=rf'Training\.{name} cannot be'):
+    _training(**{name: value})
+
+
+def test_defaults_are_the_released_codes():
+  training = _training()
+  assert training.momentum == 0.9
+  assert training.l2 == 1e-4
+  assert training.label_smoothing == 0.1

@@ -1,0 +1,238 @@
+"""Tests of paths, publication and commitment."""
+
+import errno
+import hashlib
+import json
+import os
+import threading
+
+import pytest
+import tensorflow as tf
+
+from roar_tf import errors, workspace
+
+
+def _files(folder):
+  return sorted(p.name for p in folder.rglob('*') if p.is_file())
+
+
+def _fingerprint(version=1, inputs=None, **settings):
+  return workspace.fingerprint('rank', version, settings, inputs or {})
+
+
+def test_paths_are_those_of_the_design():
+  place = workspace.Workspace('/data/w/')
+  version = workspace.VERSION
+  assert place.tfds == '/data/w/tfds'
+  assert place.dataset('food101', 'original') == (
+    f'/data/w/tfds/roar_food101/original/{version}'
+  )
+  assert place.shard('food101', 'grad_pixel_keep_5', 'test', 2, 10) == (
+    f'/data/w/tfds/roar_food101/grad_pixel_keep_5/{version}'
+    '/roar_food101-test.tfrecord-00002-of-00010'
+  )
+  assert place.model('food101') == '/data/w/models/food101'
+  assert place.run('paper', 'food101', 'original', 3) == (
+    '/data/w/runs/paper/food101/original/seed_3'
+  )
+  assert place.report('paper') == '/data/w/reports/paper'
+
+
+@pytest.mark.parametrize('kind', ['local', 'remote'])
+def test_a_published_file_can_be_read_back(kind, tmp_path):
+  root = tmp_path if kind == 'local' else f'ram://{tmp_path}'
+  path = f'{root}/a/b/value.json'
+  workspace.write_json(path, {'b': [1, 2], 'a': None})
+  assert workspace.read_json(path) == {'a': None, 'b': [1, 2]}
+  data = workspace.read_bytes(path)
+  assert workspace.sha256(path) == hashlib.sha256(data).hexdigest()
+  workspace.remove(f'{root}/a')
+  workspace.remove(f'{root}/a')
+  assert not tf.io.gfile.exists(path)
+
+
+def test_a_file_appears_only_when_it_is_complete(tmp_path):
+  path = tmp_path / 'folder' / 'file'
+  with workspace.publishing(str(path)) as name:
+    with open(name, 'w') as f:
+      f.write('half')
+    assert not path.exists()
+  assert path.read_text() == 'half'
+  with workspace.publishing(str(path)) as name:
+    with open(name, 'w') as f:
+      f.write('whole')
+    assert path.read_text() == 'half'
+  assert path.read_text() == 'whole'
+  assert _files(tmp_path) == ['file']
+
+
+@pytest.mark.parametrize('error', [ValueError, KeyboardInterrupt])
+def test_an_exception_while_publishing_leaves_nothing(error, tmp_path):
+  path = tmp_path / 'file'
+  path.write_text('old')
+  with pytest.raises(error):
+    with workspace.publishing(str(path)) as name:
+      with open(name, 'w') as f:
+        f.write('half')
+      raise error
+  assert path.read_text() == 'old'
+  assert _files(tmp_path) == ['file']
+
+
+def test_publishers_of_one_path_do_not_disturb_each_other(tmp_path):
+  path = str(tmp_path / 'file')
+  contents = [bytes([n]) * 100_000 for n in range(8)]
+  barrier = threading.Barrier(len(contents))
+  failures = []
+
+  def publish(data):
+    barrier.wait()
+    try:
+      for _ in range(20):
+        workspace.write_atomic(path, data)
+        assert workspace.read_bytes(path) in contents
+    except Exception as e:  # A thread's assertion would be lost.
+      failures.append(e)
+
+  threads = [threading.Thread(target=publish, args=[c]) for c in contents]
+  for thread in threads:
+    thread.start()
+  for thread in threads:
+    thread.join()
+  assert not failures
+  assert _files(tmp_path) == ['file']
+
+
+def test_json_does_not_depend_on_the_order_of_keys(tmp_path):
+  one, two = str(tmp_path / '1'), str(tmp_path / '2')
+  workspace.write_json(one, {'a': 1, 'b': {'d': (1, 2), 'c': 0.1}})
+  workspace.write_json(two, {'b': {'c': 0.1, 'd': [1, 2]}, 'a': 1})
+  assert workspace.read_bytes(one) == workspace.read_bytes(two)
+  assert workspace.read_bytes(one).endswith(b'}\n')
+
+
+@pytest.mark.parametrize('content', ['', '{"a": 1', '\xff\xfe'])
+def test_a_damaged_json_file_is_named(content, tmp_path):
+  path = tmp_path / 'DONE'
+  path.write_bytes(content.encode('latin1'))
+  with pytest.raises(errors.DataError, match=str(path)):
+    workspace.read_json(str(path))
+
+
+def test_a_digest_is_that_of_canonical_json():
+  # DONE markers hold digests: they must be the same in years to come.
+  text = (
+    '{"inputs":{},"settings":{"a":[1,2.5],"b":"x"},"stage":"s","version":2}'
+  )
+  value = workspace.fingerprint('s', 2, {'b': 'x', 'a': (1, 2.5)}, {})
+  assert workspace.digest(value) == hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_a_digest_tells_all_differences():
+  values = [
+    _fingerprint(a=1),
+    _fingerprint(a=2),
+    _fingerprint(a='1'),
+    _fingerprint(a=None),
+    _fingerprint(b=1),
+    _fingerprint(a=1, b=1),
+    _fingerprint(2, a=1),
+    _fingerprint(1, {'model': 'x'}, a=1),
+    workspace.fingerprint('train', 1, {'a': 1}, {}),
+  ]
+  assert len({workspace.digest(value) for value in values}) == len(values)
+
+
+def test_what_is_done_is_done_under_the_same_fingerprint_only(tmp_path):
+  path = str(tmp_path / 'DONE')
+  value = _fingerprint(a=(1, 2), b=None)
+  assert not workspace.is_done(path, value)
+  workspace.write_done(path, value, contents={'records': 3})
+  assert workspace.is_done(path, _fingerprint(b=None, a=[1, 2]))
+  done = workspace.require(path)
+  assert done['contents'] == {'records': 3}
+  assert done['digest'] == workspace.digest(value)
+
+
+@pytest.mark.parametrize(
+  'asked, words',
+  [
+    (_fingerprint(steps=25, noise=0.1), ['steps', '10', '25']),
+    (_fingerprint(steps=10, noise=0.2), ['noise', '0.1', '0.2']),
+    (_fingerprint(steps=10), ['noise', '0.1', 'None']),
+    (_fingerprint(steps=10, noise=0.1, x='y'), ['x', 'None', "'y'"]),
+    (_fingerprint(7, steps=10, noise=0.1), ['version 1', 'version 7', 'rank']),
+    (
+      _fingerprint(1, {'explained model': 'z'}, steps=10, noise=0.1),
+      ['explained model'],
+    ),
+  ],
+)
+def test_other_settings_are_refused_and_named(asked, words, tmp_path):
+  path = str(tmp_path / 'DONE')
+  workspace.write_done(path, _fingerprint(steps=10, noise=0.1))
+  with pytest.raises(errors.UsageError) as caught:
+    workspace.is_done(path, asked)
+  for word in [path, *words]:
+    assert word in str(caught.value)
+  equal = {'steps': 10, 'noise': 0.1}.items() & asked['settings'].items()
+  for name, _ in equal:
+    assert name not in str(caught.value).removeprefix(path)
+
+
+def test_a_missing_marker_is_named(tmp_path):
+  path = str(tmp_path / 'DONE')
+  assert workspace.read_done(path) is None
+  with pytest.raises(errors.MissingInputsError, match=path):
+    workspace.require(path)
+
+
+@pytest.mark.parametrize(
+  'error, full',
+  [
+    (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), True),
+    (OSError(errno.EDQUOT, os.strerror(errno.EDQUOT)), True),
+    (OSError(errno.EACCES, os.strerror(errno.EACCES)), False),
+    (
+      tf.errors.ResourceExhaustedError(
+        None, None, '/x; No space left on device'
+      ),
+      True,
+    ),
+    (tf.errors.ResourceExhaustedError(None, None, 'OOM'), False),
+    (ValueError('x'), False),
+  ],
+)
+def test_a_full_disk_is_told_from_other_faults(error, full):
+  assert workspace.is_full(error) == full
+
+
+def test_a_workspace_is_made_empty(tmp_path):
+  root = tmp_path / 'a' / 'b'
+  workspace.Workspace(str(root)).make()
+  assert root.is_dir() and not list(root.iterdir())
+
+
+@pytest.mark.parametrize('below', ['', '/deeper'])
+def test_a_file_in_its_place_is_no_workspace(below, tmp_path):
+  (tmp_path / 'file').write_text('mine')
+  root = f'{tmp_path}/file{below}'
+  with pytest.raises(errors.UsageError, match=f'--workspace={root}'):
+    workspace.Workspace(root).make()
+  assert (tmp_path / 'file').read_text() == 'mine'
+
+
+def test_an_empty_workspace_flag_is_not_the_root_of_the_disk():
+  # --workspace=$UNSET
+  try:
+    root = workspace.Workspace('').root
+  except errors.UsageError:
+    return
+  assert root != '/'
+
+
+def test_manifests_are_readable(tmp_path):
+  path = tmp_path / 'x.json'
+  workspace.write_json(str(path), {'mean': [1.0], 'std': [2.0]})
+  assert json.loads(path.read_text()) == {'mean': [1.0], 'std': [2.0]}
+  assert len(path.read_text().splitlines()) > 2
