@@ -6,6 +6,8 @@ put names as general as those into site-packages, and a top-level `gin` would
 collide with the gin library.
 """
 
+import pathlib
+
 import setuptools
 
 # Every tools/<name>.py with a `run` function; installed as a command <name>.
@@ -34,6 +36,10 @@ setuptools.setup(
   description=(
     'ROAR, RemOve And Retrain: a benchmark of feature-importance estimators'
   ),
+  long_description=pathlib.Path(__file__)
+  .with_name('README.md')
+  .read_text(encoding='utf-8'),
+  long_description_content_type='text/markdown',
   author='The roar_tf authors',
   license='Apache-2.0',
   classifiers=[

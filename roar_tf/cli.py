@@ -176,14 +176,17 @@ def _prepare() -> None:
   absl_logging.set_verbosity(absl_logging.ERROR)
   # gin tells the root logger about every place where a file is not.
   logging.getLogger().setLevel(logging.CRITICAL)
-  logging.getLogger('roar_tf').setLevel(logging.INFO)
-  if not sys.stderr.isatty():
+  log = logging.getLogger('roar_tf')
+  log.setLevel(logging.INFO)
+  log.propagate = False
+  if sys.stderr.isatty():  # Progress bars say it.
+    log.addHandler(logging.NullHandler())
+  else:
     handler = logging.StreamHandler()
     handler.setFormatter(
       logging.Formatter('%(asctime)s %(message)s', '%H:%M:%S')
     )
-    logging.getLogger('roar_tf').addHandler(handler)
-    logging.getLogger('roar_tf').propagate = False
+    log.addHandler(handler)
   with _silent():
     import tensorflow as tf
 
