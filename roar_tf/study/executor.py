@@ -3,16 +3,15 @@
 import concurrent.futures
 import dataclasses
 import logging
-import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
 
 import tensorflow as tf
-import tqdm
 
 from roar_tf import errors, workspace
+from roar_tf.study import progress
 from roar_tf.study.units import Unit
 
 _log = logging.getLogger(__name__)
@@ -67,13 +66,7 @@ def execute(
   start = time.monotonic()
   own = [u for u in units if not u.shared][worker::num_workers]
   shared = [u for u in units if u.shared]
-  with tqdm.tqdm(
-    total=len(own) + len(shared),
-    desc=f'{stage:>6}',
-    unit='unit',
-    disable=not sys.stderr.isatty(),
-    dynamic_ncols=True,
-  ) as bar:
+  with progress.bar(len(own) + len(shared), f'{stage:>6}', 'units') as bar:
     # Shared units complete what the others made.
     for group in (own, shared):
       _side_by_side(group, tally, bar, num_workers, parallel, stop)

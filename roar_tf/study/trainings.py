@@ -9,6 +9,7 @@ import tensorflow as tf
 from roar_tf import errors, masking, shards, workspace
 from roar_tf.cells import ORIGINAL, Cell
 from roar_tf.datasets.source import SPLITS
+from roar_tf.study import progress
 from roar_tf.study.context import Context
 from roar_tf.training import examples, loop
 
@@ -135,7 +136,6 @@ def train_one(
   seed_words: tuple,
   directory: str,
   digest: str,
-  progress=lambda steps: None,
 ) -> loop.pure.State:
   """Trains and evaluates once, and writes everything but the DONE marker.
 
@@ -150,12 +150,15 @@ def train_one(
   machine = trainer(context, role)
   in_steps = machine.step_seconds
   saved = f'{directory}/checkpoint.npz'
-  state, steps = machine.train(
-    data['train'],
-    *seed_words,
-    resumption=loop.Resumption(saved, digest, stop=context.stop),
-    progress=progress,
-  )
+  what = context.workspace.relative(directory)
+  total = machine.training.steps(len(data['train']))
+  with progress.bar(total, what, 'steps', inner=True) as bar:
+    state, steps = machine.train(
+      data['train'],
+      *seed_words,
+      resumption=loop.Resumption(saved, digest, stop=context.stop),
+      progress=progress.logged(bar, what),
+    )
   outcome = machine.evaluate(state, data['test'])
   workspace.write_json(
     f'{directory}/result.json',
