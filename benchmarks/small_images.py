@@ -11,7 +11,6 @@ of pairs, with the smallest and largest.
 
 import functools
 import os
-import sys
 import tempfile
 import time
 
@@ -126,8 +125,7 @@ def _shards(data: examples.Examples) -> None:
         writer.write(layout.serialize(batch))
 
     def read():
-      for _ in shards.read_batches(path, COUNT, layout, 512):
-        pass
+      list(shards.read_batches(path, COUNT, layout, 512))
 
     write(), read()
     for name, action in (('written', write), ('read', read)):
@@ -174,7 +172,6 @@ def main(argv) -> None:
   _training(data, trainer)
   _attribution(data, trainer)
   _shards(data)
-  sys.stdout.flush()
 
 
 if __name__ == '__main__':

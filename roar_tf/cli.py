@@ -1,7 +1,7 @@
 """What all binaries share: flags, quiet start-up, signals, exit statuses.
 
 Exit status: 0 all done; 1 some unit failed or data is damaged; 2 bad usage;
-75 stopped by SIGTERM after saving.
+75 stopped by a signal after saving.
 """
 
 import contextlib

@@ -65,13 +65,20 @@ def fold(keys, purpose: int, number=0) -> tf.Tensor:
   Raises:
     ValueError: the number does not fit 32 bits.
   """
-  if not tf.is_tensor(number) and not -(2**31) <= number < 2**31:
-    raise ValueError(f'a seed must be -2^31..2^31 - 1, found {number}.')
-  pair = tf.stack(
-    [tf.cast(number, tf.int32), tf.constant(int(purpose), tf.int32)]
-  )
+  pair = tf.stack([as_seed(number), tf.constant(int(purpose), tf.int32)])
   bits = _bits([4], pair)
   return tf.bitwise.bitwise_xor(keys, bits[:2]) + bits[2:]
+
+
+def as_seed(number) -> tf.Tensor:
+  """Returns an integer or scalar integer tensor as int32.
+
+  Raises:
+    ValueError: an integer does not fit: it would be taken for another seed.
+  """
+  if not tf.is_tensor(number) and not -(2**31) <= number < 2**31:
+    raise ValueError(f'a seed must be -2^31..2^31 - 1, found {number}.')
+  return tf.cast(number, tf.int32)
 
 
 def _bits(shape, seed) -> tf.Tensor:

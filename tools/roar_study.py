@@ -8,9 +8,9 @@ import shlex
 from absl import flags
 
 from roar_tf import cli, errors
+from roar_tf.study import STAGES
 
 FLAGS = flags.FLAGS
-STAGES = ('source', 'model', 'rank', 'shards', 'train', 'report')
 
 flags.DEFINE_string('study', None, 'Name or .gin file of a study.')
 flags.DEFINE_enum('stage', None, STAGES, 'Run this stage only.')

@@ -92,14 +92,8 @@ def explain(
     targets if plan.needs_model else None,
     keys,
     truth if plan.needs_truth else None,
-    _checked_seed(seed),
+    randomness.as_seed(seed),
   )
-
-
-def _checked_seed(seed) -> tf.Tensor:
-  if not -(2**31) <= seed < 2**31:
-    raise ValueError(f'seed must be -2^31..2^31 - 1, found {seed}.')
-  return tf.constant(seed, tf.int32)
 
 
 def _checked_images(images) -> tf.Tensor:

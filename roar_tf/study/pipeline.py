@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from roar_tf import errors
 from roar_tf.cells import Cell
 from roar_tf.study import (
+  STAGES,
   executor,
   model_stage,
   rank_stage,
@@ -18,8 +19,6 @@ from roar_tf.study.context import Context
 from roar_tf.study.grid import Run
 from roar_tf.study.units import Unit
 from roar_tf.training.loop import Trainer
-
-STAGES = ('source', 'model', 'rank', 'shards', 'train', 'report')
 
 
 @dataclasses.dataclass(frozen=True)

@@ -56,12 +56,7 @@ def units(works) -> list[Unit]:
       mosaics={c.experiment.source.name: _mosaic(c) for c in contexts},
       facts=_facts(contexts),
       commands={
-        'The whole study': shlex.join(
-          [
-            'roar_study',
-            *(f for f in first.experiment.flags if 'dataset' not in f),
-          ]
-        ),
+        'The whole study': study_command(first),
         'One of its runs': command(first, runs[-1]),
       },
       operative_config='\n'.join(
@@ -91,6 +86,14 @@ def outcome(works) -> str:
     for mode in study.modes
   ]
   return '\n'.join([*parts, f'Report: {folder}/index.html'])
+
+
+def study_command(context: Context) -> str:
+  """Returns the command line that makes a whole study, quoted for a shell."""
+  flags = context.experiment.flags
+  return shlex.join(
+    ['roar_study', *(f for f in flags if not f.startswith('--dataset='))]
+  )
 
 
 def command(context: Context, run: Run) -> str:

@@ -1,13 +1,14 @@
 """Tests of the report as a stage: from which runs, and when made anew."""
 
 import json
+import shlex
 import shutil
 
 import pytest
 
-from roar_tf import errors
+from roar_tf import errors, workspace
 from roar_tf.analysis import results
-from roar_tf.study import pipeline, report_stage
+from roar_tf.study import context, experiment, pipeline, report_stage
 
 
 def _run_directory(root, cell, seed):
@@ -142,3 +143,14 @@ def test_the_terminal_shows_a_table_per_source_and_mode(tiny, finished):
   assert text.splitlines()[-1].endswith('reports/small/index.html')
   for word in ('random', 'grad', '30 %', '70 %'):
     assert word in text
+
+
+def test_the_command_of_a_study_keeps_every_binding(tmp_path):
+  binding = "Source.tfds_name = 'my_dataset'"
+  (loaded,) = experiment.load(study='quickstart', gin_bindings=[binding])
+  place = context.Context(workspace.Workspace(str(tmp_path)), loaded)
+  assert shlex.split(report_stage.study_command(place)) == [
+    'roar_study',
+    '--study=quickstart',
+    f'--gin_bindings={binding}',
+  ]

@@ -75,6 +75,18 @@ def network():
   return resnet.small_resnet((6, 6, 3), CLASSES, width=2, stages=2)
 
 
+def _with_variables_of(network, state):
+  """Returns a model of its own that holds the weights of a state."""
+  again = keras.models.clone_model(network)
+  for variable, value in zip(
+    again.trainable_variables + again.non_trainable_variables,
+    state['trainable'] + state['moving'],
+    strict=True,
+  ):
+    variable.assign(value)
+  return again
+
+
 # --- loss ---------------------------------------------------------------------
 
 
@@ -162,13 +174,7 @@ def test_a_step_of_a_network_is_nesterov_on_the_gradient_of_its_loss(network):
   images, labels = _batch((6, 6, 3))
   after, loss = step.step(network, training, state, images, labels, 0.2)
   # The same model with its own variables, one objective written out.
-  again = keras.models.clone_model(network)
-  for variable, value in zip(
-    again.trainable_variables + again.non_trainable_variables,
-    state['trainable'] + state['moving'],
-    strict=True,
-  ):
-    variable.assign(value)
+  again = _with_variables_of(network, state)
   goal = 0.9 * np.eye(CLASSES)[labels] + 0.1 / CLASSES
   with tf.GradientTape() as tape:
     logits = again(images, training=True)
@@ -252,13 +258,7 @@ def test_compiles_under_xla_and_agrees(network):
 def test_predictions_are_those_of_the_state_in_evaluation_mode(network):
   state = _state(network)
   images, _ = _batch((6, 6, 3))
-  again = keras.models.clone_model(network)
-  for variable, value in zip(
-    again.trainable_variables + again.non_trainable_variables,
-    state['trainable'] + state['moving'],
-    strict=True,
-  ):
-    variable.assign(value)
+  again = _with_variables_of(network, state)
   logits = step.predict(network, state, images)
   np.testing.assert_allclose(
     logits, again(images, training=False), rtol=1e-5, atol=1e-6
