@@ -10,6 +10,7 @@ Uniforms are Philox; Gaussians are erfinv of uniforms, because
 
 import enum
 import hashlib
+import math
 
 import numpy as np
 import tensorflow as tf
@@ -26,6 +27,7 @@ class Purpose(enum.IntEnum):
   AUGMENTATION = 6
   ORDER = 7
   WEIGHTS = 8
+  NOISY_COPY = 9
 
 
 def keys_of_ids(ids) -> tf.Tensor:
@@ -121,20 +123,44 @@ def uniform(seeds, shape) -> tf.Tensor:
   )
 
 
-def normal(seeds, shape) -> tf.Tensor:
-  """Returns float32 standard Gaussians [B, *shape], one per seed [B, 2]."""
+def normal(seeds, shape, *, first=0, count: int = 1) -> tf.Tensor:
+  """Returns standard Gaussians, float32 [count, B, *shape].
 
-  # Example by example: vectorised over a batch, erfinv's last bit would depend
-  # on an example's place in it.
+  Every seed has an endless sequence of draws of this shape, numbered from 0;
+  a draw is the same whichever others are asked for with it.
+
+  Args:
+    seeds: int32 [B, 2].
+    shape: static shape of one draw.
+    first: number of the first draw, an integer or scalar integer tensor.
+    count: how many consecutive draws.
+  """
+  size = math.prod(shape)
+  # Whole vectors of 16 lanes: in the tail of a buffer, erfinv is computed by
+  # scalar code with another last bit, and a draw must not depend on its place.
+  padded = -(-size // 16) * 16
+  # Philox makes four words per count of its counter.
+  start = tf.cast(first, tf.uint64) * tf.constant(padded // 4, tf.uint64)
+  counter = tf.stack([start, tf.constant(0, tf.uint64)])
+
   def draw(seed):
-    bits = tf.bitcast(_bits(shape, seed), tf.uint32)
-    # 23 bits, centred: symmetric about 0 and never -1 or 1, where erfinv is
-    # infinite; the tails end at 5.3 sigma.
-    upper = tf.cast(tf.bitwise.right_shift(bits, _u32(9)), tf.float32)
-    centred = upper * 2.0**-22 + (2.0**-23 - 1.0)
-    return np.float32(np.sqrt(2.0)) * tf.math.erfinv(centred)
+    # The raw operation: the stateless API cannot start in mid-sequence.
+    return tf.raw_ops.StatelessRandomUniformFullIntV2(
+      shape=[count, padded],
+      key=tf.reshape(tf.bitcast(seed, tf.uint64), [1]),
+      counter=counter,
+      alg=tf.random.Algorithm.PHILOX.value,
+      dtype=tf.int32,
+    )
 
-  return _per_example(draw, seeds, shape, tf.float32)
+  bits = _per_example(draw, seeds, [count, padded], tf.int32)
+  # 23 bits, centred: symmetric about 0 and never -1 or 1, where erfinv is
+  # infinite; the tails end at 5.3 sigma.
+  upper = tf.bitwise.right_shift(tf.bitcast(bits, tf.uint32), _u32(9))
+  centred = tf.cast(upper, tf.float32) * 2.0**-22 + (2.0**-23 - 1.0)
+  values = np.float32(np.sqrt(2.0)) * tf.math.erfinv(centred)
+  values = tf.transpose(values[..., :size], [1, 0, 2])
+  return tf.reshape(values, [count, -1, *shape])
 
 
 def hashed_uniform(seeds, count: int) -> tf.Tensor:

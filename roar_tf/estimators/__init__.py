@@ -7,8 +7,10 @@ import numpy as np
 import tensorflow as tf
 
 from roar_tf import randomness
-from roar_tf.estimators import controls  # noqa: F401  It registers itself.
+from roar_tf.estimators import gradient
 from roar_tf.estimators.gradient import grad
+from roar_tf.estimators.guided_backprop import gb
+from roar_tf.estimators.integrated_gradients import ig
 from roar_tf.estimators.plan import Plan, Settings, compile_plan
 from roar_tf.estimators.registry import parse, register, registered
 
@@ -17,7 +19,9 @@ __all__ = [
   'Settings',
   'compile_plan',
   'explain',
+  'gb',
   'grad',
+  'ig',
   'parse',
   'register',
   'registered',
@@ -32,9 +36,13 @@ def explain(
   targets=None,
   ids=None,
   seed=0,
+  baseline=None,
+  steps=25,
   samples=15,
   noise=0.15,
   truth=None,
+  sobel='magnitude',
+  batch_size=None,
 ) -> dict[str, tf.Tensor]:
   """Computes feature-importance estimators in one pass.
 
@@ -48,9 +56,15 @@ def explain(
     ids: strings or integers [B] that name the examples; a fingerprint of each
       image's bytes if None. Noise depends on (seed, id) only.
     seed: integer.
+    baseline: where the path of `ig` begins, broadcast to the images; 0 if None:
+      black for a model that is fed unnormalised pixels.
+    steps: k, gradients along the path of `ig` (paper: 25).
     samples: J, noisy copies per image of the ensembles (paper: 15).
     noise: standard deviation of the noise over (max - min) of each image.
     truth: [B, H, W, 1] ground truth, for `oracle` and `inverse_oracle`.
+    sobel: form of `sobel`: `magnitude`, or `released` as the paper's code.
+    batch_size: most gradient evaluations per call of the model; it bounds
+      memory. By default 32 for images of 224 x 224, more for smaller ones.
 
   Returns:
     Dict from name to scores [B, H, W, C], in the dtype of the images; higher is
@@ -61,7 +75,9 @@ def explain(
       shape, dtype or range.
   """
   names = [estimators] if isinstance(estimators, str) else list(estimators)
-  plan = Plan(names, Settings(samples=samples, noise=noise))
+  plan = Plan(
+    names, Settings(samples, noise, steps, sobel=sobel, batch_size=batch_size)
+  )
   images = _checked_images(images)
   batch = images.shape[0]
   keys = (
@@ -71,10 +87,17 @@ def explain(
   )
   if keys.shape[0] != batch:
     raise ValueError(f'{keys.shape[0]} ids were given for {batch} images.')
+  # Compiled functions live on the model, and are freed with it.
+  cache = {} if model is None else model.__dict__.setdefault('_roar_tf', {})
   if plan.needs_model:
     if model is None:
-      raise ValueError(f'{", ".join(plan.names)} need a model, found None.')
-    targets = _checked_targets(model, images, targets)
+      raise ValueError(
+        f'{", ".join(plan.needing_model)} need a model, found None.'
+      )
+    shape = (images.shape[1:], images.dtype)
+    if shape not in cache:
+      cache[shape] = gradient.check_model(model, images[:1])
+    targets = _checked_targets(targets, batch, cache[shape])
   if plan.needs_truth:
     expected = (*images.shape[:3], 1)
     if truth is None or tuple(np.shape(truth)) != expected:
@@ -83,8 +106,6 @@ def explain(
         f'oracle estimators need truth of shape {expected}, found {found}.'
       )
     truth = tf.convert_to_tensor(truth)
-  # Compiled functions live on the model, and are freed with it.
-  cache = {} if model is None else model.__dict__.setdefault('_roar_tf', {})
   if plan.key not in cache:
     cache[plan.key] = compile_plan(plan, model)
   return cache[plan.key](
@@ -93,6 +114,7 @@ def explain(
     keys,
     truth if plan.needs_truth else None,
     randomness.as_seed(seed),
+    _checked_baseline(baseline, images) if plan.needs_baseline else None,
   )
 
 
@@ -113,25 +135,34 @@ def _checked_images(images) -> tf.Tensor:
   return images
 
 
-def _checked_targets(model, images, targets):
-  # One image tells: `compute_output_shape` fails on unbuilt models.
-  logits = model(images[:1], training=False)
-  shape = tuple(getattr(logits, 'shape', ())) or type(logits).__name__
-  if len(shape) != 2 or shape[0] != 1:
-    raise ValueError(
-      f'the model must return logits [batch, classes], it returns {shape}.'
-    )
+def _checked_targets(targets, batch: int, classes: int):
   if targets is None:
     return None
   targets = np.asarray(targets)
-  if targets.shape != (images.shape[0],) or targets.dtype.kind not in 'iu':
+  if targets.shape != (batch,) or targets.dtype.kind not in 'iu':
     raise ValueError(
-      f'targets must be integers [{images.shape[0]}], found '
+      f'targets must be integers [{batch}], found '
       f'{targets.dtype} {targets.shape}.'
     )
-  if targets.min() < 0 or targets.max() >= shape[1]:
+  if targets.min() < 0 or targets.max() >= classes:
     raise ValueError(
-      f'targets must be classes 0..{shape[1] - 1}, found '
+      f'targets must be classes 0..{classes - 1}, found '
       f'{targets.min()}..{targets.max()}.'
     )
   return tf.constant(targets, tf.int32)
+
+
+def _checked_baseline(baseline, images) -> tf.Tensor | None:
+  if baseline is None:
+    return None
+  try:
+    values = np.asarray(baseline, images.dtype.as_numpy_dtype)
+    np.broadcast_to(values, images.shape)
+  except (TypeError, ValueError):
+    raise ValueError(
+      f'baseline must broadcast to the images {images.shape}, found '
+      f'{np.shape(baseline)}.'
+    ) from None
+  if not np.isfinite(values).all():
+    raise ValueError('baseline holds NaN or infinity.')
+  return tf.constant(values)

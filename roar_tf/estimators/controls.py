@@ -19,15 +19,13 @@ def random(model, images, targets, keys) -> tf.Tensor:
   return tf.cast(scores, images.dtype)
 
 
-@registry.register('sobel', needs_model=False, gradients=0)
-def sobel(model, images, targets, keys) -> tf.Tensor:
+def sobel_magnitude(images) -> tf.Tensor:
   """Returns the magnitude of the Sobel gradient of the luminance.
 
   Both derivatives, edge pixels by reflection; every channel gets the same
   score. Luminance weights are those of ITU-R BT.601; images with another number
   of channels than 3 use the channel mean.
   """
-  del model, targets, keys
   channels = images.shape[-1]
   weights = (
     (0.299, 0.587, 0.114) if channels == 3 else [1 / channels] * channels
@@ -46,6 +44,16 @@ def sobel(model, images, targets, keys) -> tf.Tensor:
     down = down[:, :, :-1] + down[:, :, 1:]
   magnitude = tf.sqrt(tf.square(across) + tf.square(down))
   return tf.broadcast_to(magnitude, tf.shape(images))
+
+
+SOBEL_FORMS = {'magnitude': sobel_magnitude}
+
+
+@registry.register('sobel', needs_model=False, gradients=0, settings=('sobel',))
+def sobel(model, images, targets, keys, *, sobel='magnitude') -> tf.Tensor:
+  """Returns the edges of an image, in one of `SOBEL_FORMS`."""
+  del model, targets, keys
+  return SOBEL_FORMS[sobel](images)
 
 
 @registry.register('oracle', needs_model=False, needs_truth=True, gradients=0)

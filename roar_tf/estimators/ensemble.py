@@ -1,60 +1,88 @@
-"""Statistics over an ensemble of noisy copies, as streaming moments.
+"""Statistics over an ensemble of noisy copies, from streaming moments.
 
 SG is the mean, SG-SQ the mean of squares, VAR the variance (divided by J) of a
-base estimator over J noisy copies of the image (paper, section 4.1). Each is
-computed in one pass with memory for one estimate. VAR is Welford's update:
-E[g^2] - E[g]^2 would cancel catastrophically in float32.
+base estimator over J noisy copies of the image (paper, section 4.1). All three
+come from the mean and the sum of squared deviations, to which some copies are
+added at a time (Chan, Golub and LeVeque 1979): memory for two estimates,
+whatever J is. E[g^2] - E[g]^2 instead would cancel catastrophically in float32.
 """
+
+from typing import NamedTuple
 
 import tensorflow as tf
 
 
-class Mean:
-  """SG: the mean."""
+class Moments(NamedTuple):
+  """Moments of the values so far.
 
-  def start(self, zeros):
-    """Returns the state before the first value."""
-    return zeros
+  Attributes:
+    mean: their mean, float [B, H, W, C].
+    deviations: the sum of their squared deviations from it, likewise.
+  """
 
-  def update(self, mean, value, count):
-    """Returns the state after the `count`-th value (a float scalar, from 1)."""
-    return mean + (value - mean) / count
-
-  def finish(self, mean, count):
-    """Returns the statistic after `count` values."""
-    del count
-    return mean
+  mean: tf.Tensor
+  deviations: tf.Tensor
 
 
-class MeanOfSquares(Mean):
-  """SG-SQ: the mean of squares."""
-
-  def update(self, mean, value, count):
-    """Returns the state after the `count`-th value."""
-    return super().update(mean, tf.square(value), count)
+def start(zeros) -> Moments:
+  """Returns the moments of no value; zeros [B, H, W, C]."""
+  return Moments(zeros, zeros)
 
 
-class Variance:
-  """VAR: the variance, the sum of squared deviations divided by J."""
+def update(moments: Moments, values, before, samples: int) -> Moments:
+  """Returns the moments after some more values.
 
-  def start(self, zeros):
-    """Returns (mean, sum of squared deviations) before the first value."""
-    return zeros, zeros
+  Equal values have exactly no deviation. Sums are reductions or one AddN, not
+  chains of additions, which the graph optimiser would regroup depending on what
+  else is in the graph.
 
-  def update(self, state, value, count):
-    """Returns the state after the `count`-th value."""
-    mean, squares = state
-    deviation = value - mean
-    mean += deviation / count
-    return mean, squares + deviation * (value - mean)
+  Args:
+    moments: of the first `before` values.
+    values: [n, B, H, W, C], the next ones.
+    before: integer or scalar integer tensor.
+    samples: number of all values; those beyond it are padding.
+  """
+  number, dtype = values.shape[0], values.dtype
+  counted = number
+  centre = values[0]
+  shifted = values - centre
+  if padded := samples % number != 0:
+    counted = tf.minimum(number, samples - before)
+    valid = tf.range(number)[:, None, None, None, None] < counted
+    shifted = tf.where(valid, shifted, tf.zeros_like(shifted))
+  counted = tf.cast(counted, dtype)
+  centre += tf.reduce_sum(shifted, 0) / counted
+  squares = tf.square(values - centre)
+  if padded:
+    squares = tf.where(valid, squares, tf.zeros_like(squares))
+  before = tf.cast(before, dtype)
+  share = counted / (before + counted)
+  step = centre - moments.mean
+  deviations = [
+    moments.deviations,
+    tf.reduce_sum(squares, 0),
+    tf.square(step) * (before * share),
+  ]
+  return Moments(moments.mean + step * share, tf.add_n(deviations))
 
-  def finish(self, state, count):
-    """Returns the statistic after `count` values."""
-    return state[1] / count
+
+def _mean(moments, count):
+  del count
+  return moments.mean
+
+
+def _variance(moments, count):
+  return moments.deviations / count
+
+
+def _mean_of_squares(moments, count):
+  # A sum of two numbers that are never negative: nothing cancels.
+  return _variance(moments, count) + tf.square(moments.mean)
 
 
 STATISTICS = {
-  'mean': Mean(),
-  'mean_of_squares': MeanOfSquares(),
-  'variance': Variance(),
+  'mean': _mean,
+  'mean_of_squares': _mean_of_squares,
+  'variance': _variance,
 }
+"""By name: (moments, number of values as a float scalar) -> [B, H, W, C]."""

@@ -1,37 +1,100 @@
 """One pass for all estimators asked for.
 
-A plan groups names by base. Every base runs once on the clean images and once
-on each of the J noisy copies, whatever number of statistics is asked for; the
-noisy copies are drawn once and shared by all bases. An estimator's outcome does
-not depend on which others are asked for.
+A plan groups names by base, and bases by what they are made from. Noisy copies
+are drawn once and shared by all bases; bases made from gradients share forward
+passes and, where two ask for the same gradient, backward passes: the last step
+of IG is GRAD. An estimator's outcome does not depend on which others are asked
+for.
 """
 
 import dataclasses
+import math
+from collections.abc import Callable
 
+import numpy as np
 import tensorflow as tf
 
 from roar_tf import randomness
-from roar_tf.estimators import ensemble, registry
+from roar_tf.estimators import blocks, controls, ensemble, gradient, registry
+from roar_tf.estimators import integrated_gradients as ig
+
+TARGETS = ('predicted', 'label')
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-  """What changes the values of model-based estimators.
+  """What changes the values of estimators, and how they are computed.
 
   Attributes:
     samples: J, noisy copies per image (paper, section 4.1: 15).
     noise: standard deviation of the noise over (max - min) of each image.
+    steps: k, gradients along the path of IG (paper, section 4.1: 25).
+    target: the class that a pipeline explains: `predicted` on the clean image,
+      or the true `label`.
+    sobel: form of `sobel`, `magnitude` or `released`.
+    batch_size: most gradient evaluations per call of the model (per replica); a
+      default that follows from the size of the images if None. It bounds
+      memory; float32 results depend on it as they do on the device.
   """
 
   samples: int = 15
   noise: float = 0.15
+  steps: int = 25
+  target: str = 'predicted'
+  sobel: str = 'magnitude'
+  batch_size: int | None = None
 
   def __post_init__(self):
     """Raises ValueError for values that mean nothing."""
-    if not (isinstance(self.samples, int) and self.samples >= 1):
-      raise ValueError(f'samples must be at least 1, found {self.samples!r}.')
-    if not self.noise >= 0:
-      raise ValueError(f'noise must not be negative, found {self.noise!r}.')
+    for name in ('samples', 'steps', 'batch_size'):
+      value = getattr(self, name)
+      whole = isinstance(value, int) and not isinstance(value, bool)
+      if not (whole and value >= 1 or name == 'batch_size' and value is None):
+        raise ValueError(
+          f'{name} must be a whole number of at least 1, found {value!r}.'
+        )
+    number = isinstance(self.noise, int | float)
+    if not (number and math.isfinite(self.noise) and self.noise >= 0):
+      raise ValueError(
+        f'noise must be a number that is not negative, found {self.noise!r}.'
+      )
+    for name, known in (
+      ('target', TARGETS),
+      ('sobel', tuple(controls.SOBEL_FORMS)),
+    ):
+      if getattr(self, name) not in known:
+        raise ValueError(
+          f'{name} must be one of {known}, found {getattr(self, name)!r}.'
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Inputs:
+  """What estimators are computed from.
+
+  Attributes:
+    images: float [N, H, W, C].
+    targets: int32 [N], or None for the predicted classes.
+    keys: int32 [N, 2].
+    baseline: x0 of IG, like the images, or None.
+    truth: [N, H, W, 1], or None.
+  """
+
+  images: tf.Tensor
+  targets: tf.Tensor | None
+  keys: tf.Tensor
+  baseline: tf.Tensor | None = None
+  truth: tf.Tensor | None = None
+
+  def map(self, function) -> '_Inputs':
+    """Applies a function to every tensor there is."""
+    values = {
+      field.name: getattr(self, field.name)
+      for field in dataclasses.fields(self)
+    }
+    return _Inputs(
+      **{n: None if v is None else function(v) for n, v in values.items()}
+    )
 
 
 class Plan:
@@ -39,17 +102,25 @@ class Plan:
 
   Attributes:
     names: identifiers asked for.
-    needs_model: whether any of them looks at the model.
+    needing_model: those that look at the model.
+    needs_model: whether any of them does.
     needs_truth: whether any of them needs ground truth.
+    needs_baseline: whether any of them follows an integration path.
   """
 
   def __init__(self, names, settings: Settings):
     self.names = tuple(dict.fromkeys(names))
     self.settings = settings
     self._estimators = [registry.parse(name) for name in self.names]
-    bases = [e.base for e in self._estimators]
-    self.needs_model = any(b.needs_model for b in bases)
+    self._clean = _bases(e for e in self._estimators if not e.statistic)
+    self._noisy = _bases(e for e in self._estimators if e.statistic)
+    bases = [*self._clean, *self._noisy]
+    self.needing_model = tuple(
+      e.name for e in self._estimators if e.base.needs_model
+    )
+    self.needs_model = bool(self.needing_model)
     self.needs_truth = any(b.needs_truth for b in bases)
+    self.needs_baseline = any(b.path for b in bases)
 
   @property
   def key(self) -> tuple:
@@ -58,15 +129,34 @@ class Plan:
 
   @property
   def gradient_evaluations(self) -> int:
-    """Gradient evaluations per image, shared work counted once."""
-    clean = {e.base for e in self._estimators if not e.statistic}
-    noisy = {e.base for e in self._estimators if e.statistic}
-    return sum(b.gradients for b in clean) + self.settings.samples * sum(
-      b.gradients for b in noisy
-    )
+    """Backward passes per image, shared ones counted once (paper's 15: 416)."""
+    return self._evaluations(lambda rules: len(rules))
 
-  def scores(self, model, images, targets, keys, truth=None):
+  @property
+  def forward_evaluations(self) -> int:
+    """Forward passes per image; one serves all rules of a point.
+
+    The pass that predicts the target is counted where no other one does it.
+    """
+    alone = self.needs_model and not any(b.rule for b in self._clean)
+    return alone + self._evaluations(lambda rules: min(1, len(rules)))
+
+  def _evaluations(self, cost: Callable[[list[str]], int]) -> int:
+    def per_copy(bases):
+      return (
+        sum(b.gradients for b in bases if not b.rule)
+        + cost(_rules(bases))
+        + cost(_rules(bases, path=True)) * (self.settings.steps - 1)
+      )
+
+    samples = self.settings.samples if self._noisy else 0
+    return per_copy(self._clean) + samples * per_copy(self._noisy)
+
+  def scores(self, model, images, targets, keys, truth=None, baseline=None):
     """Computes all estimators; pure, static shapes, compiles under XLA.
+
+    To be called while a graph is traced; inside `strategy.run` the images are
+    those of one replica.
 
     Args:
       model: Keras model from float [B, H, W, C] to logits [B, K], or None if
@@ -75,86 +165,244 @@ class Plan:
       targets: int32 [B], or None for the predicted class of the clean image.
       keys: int32 [B, 2], the seed folded in.
       truth: [B, H, W, 1] ground truth, if the plan needs it.
+      baseline: where integration paths begin, broadcast to the images; 0 if
+        None.
 
     Returns:
       Dict from name to scores [B, H, W, C] of the images' dtype.
+
+    Raises:
+      ValueError: the model's output is not [B, K], a ReLU's gradient cannot be
+        replaced (`gb`), or a custom estimator returns another shape.
     """
-    if targets is None and self.needs_model:
-      logits = model(images, training=False)
-      targets = tf.argmax(logits, axis=-1, output_type=tf.int32)
-
-    def run(base, batch, batch_keys):
-      extra = {'truth': truth} if base.needs_truth else {}
-      scores = base.function(model, batch, targets, batch_keys, **extra)
-      if scores is None or scores.shape != images.shape:
-        raise ValueError(
-          f'Estimator "{base.name}" must return scores of shape '
-          f'{images.shape}, found {getattr(scores, "shape", scores)}.'
-        )
-      return tf.cast(scores, images.dtype)
-
-    bases = {e.base.name: e.base for e in self._estimators if not e.statistic}
-    clean = {name: run(base, images, keys) for name, base in bases.items()}
-    noisy = self._ensembles(run, images, keys)
+    if baseline is None:
+      baseline = tf.zeros([], images.dtype)
+    inputs = _Inputs(
+      images,
+      targets,
+      keys,
+      tf.broadcast_to(baseline, images.shape) if self.needs_baseline else None,
+      truth if self.needs_truth else None,
+    )
+    with gradient.prepared(model if self.needs_model else None):
+      clean, targets = self._clean_values(model, inputs)
+      inputs = dataclasses.replace(inputs, targets=targets)
+      moments = self._moments(model, inputs)
+    count = tf.cast(self.settings.samples, images.dtype)
     outcome = {}
     for e in self._estimators:
       if e.statistic:
-        scores = noisy[e.base.name, e.statistic]
+        statistic = ensemble.STATISTICS[e.statistic]
+        scores = statistic(moments[e.base.name], count)
       else:
         scores = clean[e.base.name]
       outcome[e.name] = tf.square(scores) if e.squared else scores
     return outcome
 
-  def _ensembles(self, run, images, keys):
-    """Returns the statistics over noise by (base name, statistic)."""
-    wanted = sorted(
-      {(e.base.name, e.statistic) for e in self._estimators if e.statistic}
-    )
-    if not wanted:
-      return {}
-    bases = {e.base.name: e.base for e in self._estimators if e.statistic}
-    span = tf.reduce_max(images, axis=[1, 2, 3], keepdims=True) - tf.reduce_min(
-      images, axis=[1, 2, 3], keepdims=True
-    )
-    sigma = tf.cast(self.settings.noise, images.dtype) * span
+  def _clean_values(self, model, inputs: _Inputs):
+    """Returns the clean bases' values by name, and the targets."""
+    block = self._block(inputs, copies=1)
 
-    def sample(index, states):
-      seeds = randomness.fold(keys, randomness.Purpose.NOISE, index)
-      noise = randomness.normal(seeds, images.shape[1:])
+    def run(part):
+      values, targets = self._values(model, self._clean, part, block.steps)
+      if not self.needs_model:
+        return values, {}
+      if targets is None:
+        targets = gradient.predicted(model, part.images)
+      return values, {'targets': targets}
+
+    scores = tf.TensorSpec(inputs.images.shape[1:], inputs.images.dtype)
+    targets = (
+      {'targets': tf.TensorSpec([], tf.int32)} if self.needs_model else {}
+    )
+    values, targets = _by_blocks(
+      run,
+      inputs,
+      block.images,
+      ({b.name: scores for b in self._clean}, targets),
+    )
+    return values, targets.get('targets')
+
+  def _moments(self, model, inputs: _Inputs) -> dict[str, ensemble.Moments]:
+    """Returns the moments of the noisy bases over all copies, by name."""
+    if not self._noisy:
+      return {}
+    block = self._block(inputs, copies=self.settings.samples)
+    scores = tf.TensorSpec(inputs.images.shape[1:], inputs.images.dtype)
+    return _by_blocks(
+      lambda part: self._moments_of_block(model, part, block),
+      inputs,
+      block.images,
+      {base.name: ensemble.start(scores) for base in self._noisy},
+    )
+
+  def _moments_of_block(self, model, inputs: _Inputs, block: blocks.Block):
+    """Loops over the copies of some images, `block.copies` at a time."""
+    images, samples = inputs.images, self.settings.samples
+    axes = [1, 2, 3]
+    span = tf.reduce_max(images, axes, True) - tf.reduce_min(images, axes, True)
+    sigma = tf.cast(self.settings.noise, images.dtype) * span
+    seeds = randomness.fold(inputs.keys, randomness.Purpose.NOISE)
+    tiled = inputs.map(lambda x: tf.concat([x] * block.copies, 0))
+
+    def add_copies(first, moments):
+      noise = randomness.normal(
+        seeds, images.shape[1:], first=first, count=block.copies
+      )
       noisy = images + sigma * tf.cast(noise, images.dtype)
-      count = tf.cast(index + 1, images.dtype)
-      values = {name: run(base, noisy, seeds) for name, base in bases.items()}
-      return index + 1, [
-        ensemble.STATISTICS[statistic].update(state, values[name], count)
-        for (name, statistic), state in zip(wanted, states, strict=True)
-      ]
+      copies = dataclasses.replace(
+        tiled,
+        images=tf.reshape(noisy, tiled.images.shape),
+        keys=_keys_of_copies(inputs.keys, first, block.copies),
+      )
+      values, _ = self._values(model, self._noisy, copies, block.steps)
+      return first + block.copies, {
+        name: ensemble.update(
+          moments[name],
+          tf.reshape(value, [block.copies, *images.shape]),
+          first,
+          samples,
+        )
+        for name, value in values.items()
+      }
 
     zeros = tf.zeros_like(images)
-    samples = self.settings.samples
-    _, states = tf.while_loop(
-      lambda index, states: index < samples,
-      sample,
-      (0, [ensemble.STATISTICS[s].start(zeros) for _, s in wanted]),
-      # One copy at a time: memory must not grow with the number of samples.
+    _, moments = tf.while_loop(
+      lambda first, moments: first < samples,
+      add_copies,
+      (0, {base.name: ensemble.start(zeros) for base in self._noisy}),
+      # One block at a time: memory must not grow with the number of samples.
       parallel_iterations=1,
-      maximum_iterations=samples,
     )
-    count = tf.cast(samples, images.dtype)
-    return {
-      key: ensemble.STATISTICS[key[1]].finish(state, count)
-      for key, state in zip(wanted, states, strict=True)
-    }
+    return moments
+
+  def _values(self, model, bases, inputs: _Inputs, steps_at_once: int):
+    """Returns the values of bases at some images by name, and the targets.
+
+    The images are one batch: every call of the model gets as many rows, or
+    `steps_at_once` times as many along a path.
+    """
+    images, targets = inputs.images, inputs.targets
+    ends, sums = {}, {}
+    if rules := _rules(bases):
+      ends, targets = gradient.gradients(model, images, targets, rules)
+    if rules := _rules(bases, path=True):
+      sums = ig.path_sums(
+        model,
+        images,
+        targets,
+        inputs.baseline,
+        rules=rules,
+        steps=self.settings.steps,
+        at_once=steps_at_once,
+      )
+    if targets is None and any(b.needs_model for b in bases):
+      targets = gradient.predicted(model, images)
+    values = {}
+    for base in bases:
+      if base.path:
+        values[base.name] = ig.attributions(
+          ends[base.rule],
+          sums[base.rule],
+          images,
+          inputs.baseline,
+          self.settings.steps,
+        )
+      elif base.rule:
+        values[base.name] = ends[base.rule]
+      else:
+        values[base.name] = self._custom(
+          model, base, dataclasses.replace(inputs, targets=targets)
+        )
+    return values, targets
+
+  def _custom(self, model, base, inputs: _Inputs) -> tf.Tensor:
+    """Calls a registered function and checks what it returns."""
+    extra = {name: getattr(self.settings, name) for name in base.settings}
+    if base.needs_truth:
+      extra['truth'] = inputs.truth
+    scores = base.function(
+      model, inputs.images, inputs.targets, inputs.keys, **extra
+    )
+    shape = inputs.images.shape
+    if getattr(scores, 'shape', None) != shape:
+      raise ValueError(
+        f'Estimator "{base.name}" must return scores of shape {shape}, found '
+        f'{getattr(scores, "shape", scores)}.'
+      )
+    return tf.cast(scores, inputs.images.dtype)
+
+  def _block(self, inputs: _Inputs, copies: int) -> blocks.Block:
+    count, height, width, _ = inputs.images.shape
+    bound = self.settings.batch_size or blocks.default_bound(height, width)
+    return blocks.choose(count, copies, self.settings.steps - 1, bound)
+
+
+def _bases(estimators) -> list[registry.Registered]:
+  """Returns the bases of estimators, each once."""
+  return list({e.base.name: e.base for e in estimators}.values())
+
+
+def _rules(bases, path: bool = False) -> list[str]:
+  """Returns the gradient rules that bases need at points, or along paths."""
+  needed = {b.rule for b in bases if b.rule and (b.path or not path)}
+  return [rule for rule in gradient.RULES if rule in needed]
+
+
+def _keys_of_copies(keys, first, count: int) -> tf.Tensor:
+  """Returns int32 [count * N, 2]: keys of consecutive copies of each image."""
+  folded = tf.map_fn(
+    lambda copy: randomness.fold(keys, randomness.Purpose.NOISY_COPY, copy),
+    first + tf.range(count),
+    fn_output_signature=tf.TensorSpec(keys.shape, tf.int32),
+  )
+  return tf.reshape(folded, [-1, 2])
+
+
+def _by_blocks(run, inputs: _Inputs, size: int, signature):
+  """Runs a function on `size` images at a time and joins what it returns.
+
+  Args:
+    run: from `_Inputs` of `size` images to a structure of tensors [size, ...].
+    inputs: all images.
+    size: images per block.
+    signature: the structure, of specs without the first dimension.
+  """
+  count = inputs.images.shape[0]
+  if size == count:
+    return run(inputs)
+  number = -(-count // size)
+  # Repeating the last image keeps every block at one shape.
+  rows = np.minimum(np.arange(number * size), count - 1).reshape(number, size)
+  signature = tf.nest.map_structure(
+    lambda s: tf.TensorSpec([size, *s.shape], s.dtype), signature
+  )
+  outcome = tf.map_fn(
+    lambda some: run(inputs.map(lambda x: tf.gather(x, some))),
+    tf.constant(rows),
+    parallel_iterations=1,
+    fn_output_signature=signature,
+  )
+  return tf.nest.map_structure(lambda x: _joined(x)[:count], outcome)
+
+
+def _joined(values) -> tf.Tensor:
+  """Returns [blocks, size, ...] as [blocks * size, ...]."""
+  shape = values.shape
+  return tf.reshape(values, [shape[0] * shape[1], *shape[2:]])
 
 
 def compile_plan(plan: Plan, model):
   """Returns a `tf.function` of `plan.scores` for one model.
 
-  Its arguments are (images, targets or None, keys, truth or None, seed).
+  Its arguments are (images, targets or None, keys, truth or None, seed,
+  baseline or None).
   """
 
-  @tf.function
-  def explain(images, targets, keys, truth, seed):
+  # No AutoGraph: errors of estimators and models reach the user as they are.
+  @tf.function(autograph=False)
+  def explain(images, targets, keys, truth, seed, baseline=None):
     keys = randomness.fold(keys, randomness.Purpose.SEED, seed)
-    return plan.scores(model, images, targets, keys, truth)
+    return plan.scores(model, images, targets, keys, truth, baseline)
 
   return explain

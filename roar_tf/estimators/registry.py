@@ -29,7 +29,13 @@ class Registered:
       also takes the keyword `truth`, [B, H, W, 1].
     needs_model: whether the function looks at the model.
     needs_truth: whether it needs the dataset's ground truth.
-    gradients: gradient evaluations per image, for estimates of cost.
+    gradients: gradient evaluations per image, for estimates of cost; those of a
+      base with a `rule` are counted by the plan.
+    rule: how ReLUs pass gradients back, for a base that is made from gradients
+      of the logit alone: the plan then shares the evaluations between bases.
+    path: whether such a base averages gradients along an integration path.
+    settings: names of the fields of `Settings` that change its values; those
+      that a plan does not use itself are passed as keywords.
   """
 
   name: str
@@ -37,6 +43,9 @@ class Registered:
   needs_model: bool = True
   needs_truth: bool = False
   gradients: int = 1
+  rule: str | None = None
+  path: bool = False
+  settings: tuple[str, ...] = ()
 
   @property
   def composable(self) -> bool:
@@ -66,7 +75,14 @@ _registry: dict[str, Registered] = {}
 
 
 def register(
-  name: str, *, needs_model=True, needs_truth=False, gradients=1
+  name: str,
+  *,
+  needs_model=True,
+  needs_truth=False,
+  gradients=1,
+  rule=None,
+  path=False,
+  settings=(),
 ) -> Callable[[Function], Function]:
   """Decorator that registers an estimator function under a name.
 
@@ -75,6 +91,9 @@ def register(
     needs_model: False for a control that never looks at the model.
     needs_truth: True if the function takes the keyword `truth`.
     gradients: gradient evaluations per image.
+    rule: see `Registered`; a custom estimator leaves it out, like the next two.
+    path: likewise.
+    settings: likewise.
 
   Raises:
     UsageError: the name is taken or is not an identifier.
@@ -94,7 +113,14 @@ def register(
     ):
       raise errors.UsageError(f'An estimator named {name!r} exists already.')
     _registry[name] = Registered(
-      name, function, needs_model, needs_truth, gradients
+      name,
+      function,
+      needs_model,
+      needs_truth,
+      gradients,
+      rule,
+      path,
+      tuple(settings),
     )
     return function
 

@@ -8,14 +8,21 @@ import tensorflow as tf
 
 from roar_tf import errors, randomness, ranking, shards
 from roar_tf.cells import ORIGINAL
-from roar_tf.estimators import plan, registry
+from roar_tf.estimators import blocks, plan, registry
 from roar_tf.study import datasets_stage, model_stage, trainings
 from roar_tf.study.context import Context
 from roar_tf.study.units import Target, Unit
 
-VERSION = 1
-BATCH = 128
-"""Images per call of the attribution step; partial batches are padded."""
+VERSION = 2
+MOST_IMAGES = 128
+"""Images per call of the attribution step, at most."""
+
+
+def batch_size(context: Context) -> int:
+  """Returns the images per call; partial batches are padded to it."""
+  height, width, _ = context.experiment.source.image_shape
+  bound = context.experiment.attribution.batch_size
+  return min(MOST_IMAGES, bound or blocks.default_bound(height, width))
 
 
 def config_name(estimator: str, granularity: str) -> str:
@@ -74,9 +81,12 @@ def _target(context, estimator, granularity, done) -> Target:
     'granularity': granularity,
     'seed': context.experiment.seed,
   }
+  names = [*parsed.base.settings]
+  if parsed.base.needs_model:
+    names += ['target']
   if parsed.statistic:
-    settings['Attribution.samples'] = attribution.samples
-    settings['Attribution.noise'] = attribution.noise
+    names += ['samples', 'noise']
+  settings |= {f'Attribution.{n}': getattr(attribution, n) for n in names}
   inputs = {'original': context.dataset_done(ORIGINAL)}
   if parsed.base.needs_model:
     inputs['explained model'] = context.model_done()
@@ -107,18 +117,24 @@ def _scores(context, names, batch) -> dict[str, tf.Tensor]:
   keys = randomness.keys_of_ids(batch['id'])
   seed = tf.constant(context.experiment.seed, tf.int32)
   images = tf.cast(batch['image'], tf.float32)
+  targets = None
+  if context.experiment.attribution.target == 'label':
+    targets = tf.cast(batch['label'], tf.int32)
   scores = {}
   for needs_model in (False, True):
     some = tuple(
       n for n in names if registry.parse(n).base.needs_model == needs_model
     )
-    if some:
-      inputs = images
-      if needs_model:
-        inputs = trainings.trainer(context, 'explained').normalise(images)
-      scores |= _explainer(context, some)(
-        inputs, None, keys, batch.get('truth'), seed
-      )
+    if not some:
+      continue
+    inputs, baseline = images, None
+    if needs_model:
+      normalise = trainings.trainer(context, 'explained').normalise
+      # Integration paths begin at a black image (paper, section 4.1).
+      inputs, baseline = normalise(images), normalise(tf.zeros_like(images[0]))
+    scores |= _explainer(context, some)(
+      inputs, targets, keys, batch.get('truth'), seed, baseline
+    )
   return scores
 
 
@@ -128,6 +144,7 @@ def _work(context: Context, split: str, index: int, pending):
     (t.settings['estimator'], t.settings['granularity']) for t, _ in pending
   ]
   names = tuple(dict.fromkeys(e for e, _ in wanted))
+  size = batch_size(context)
   with contextlib.ExitStack() as stack:
     writers = {
       key: stack.enter_context(
@@ -135,9 +152,9 @@ def _work(context: Context, split: str, index: int, pending):
       )
       for key in wanted
     }
-    for batch in context.batches(ORIGINAL, source.layout, split, index, BATCH):
+    for batch in context.batches(ORIGINAL, source.layout, split, index, size):
       count = len(batch['id'])
-      full = {name: _padded(value) for name, value in batch.items()}
+      full = {name: _padded(value, size) for name, value in batch.items()}
       scores = _scores(context, names, full)
       keys = randomness.fold(
         randomness.keys_of_ids(full['id']),
@@ -152,12 +169,12 @@ def _work(context: Context, split: str, index: int, pending):
           layout.serialize({'id': batch['id'], 'levels': levels[:count]})
         )
   for (target, fingerprint), key in zip(pending, wanted, strict=True):
-    target.commit(fingerprint, contents=writers[key].contents, batch=BATCH)
+    target.commit(fingerprint, contents=writers[key].contents, batch=size)
 
 
-def _padded(values: tf.Tensor) -> tf.Tensor:
+def _padded(values: tf.Tensor, size: int) -> tf.Tensor:
   """Repeats the last example until the batch is full: one shape, one trace."""
-  rows = np.minimum(np.arange(BATCH), len(values) - 1)
+  rows = np.minimum(np.arange(size), len(values) - 1)
   return tf.gather(values, rows)
 
 

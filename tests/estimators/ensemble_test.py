@@ -7,14 +7,24 @@ import tensorflow as tf
 from roar_tf.estimators import ensemble
 
 
-def _stream(statistic, values):
-  """Feeds values [J, ...] one by one."""
-  values = tf.convert_to_tensor(values)
-  count = tf.cast(len(values), values.dtype)
-  state = statistic.start(tf.zeros_like(values[0]))
-  for i, value in enumerate(values):
-    state = statistic.update(state, value, tf.cast(i + 1, values.dtype))
-  return statistic.finish(state, count).numpy()
+def _moments(values, at_once):
+  """Feeds values [J, B, H, W, C], some at a time, the last ones padded."""
+  samples = len(values)
+  moments = ensemble.start(tf.zeros(values.shape[1:], values.dtype))
+  for first in range(0, samples, at_once):
+    part = values[first : first + at_once]
+    padding = np.full((at_once - len(part), *values.shape[1:]), np.nan)
+    part = np.concatenate([part, padding.astype(values.dtype)])
+    moments = ensemble.update(moments, tf.constant(part), first, samples)
+  return moments
+
+
+def _statistic(name, values, at_once=4):
+  """Returns one statistic of values [J, N]."""
+  values = np.asarray(values)[:, None, None, None, :]
+  count = tf.constant(len(values), values.dtype)
+  moments = _moments(values, at_once)
+  return ensemble.STATISTICS[name](moments, count).numpy().ravel()
 
 
 MOMENTS = {
@@ -29,11 +39,12 @@ def test_every_statistic_is_tested():
 
 
 @pytest.mark.parametrize('name', MOMENTS)
+@pytest.mark.parametrize('at_once', [1, 4, 5, 15, 20])
 @pytest.mark.parametrize('count', [1, 2, 15])
-def test_moments_equal_numpy(name, count):
+def test_moments_equal_numpy(name, count, at_once):
   values = np.random.default_rng(0).normal(1, 2, (count, 40))
   np.testing.assert_allclose(
-    _stream(ensemble.STATISTICS[name], values),
+    _statistic(name, values, at_once),
     MOMENTS[name](values),
     rtol=1e-12,
     atol=1e-15,
@@ -42,7 +53,12 @@ def test_moments_equal_numpy(name, count):
 
 def test_variance_of_one_or_of_equal_values_is_zero():
   for values in (np.full((1, 3), 7.3), np.full((15, 3), 7.3)):
-    assert (_stream(ensemble.Variance(), values.astype(np.float32)) == 0).all()
+    values = values.astype(np.float32)
+    for at_once in (1, 4, 15):
+      assert (_statistic('variance', values, at_once) == 0).all()
+      np.testing.assert_array_equal(
+        _statistic('mean', values, at_once), values[0]
+      )
 
 
 def test_small_variance_around_a_large_mean_survives_float32():
@@ -50,7 +66,7 @@ def test_small_variance_around_a_large_mean_survives_float32():
   noise = np.random.default_rng(0).normal(size=(200, 300))
   values = (1e4 + noise).astype(np.float32)
   expected = values.astype(np.float64).var(axis=0)
-  found = _stream(ensemble.Variance(), values)
+  found = _statistic('variance', values)
   assert found.dtype == np.float32
   np.testing.assert_allclose(found, expected, rtol=0.02)
   naive = np.square(values).mean(axis=0) - np.square(values.mean(axis=0))
@@ -61,9 +77,9 @@ def test_variance_is_never_negative():
   generator = np.random.default_rng(1)
   scale = 10 ** generator.uniform(-6, 6, 1000)
   values = scale * (1 + 1e-7 * generator.normal(size=(15, 1000)))
-  assert (_stream(ensemble.Variance(), values.astype(np.float32)) >= 0).all()
+  assert (_statistic('variance', values.astype(np.float32)) >= 0).all()
 
 
 def test_large_means_do_not_overflow():
   values = np.full((15, 2), 3e38, np.float32)
-  np.testing.assert_allclose(_stream(ensemble.Mean(), values), values[0])
+  np.testing.assert_allclose(_statistic('mean', values), values[0])

@@ -403,7 +403,8 @@ def test_graph_does_not_grow_with_the_number_of_samples(network, batch):
     )
     return len(concrete.graph.as_graph_def().SerializeToString())
 
-  assert size(500) <= size(5) + 100
+  # A few operations more leave the padding of the last block out.
+  assert size(500) <= 1.05 * size(5)
 
 
 # --- cost and refusals --------------------------------------------------------
@@ -433,25 +434,32 @@ def test_gradient_evaluations_count_shared_work_once(
 
 def test_gradient_evaluations_are_what_really_runs(monkeypatch, linear, images):
   monkeypatch.setattr(registry, '_registry', dict(registry._registry))
-  calls = tf.Variable(0)
+  calls = tf.Variable(0)  # Images scored.
 
   @registry.register('counting')
   def counting(model, images, targets, keys):
-    calls.assign_add(1)
+    calls.assign_add(images.shape[0])
     return images
 
   names = ['counting', 'sq_counting', 'sg_counting', 'var_counting']
   _compute(linear, images, names, samples=6)
   expected = plan.Plan(names, plan.Settings(samples=6)).gradient_evaluations
-  assert int(calls) == expected == 7
+  assert int(calls) == len(images) * expected == 3 * 7
 
 
 @pytest.mark.parametrize(
   ('settings', 'message'),
   [
-    ({'samples': 0}, 'samples must be at least 1, found 0'),
+    ({'samples': 0}, 'samples must be .* at least 1, found 0'),
+    ({'samples': True}, 'samples must be .* found True'),
+    ({'steps': 0}, 'steps must be .* at least 1, found 0'),
+    ({'batch_size': 0}, 'batch_size must be .* at least 1, found 0'),
+    ({'target': 'true'}, "target must be one of .* found 'true'"),
+    ({'sobel': 'x'}, "sobel must be one of .* found 'x'"),
+    ({'noise': float('inf')}, 'noise .* found inf'),
+    ({'noise': '0.1'}, "noise .* found '0.1'"),
     ({'samples': 1.5}, 'samples .* found 1.5'),
-    ({'noise': -0.1}, 'noise must not be negative, found -0.1'),
+    ({'noise': -0.1}, 'noise must be .* not negative, found -0.1'),
     ({'noise': float('nan')}, 'noise .* found nan'),
   ],
 )
