@@ -26,6 +26,7 @@ class Purpose(enum.IntEnum):
   AUGMENTATION = 6
   ORDER = 7
   WEIGHTS = 8
+  BERNOULLI_SCORES = 9
 
 
 def keys_of_ids(ids) -> tf.Tensor:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from roar_tf import errors
+from roar_tf import errors, ranking
 
 Function = Callable[..., tf.Tensor]
 
@@ -30,6 +30,8 @@ class Registered:
     needs_model: whether the function looks at the model.
     needs_truth: whether it needs the dataset's ground truth.
     gradients: gradient evaluations per image, for estimates of cost.
+    counts: `exact` ranks the scores; `bernoulli` takes them for independent
+      uniform draws that each select their own element (see `ranking.rank`).
   """
 
   name: str
@@ -37,11 +39,12 @@ class Registered:
   needs_model: bool = True
   needs_truth: bool = False
   gradients: int = 1
+  counts: str = 'exact'
 
   @property
   def composable(self) -> bool:
-    """Prefixes apply to attributions of a model, not to controls."""
-    return self.needs_model
+    """Prefixes apply to attributions of a model, not to controls or draws."""
+    return self.needs_model and self.counts == 'exact'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +69,12 @@ _registry: dict[str, Registered] = {}
 
 
 def register(
-  name: str, *, needs_model=True, needs_truth=False, gradients=1
+  name: str,
+  *,
+  needs_model=True,
+  needs_truth=False,
+  gradients=1,
+  counts='exact',
 ) -> Callable[[Function], Function]:
   """Decorator that registers an estimator function under a name.
 
@@ -75,14 +83,21 @@ def register(
     needs_model: False for a control that never looks at the model.
     needs_truth: True if the function takes the keyword `truth`.
     gradients: gradient evaluations per image.
+    counts: `bernoulli` if the scores are draws that select one by one.
 
   Raises:
-    UsageError: the name is taken or is not an identifier.
+    UsageError: the name is taken or is not an identifier, or there are no such
+      counts.
   """
   if not name.isidentifier() or name != name.lower() or name == 'original':
     raise errors.UsageError(
       'An estimator is named by a lower-case identifier other than "original", '
       f'found {name!r}.'
+    )
+  if counts not in ranking.COUNTS:
+    raise errors.UsageError(
+      f'Estimator "{name}": counts must be one of {ranking.COUNTS}, found '
+      f'{counts!r}.'
     )
 
   def decorate(function: Function) -> Function:
@@ -94,7 +109,7 @@ def register(
     ):
       raise errors.UsageError(f'An estimator named {name!r} exists already.')
     _registry[name] = Registered(
-      name, function, needs_model, needs_truth, gradients
+      name, function, needs_model, needs_truth, gradients, counts
     )
     return function
 
