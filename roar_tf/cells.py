@@ -9,7 +9,8 @@ from roar_tf.estimators import registry
 ORIGINAL = 'original'
 """The cell of unmodified images (t = 0), shared by all estimators."""
 
-FILLS = ('mean',)
+FILLS = ('mean', *masking.CONSTANT_FILLS)
+"""What may replace removed values; `mean` is that of the source."""
 
 
 def name_of(

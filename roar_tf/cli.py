@@ -39,7 +39,12 @@ def define_shared_flags() -> None:
     os.environ.get('TFDS_DATA_DIR'),
     'Where TFDS finds datasets; default $TFDS_DATA_DIR.',
   )
-  flags.DEFINE_multi_string('gin_file', [], 'A gin file; may be repeated.')
+  flags.DEFINE_multi_string(
+    'gin_file',
+    [],
+    'A gin file, yours or one of ours such as profiles/paper.gin; may be '
+    'repeated.',
+  )
   flags.DEFINE_multi_string(
     'gin_bindings',
     [],

@@ -87,6 +87,11 @@ def stem(name: str) -> str:
 def parse(files: Sequence[str], bindings: Sequence[str]) -> None:
   """Replaces the current gin configuration by these files and bindings.
 
+  Args:
+    files: paths; one that does not exist is looked for below `root()`, e.g.
+      `profiles/paper.gin`.
+    bindings: parsed last.
+
   Raises:
     UsageError: a file is missing or does not parse, or a name is unknown.
   """
@@ -94,14 +99,21 @@ def parse(files: Sequence[str], bindings: Sequence[str]) -> None:
   gin.config._CONFIG_IS_LOCKED = False
   gin.add_config_file_search_path(root())
   for file in files:
-    if not tf.io.gfile.exists(file):
-      raise errors.UsageError(f'--gin_file={file}: there is no such file.')
-    _guarded(file, lambda file=file: gin.parse_config_file(file))
+    path = _existing(file)
+    _guarded(path, lambda path=path: gin.parse_config_file(path))
   for binding in bindings:
     _guarded(
       f'--gin_bindings={binding}',
       lambda binding=binding: gin.parse_config(binding),
     )
+
+
+def _existing(file: str) -> str:
+  """Returns the path of a file: the user's own, else one of `root()`."""
+  for path in (file, os.path.join(root(), file)):
+    if tf.io.gfile.exists(path):
+      return path
+  raise errors.UsageError(f'--gin_file={file}: there is no such file.')
 
 
 def _guarded(where: str, action: Callable[[], object]) -> None:

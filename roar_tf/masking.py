@@ -6,7 +6,7 @@ with level <= t, `keep` (KAR) those with level > t; all others stay as they
 are, bit for bit. Paper, section 3.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import tensorflow as tf
 
@@ -15,6 +15,13 @@ MODES = ('remove', 'keep')
 Fill = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
 """(images, removed bool [B, H, W, 1 or C], keys) -> images of fill values."""
 
+CONSTANT_FILLS: Mapping[str, tuple[float, ...]] = {
+  # What the released code fills every dataset with: a `params.update` in
+  # interpretability_benchmark/train_resnet.py overwrites the datasets' own.
+  'imagenet_mean': (0.485 * 255, 0.456 * 255, 0.406 * 255),
+}
+"""Named fills that belong to no source: values per channel, in 0..255."""
+
 
 def constant_fill(values) -> Fill:
   """Returns a fill with one value per channel, e.g. a dataset's mean colour.
@@ -22,11 +29,18 @@ def constant_fill(values) -> Fill:
   Args:
     values: [C] numbers in the units of the images; rounded when the images are
       integers.
+
+  The fill raises ValueError for images of another number of channels.
   """
   values = tf.constant(values, tf.float64)
 
   def fill(images, removed, keys):
     del removed, keys
+    if values.shape.rank and values.shape[-1] != images.shape[-1]:
+      raise ValueError(
+        f'a fill of {values.shape[-1]} channels cannot replace values of '
+        f'images of {images.shape[-1]}.'
+      )
     colour = tf.round(values) if images.dtype.is_integer else values
     return tf.broadcast_to(tf.cast(colour, images.dtype), tf.shape(images))
 
@@ -56,7 +70,8 @@ def mask(
     Masked images, same shape and dtype as `images`.
 
   Raises:
-    ValueError: wrong shapes, mode or threshold.
+    ValueError: wrong shapes, mode or threshold, or a fill for another number
+      of channels.
   """
   images = tf.convert_to_tensor(images)
   levels = tf.convert_to_tensor(levels)

@@ -28,6 +28,7 @@ class Purpose(enum.IntEnum):
   ORDER = 7
   WEIGHTS = 8
   NOISY_COPY = 9
+  BERNOULLI_SCORES = 10
 
 
 def keys_of_ids(ids) -> tf.Tensor:

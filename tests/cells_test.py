@@ -47,6 +47,13 @@ def test_the_mean_is_the_fill_that_is_not_named(monkeypatch):
   assert names == ['grad_pixel_keep_5', 'grad_pixel_keep_5_zero']
 
 
+def test_every_fill_parses_back():
+  for fill in cells.FILLS:
+    cell = cells.Cell('sg_sq_grad', 'element', 'keep', 90, fill)
+    assert cells.parse_cell(cell.name) == cell
+  assert cell.name == 'sg_sq_grad_element_keep_90_imagenet_mean'
+
+
 def test_original_is_no_modified_cell():
   assert cells.parse_cell(cells.ORIGINAL) is None
 
@@ -84,6 +91,7 @@ def test_impossible_thresholds_are_refused(threshold):
     ('grad_pixel_remove_0', ['0', 'original']),
     ('grad_pixel_remove_101', ['101', '100']),
     ('grad_pixel_remove_30_maen', ['fill', 'maen', '"mean"']),
+    ('grad_pixel_remove_30_imagenet', ['fill', '"imagenet_mean"']),
     ('sg_random_pixel_remove_30', ['sg_random', 'cannot']),
   ],
 )

@@ -117,6 +117,94 @@ def test_a_missing_gin_file_is_named():
     _training(['/no/such.gin'])
 
 
+def test_a_gin_file_of_ours_is_found_and_a_local_one_wins(
+  tmp_path, monkeypatch
+):
+  monkeypatch.chdir(tmp_path)
+  name = 'studies/quickstart.gin'
+  assert _training([name]) == _training()
+  (tmp_path / 'studies').mkdir()
+  _file(tmp_path, 'Training.batch_size = 7\n', name)
+  assert _training([name]).batch_size == 7
+  with pytest.raises(errors.UsageError, match='--gin_file=studies/tiny.gin'):
+    _training(['studies/tiny.gin'])
+
+
+PROFILES = {
+  'paper': {
+    'granularities': ('element',),
+    'fills': ('mean',),
+    'random': 'random_bernoulli',
+    'samples': 15,
+    'noise': 0.15,
+    'steps': 25,
+    'target': 'predicted',
+    'sobel': 'magnitude',
+    'ties': 'random',
+    'eval_preprocess': 'none',
+  },
+  'released': {
+    'granularities': ('element',),
+    'fills': ('imagenet_mean',),
+    'random': 'random_bernoulli',
+    'samples': 25,
+    'noise': 0.15,
+    'steps': 25,
+    'target': 'predicted',
+    'sobel': 'released',
+    'ties': 'index',
+    'eval_preprocess': 'center_crop',
+  },
+}
+
+
+def test_every_profile_is_tested():
+  assert config.available('profiles') == sorted(PROFILES)
+
+
+@pytest.mark.parametrize('name', PROFILES)
+@pytest.mark.parametrize('study', config.available('studies'))
+def test_a_profile_decides_over_any_study(name, study):
+  for loaded in experiment.load(
+    study=study, gin_files=[f'profiles/{name}.gin']
+  ):
+    places = (
+      loaded.study,
+      loaded.attribution,
+      loaded.ranking,
+      loaded.retrained,
+    )
+    for setting, value in PROFILES[name].items():
+      (place,) = (p for p in places if setting in p.__dataclass_fields__)
+      assert getattr(place, setting) == value, setting
+    assert 'random' not in loaded.study.estimators
+    assert loaded.explained.eval_preprocess == 'none'
+    assert f'--gin_file=profiles/{name}.gin' in loaded.flags
+    lines = loaded.operative_config.splitlines()
+    for line in (
+      "Study.random = 'random_bernoulli'",
+      f"Ranking.ties = '{PROFILES[name]['ties']}'",
+    ):
+      assert line in lines
+
+
+@pytest.mark.parametrize('name', PROFILES)
+def test_whatever_a_profile_sets_is_a_parameter_with_a_reason(name):
+  text = open(f'{config.root()}/profiles/{name}.gin').read()
+  header, *parts = text.split('\n\n')
+  assert header.startswith(f'# {name}: ')
+  assert f'--gin_file=profiles/{name}.gin' in text
+  for part in parts:
+    # A comment first, then the parameters that it explains.
+    assert part.startswith('#'), part
+  names = {
+    line.split(' = ')[0].split('.')[1]
+    for line in text.splitlines()
+    if line and not line.startswith('#')
+  }
+  assert names == set(PROFILES[name])
+
+
 def test_a_failing_import_names_its_error(tmp_path, monkeypatch):
   monkeypatch.syspath_prepend(tmp_path)
   (tmp_path / 'breaks_on_import.py').write_text('raise OSError("kaputt")\n')
@@ -138,6 +226,11 @@ def test_a_failing_import_names_its_error(tmp_path, monkeypatch):
     ('Source.train_subset = 0', ['Source.train_subset', '0']),
     ('Source.train_subset = 1000000', ['Source.train_subset', '4000']),
     ('Attribution.samples = 0', ['samples', '0']),
+    ("Ranking.ties = 'first'", ['Ranking', 'ties', "'index'", "'first'"]),
+    (
+      "Training.eval_preprocess = 'crop'",
+      ['Training.eval_preprocess', 'crop'],
+    ),
     ('Source.images_per_shard = 0', ['Source.images_per_shard', '0']),
     ('Source.image_shape = (16, 16)', ['Source.image_shape', '(16, 16)']),
     ("Source.train_images = 'many'", ['Source.train_images', 'many']),

@@ -120,6 +120,28 @@ def test_fill_is_rounded_for_integers_and_exact_for_floats():
     )
 
 
+def test_imagenets_mean_is_a_named_fill():
+  everything = np.ones((1, 2, 2, 1), np.uint8)
+  fill = masking.CONSTANT_FILLS['imagenet_mean']
+  for dtype, expected in (
+    (np.uint8, [124, 116, 104]),  # As in the paper's released code, x 255.
+    (np.float32, [0.485 * 255, 0.456 * 255, 0.406 * 255]),
+  ):
+    masked = masking.mask(
+      np.full((1, 2, 2, 3), 7, dtype), everything, threshold=1, fill=fill
+    )
+    expected = np.broadcast_to(np.array(expected, dtype), (1, 2, 2, 3))
+    np.testing.assert_array_equal(masked, expected)
+
+
+@pytest.mark.parametrize('channels', [1, 2, 4])
+def test_a_fill_of_other_channels_is_refused(channels):
+  images = np.zeros((1, 2, 2, channels), np.uint8)
+  levels = np.ones((1, 2, 2, 1), np.uint8)
+  with pytest.raises(ValueError, match=f'fill of 3 channels.*of {channels}'):
+    masking.mask(images, levels, threshold=1, fill=FILL)
+
+
 @pytest.mark.parametrize('depth', [1, 3])
 @pytest.mark.parametrize('mode', masking.MODES)
 def test_custom_fill_is_told_what_is_removed_and_the_keys(depth, mode):

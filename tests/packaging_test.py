@@ -79,7 +79,8 @@ def test_installs_one_top_level_name(wheel):
 
 def test_holds_configs_and_templates(wheel):
   paths = [pathlib.PurePosixPath(name) for name in wheel.namelist()]
-  assert any(path.match('roar_tf/configs/*/*.gin') for path in paths)
+  for kind in ('datasets', 'profiles', 'studies'):
+    assert any(path.match(f'roar_tf/configs/{kind}/*.gin') for path in paths)
   assert any(path.match('roar_tf/analysis/*.j2') for path in paths)
 
 

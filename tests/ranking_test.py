@@ -237,3 +237,118 @@ def test_wrong_granularity_is_refused():
 def test_another_number_of_ids_is_refused(count):
   with pytest.raises(ValueError, match='ids'):
     ranking.rank(_scores((3, 2, 2, 1)), ids=_ids(count))
+
+
+# --- ties by index ------------------------------------------------------------
+
+
+@pytest.mark.parametrize('granularity', ranking.GRANULARITIES)
+def test_ties_by_index_run_from_the_top_left(granularity):
+  scores = np.zeros((2, 4, 5, 3), np.float32)
+  scores[1, 2, 3] = 1
+  ranks = _ranks(ranking.rank(scores, granularity=granularity, ties='index'))
+  count = ranks.shape[1]
+  np.testing.assert_array_equal(ranks[0], np.arange(count))
+  # Equal scores keep their order behind and before a higher one.
+  depth = count // 20
+  first = (2 * 5 + 3) * depth
+  order = np.concatenate(
+    [
+      np.arange(first, first + depth),
+      np.arange(first),
+      np.arange(first + depth, count),
+    ]
+  )
+  np.testing.assert_array_equal(ranks[1].argsort(), order)
+
+
+def test_ties_by_index_are_those_of_a_stable_sort():
+  scores = np.round(_scores((20, 7, 9, 1)))  # Few values, both zeros.
+  ranks = ranking.rank(scores, ties='index').numpy().reshape(20, -1)
+  order = np.argsort(-scores.reshape(20, -1), axis=1, kind='stable')
+  expected = np.empty((20, 63), int)
+  np.put_along_axis(expected, order, np.arange(63)[None], axis=1)
+  np.testing.assert_array_equal(ranks, -(-100 * (expected + 1) // 63))
+
+
+def test_ties_by_index_depend_on_no_seed_and_no_id():
+  ties = np.zeros((2, 6, 6, 1), np.float32)
+  levels = ranking.rank(ties, ids=['a', 'b'], seed=0, ties='index').numpy()
+  other = ranking.rank(ties, ids=['c', 'd'], seed=5, ties='index').numpy()
+  np.testing.assert_array_equal(levels, other)
+  np.testing.assert_array_equal(levels[0], levels[1])
+
+
+def test_without_ties_the_way_to_break_them_says_nothing():
+  scores = _scores((3, 6, 6, 3))
+  np.testing.assert_array_equal(
+    ranking.rank(scores, ties='index'), ranking.rank(scores, ties='random')
+  )
+
+
+def test_unknown_ties_and_counts_are_refused():
+  scores = _scores((1, 2, 2, 1))
+  with pytest.raises(ValueError, match="ties.*'random', 'index'.*'first'"):
+    ranking.rank(scores, ties='first')
+  with pytest.raises(ValueError, match="counts.*'exact', 'bernoulli'.*'none'"):
+    ranking.rank(scores, counts='none')
+  with pytest.raises(ValueError, match="ties.*'random', 'index'.*'first'"):
+    ranking.Ranking(ties='first')
+
+
+# --- Bernoulli counts ---------------------------------------------------------
+
+
+def _bernoulli(scores, granularity='element', **arguments):
+  return ranking.rank(
+    scores, granularity=granularity, counts='bernoulli', **arguments
+  ).numpy()
+
+
+def test_a_draw_decides_its_own_level():
+  # The middle of every hundredth, highest score first; then the ends.
+  scores = 1 - (np.arange(100) + 0.5) / 100
+  levels = _bernoulli(scores.reshape(1, 10, 10, 1))
+  np.testing.assert_array_equal(levels.ravel(), np.arange(1, 101))
+  ends = np.array([0, 2.0**-24, 1 - 2.0**-24, 1], np.float32)
+  assert _bernoulli(ends.reshape(1, 1, 4, 1)).ravel().tolist() == [
+    100,
+    100,
+    1,
+    1,
+  ]
+
+
+def test_the_first_channel_draws_for_a_pixel():
+  scores = np.random.default_rng(0).random((5, 6, 7, 3)).astype(np.float32)
+  levels = _bernoulli(scores, 'pixel')
+  assert levels.shape == (5, 6, 7, 1) and levels.dtype == np.uint8
+  np.testing.assert_array_equal(levels, _bernoulli(scores)[..., :1])
+
+
+def test_bernoulli_levels_depend_on_scores_alone():
+  scores = np.random.default_rng(0).random((6, 5, 4, 3)).astype(np.float32)
+  levels = _bernoulli(scores)
+  order = np.array([3, 5, 0, 1, 4, 2])
+  np.testing.assert_array_equal(
+    _bernoulli(scores[order], ids=_ids(6), seed=9, ties='index'), levels[order]
+  )
+  np.testing.assert_array_equal(_bernoulli(scores[2:3]), levels[2:3])
+
+
+@pytest.mark.parametrize('jit_compile', [False, True], ids=['graph', 'xla'])
+def test_bernoulli_levels_are_the_same_compiled(jit_compile):
+  scores = np.random.default_rng(0).random((6, 5, 4, 3)).astype(np.float32)
+  rank = tf.function(ranking.levels.python_function, jit_compile=jit_compile)
+  keys = randomness.keys_of_ids(_ids(6))
+  np.testing.assert_array_equal(
+    rank(scores, keys, 'element', 'random', 'bernoulli'), _bernoulli(scores)
+  )
+
+
+@pytest.mark.parametrize('bad', [-0.1, 1.1])
+def test_scores_that_are_no_uniforms_cannot_be_draws(bad):
+  scores = np.full((1, 2, 2, 1), 0.5)
+  scores[0, 1, 1] = bad
+  with pytest.raises(ValueError, match=f'uniform.*found.*{bad}'):
+    ranking.rank(scores, counts='bernoulli')

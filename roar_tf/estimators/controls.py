@@ -1,8 +1,12 @@
 """Controls: rankings that know nothing of the model, or everything.
 
-`random` and `sobel` are the paper's lower bounds. `oracle` and `inverse_oracle`
-read a dataset's planted evidence and bracket what any estimator can reach.
+`random` and `sobel` are the paper's lower bounds. `random_bernoulli` is its
+random control to the letter, where the number of removed elements varies from
+image to image. `oracle` and `inverse_oracle` read a dataset's planted evidence
+and bracket what any estimator can reach.
 """
+
+from collections.abc import Callable, Mapping
 
 import tensorflow as tf
 
@@ -14,17 +18,40 @@ from roar_tf.estimators import registry
 def random(model, images, targets, keys) -> tf.Tensor:
   """Returns independent uniform scores: every ranking is equally likely."""
   del model, targets
-  seeds = randomness.fold(keys, randomness.Purpose.RANDOM_SCORES)
-  scores = randomness.uniform(seeds, images.shape[1:])
+  return _uniforms(images, keys, randomness.Purpose.RANDOM_SCORES)
+
+
+@registry.register(
+  'random_bernoulli', needs_model=False, gradients=0, counts='bernoulli'
+)
+def random_bernoulli(model, images, targets, keys) -> tf.Tensor:
+  """Returns independent uniforms that each select their own element.
+
+  The paper's random control (section 4.1: Bernoulli, independent of model and
+  image). Its released code drew anew whenever an image was read; these draws
+  are made once per example, so that a test image has one accuracy.
+  """
+  del model, targets
+  return _uniforms(images, keys, randomness.Purpose.BERNOULLI_SCORES)
+
+
+def _uniforms(images, keys, purpose) -> tf.Tensor:
+  scores = randomness.uniform(randomness.fold(keys, purpose), images.shape[1:])
   return tf.cast(scores, images.dtype)
 
 
-def sobel_magnitude(images) -> tf.Tensor:
+def magnitude_sobel(images) -> tf.Tensor:
   """Returns the magnitude of the Sobel gradient of the luminance.
 
   Both derivatives, edge pixels by reflection; every channel gets the same
   score. Luminance weights are those of ITU-R BT.601; images with another number
   of channels than 3 use the channel mean.
+
+  Args:
+    images: float [B, H, W, C].
+
+  Returns:
+    Scores of the images' shape and dtype, never negative.
   """
   channels = images.shape[-1]
   weights = (
@@ -46,7 +73,34 @@ def sobel_magnitude(images) -> tf.Tensor:
   return tf.broadcast_to(magnitude, tf.shape(images))
 
 
-SOBEL_FORMS = {'magnitude': sobel_magnitude}
+def released_sobel(images) -> tf.Tensor:
+  """Returns what the released code ranks: `scipy.ndimage.sobel(x, axis=0)`.
+
+  Per image x [H, W, C]: the derivative along rows alone, signed, smoothed by
+  1, 2, 1 along columns and, since scipy takes them for a third axis of space,
+  along channels; edges by symmetric reflection (scipy's `reflect`).
+
+  Args:
+    images: float [B, H, W, C], any number of channels.
+
+  Returns:
+    Scores of the images' shape and dtype.
+  """
+  border = [1, 1]
+  padded = tf.pad(images, [[0, 0], border, border, border], 'SYMMETRIC')
+  # Differences and sums of pairs, for the reasons given above.
+  scores = padded[:, 2:] - padded[:, :-2]
+  for _ in range(2):
+    scores = scores[:, :, :-1] + scores[:, :, 1:]
+    scores = scores[..., :-1] + scores[..., 1:]
+  return scores
+
+
+SOBEL_FORMS: Mapping[str, Callable[[tf.Tensor], tf.Tensor]] = {
+  'magnitude': magnitude_sobel,
+  'released': released_sobel,
+}
+"""What `sobel` may compute, by name: images to scores."""
 
 
 @registry.register('sobel', needs_model=False, gradients=0, settings=('sobel',))

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from roar_tf import errors
+from roar_tf import errors, ranking
 
 Function = Callable[..., tf.Tensor]
 
@@ -36,6 +36,8 @@ class Registered:
     path: whether such a base averages gradients along an integration path.
     settings: names of the fields of `Settings` that change its values; those
       that a plan does not use itself are passed as keywords.
+    counts: `exact` ranks the scores; `bernoulli` takes them for independent
+      uniform draws that each select their own element (see `ranking.rank`).
   """
 
   name: str
@@ -46,11 +48,12 @@ class Registered:
   rule: str | None = None
   path: bool = False
   settings: tuple[str, ...] = ()
+  counts: str = 'exact'
 
   @property
   def composable(self) -> bool:
-    """Prefixes apply to attributions of a model, not to controls."""
-    return self.needs_model
+    """Prefixes apply to attributions of a model, not to controls or draws."""
+    return self.needs_model and self.counts == 'exact'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +86,7 @@ def register(
   rule=None,
   path=False,
   settings=(),
+  counts='exact',
 ) -> Callable[[Function], Function]:
   """Decorator that registers an estimator function under a name.
 
@@ -94,14 +98,21 @@ def register(
     rule: see `Registered`; a custom estimator leaves it out, like the next two.
     path: likewise.
     settings: likewise.
+    counts: `bernoulli` if the scores are draws that select one by one.
 
   Raises:
-    UsageError: the name is taken or is not an identifier.
+    UsageError: the name is taken or is not an identifier, or there are no such
+      counts.
   """
   if not name.isidentifier() or name != name.lower() or name == 'original':
     raise errors.UsageError(
       'An estimator is named by a lower-case identifier other than "original", '
       f'found {name!r}.'
+    )
+  if counts not in ranking.COUNTS:
+    raise errors.UsageError(
+      f'Estimator "{name}": counts must be one of {ranking.COUNTS}, found '
+      f'{counts!r}.'
     )
 
   def decorate(function: Function) -> Function:
@@ -121,6 +132,7 @@ def register(
       rule,
       path,
       tuple(settings),
+      counts,
     )
     return function
 

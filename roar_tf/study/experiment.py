@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import gin
 
-from roar_tf import config, errors
+from roar_tf import config, errors, ranking
 from roar_tf.datasets.source import Source
 from roar_tf.estimators.plan import Settings
 from roar_tf.models import resnet
@@ -16,6 +16,7 @@ from roar_tf.training.settings import Training
 _CONFIGURABLES = (resnet,)
 
 Attribution = gin.external_configurable(Settings, 'Attribution')
+Ranking = gin.external_configurable(ranking.Ranking, 'Ranking')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Experiment:
     source: the dataset.
     study: the axes of the study, or None when a tool works on single cells.
     attribution: settings of the estimators.
+    ranking: how scores become rankings.
     explained: training of the explained model (gin scope `explained`).
     retrained: training of every run.
     explained_model: its factory and arguments.
@@ -38,6 +40,7 @@ class Experiment:
   source: Source
   study: Study | None
   attribution: Settings
+  ranking: ranking.Ranking
   explained: Training
   retrained: Training
   explained_model: config.Factory
@@ -104,6 +107,7 @@ def _frozen(source: str, study: str | None, seed: int) -> Experiment:
     source=config.configured(Source, source),
     study=config.configured(Study, config.stem(study)) if study else None,
     attribution=config.configured(Attribution),
+    ranking=config.configured(Ranking),
     explained=explained,
     retrained=retrained,
     explained_model=config.factory(explained.model, scope='explained'),

@@ -10,6 +10,8 @@ from roar_tf import errors
 from roar_tf.cells import ORIGINAL, Cell
 
 INPUTS = ('shards', 'ranking')
+RANDOMS = ('random', 'random_bernoulli')
+"""Controls that may stand for a study's `random`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +49,9 @@ class Study:
     seeds: retrainings of every cell.
     original_seeds: retrainings of `original`; `seeds` if None (paper: 10).
     input: `shards` trains from masked TFRecords, `ranking` masks on the fly.
+    random: the control that takes the place of `random` among the estimators:
+      `random` itself, with an exact count in every image, or
+      `random_bernoulli`. So a profile can choose the control of any study.
   """
 
   name: str
@@ -59,9 +64,27 @@ class Study:
   seeds: int = 5
   original_seeds: int | None = None
   input: str = 'shards'
+  random: str = 'random'
 
   def __post_init__(self):
     """Raises UsageError for axes that are empty or hold unknown names."""
+    self._check_axes()
+    for name in ('seeds', 'original_seeds'):
+      value = getattr(self, name)
+      if value is not None and not (isinstance(value, int) and value >= 1):
+        raise errors.UsageError(
+          f'gin parameter Study.{name} must be 1 or more, found {value!r}.'
+        )
+    for name, known in (('input', INPUTS), ('random', RANDOMS)):
+      value = getattr(self, name)
+      if value not in known:
+        raise errors.UsageError(
+          f'gin parameter Study.{name} must be one of {known}, found {value!r}.'
+        )
+    self._choose_random()
+    list(self.cells())  # Checks every name and threshold.
+
+  def _check_axes(self):
     for axis in (
       'sources',
       'estimators',
@@ -82,18 +105,12 @@ class Study:
         raise errors.UsageError(
           f'gin parameter Study.{axis} names something twice: {values!r}.'
         )
-    for name in ('seeds', 'original_seeds'):
-      value = getattr(self, name)
-      if value is not None and not (isinstance(value, int) and value >= 1):
-        raise errors.UsageError(
-          f'gin parameter Study.{name} must be 1 or more, found {value!r}.'
-        )
-    if self.input not in INPUTS:
-      raise errors.UsageError(
-        f'gin parameter Study.input must be one of {INPUTS}, found '
-        f'{self.input!r}.'
-      )
-    list(self.cells())  # Checks every name and threshold.
+
+  def _choose_random(self):
+    """Puts the control that `random` names in the place of the estimator."""
+    chosen = [self.random if e == 'random' else e for e in self.estimators]
+    # A study that names both has its stand-in once.
+    object.__setattr__(self, 'estimators', tuple(dict.fromkeys(chosen)))
 
   def cells(self) -> Iterator[Cell]:
     """Yields all cells but `original`."""

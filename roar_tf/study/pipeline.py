@@ -14,6 +14,7 @@ from roar_tf.study import (
   shards_stage,
   source_stage,
   train_stage,
+  trainings,
 )
 from roar_tf.study.context import Context
 from roar_tf.study.grid import Run
@@ -36,6 +37,10 @@ class Work:
   cells: Sequence[Cell]
   runs: Sequence[Run] = ()
   input: str = 'shards'
+
+  def __post_init__(self):
+    """Raises UsageError for cells that the source cannot have."""
+    trainings.check_fills(self.context.experiment.source, self.cells)
 
   def units(self, stage: str) -> list[Unit]:
     """Returns the units of any stage but `report`."""

@@ -81,6 +81,8 @@ def _target(context, estimator, granularity, done) -> Target:
     'granularity': granularity,
     'seed': context.experiment.seed,
   }
+  if parsed.base.counts == 'exact':
+    settings['Ranking.ties'] = context.experiment.ranking.ties
   names = [*parsed.base.settings]
   if parsed.base.needs_model:
     names += ['target']
@@ -163,7 +165,13 @@ def _work(context: Context, split: str, index: int, pending):
       )
       for estimator, granularity in wanted:
         _check(estimator, scores[estimator], full['id'])
-        levels = ranking.levels(scores[estimator], keys, granularity)
+        levels = ranking.levels(
+          scores[estimator],
+          keys,
+          granularity,
+          context.experiment.ranking.ties,
+          registry.parse(estimator).base.counts,
+        )
         layout = trainings.ranking_layout(source, granularity)
         writers[estimator, granularity].write(
           layout.serialize({'id': batch['id'], 'levels': levels[:count]})

@@ -2,6 +2,7 @@
 
 import io
 import time
+from collections.abc import Iterable
 
 import numpy as np
 import tensorflow as tf
@@ -110,14 +111,26 @@ def ranking_layout(source, granularity: str) -> shards.Layout:
 def masked(context: Context, cell: Cell, batch, ranking) -> tf.Tensor:
   """Returns the images of a batch as a cell has them, uint8 [B, H, W, C]."""
   mean, _ = context.statistics
-  fill = {'mean': masking.constant_fill(mean)}[cell.fill]
+  fills = {'mean': mean, **masking.CONSTANT_FILLS}
   return masking.mask(
     batch['image'],
     ranking['levels'],
     threshold=cell.threshold,
     mode=cell.mode,
-    fill=fill,
+    fill=fills[cell.fill],
   )
+
+
+def check_fills(source, cells: Iterable[Cell]) -> None:
+  """Raises UsageError for a fill that the images of a source cannot take."""
+  channels = source.image_shape[-1]
+  for fill in dict.fromkeys(cell.fill for cell in cells):
+    values = masking.CONSTANT_FILLS.get(fill)
+    if values and len(values) != channels:
+      raise errors.UsageError(
+        f'Fill "{fill}" needs images of {len(values)} channels, and those of '
+        f'{source.name} have {channels}; take fill "mean".'
+      )
 
 
 def check_same_ids(context: Context, ranking_name, batch, ranking) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from roar_tf import errors, randomness
-from roar_tf.training import augmentation, checkpoint, schedule
+from roar_tf.training import augmentation, checkpoint, preprocessing, schedule
 from roar_tf.training import step as pure
 from roar_tf.training.examples import Examples, Order
 from roar_tf.training.settings import Training
@@ -222,7 +222,7 @@ class Trainer:
     return state, total
 
   def evaluate(self, state: pure.State, examples: Examples) -> Evaluation:
-    """Classifies every example."""
+    """Classifies every example, after `Training.eval_preprocess`."""
     count = len(examples)
     padded = -count % EVALUATION_BATCH
     # Repeating the last image keeps every batch at one shape.
@@ -249,7 +249,9 @@ class Trainer:
     return checkpoint.restore(resumption.path, resumption.digest)
 
   def _predict(self, state, images):
-    return pure.predict(self.model, state, self.normalise(images))
+    preprocess = preprocessing.EVAL_PREPROCESS[self.training.eval_preprocess]
+    images = self.normalise(preprocess(images))
+    return pure.predict(self.model, state, images)
 
   def _run_steps(
     self, state, first, count, indices, epochs, seed, images, labels, keys

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import gin
 
 from roar_tf import errors
-from roar_tf.training import augmentation
+from roar_tf.training import augmentation, preprocessing
 
 
 @gin.configurable
@@ -26,6 +26,8 @@ class Training:
     l2: factor of half the sum of squares of all but batch-norm variables.
     label_smoothing: probability spread evenly over all classes.
     augmentation: none, flip or pad_crop_flip.
+    eval_preprocess: what test images go through before they are classified:
+      none, or center_crop, the released code's second crop, which smears masks.
   """
 
   model: Callable = gin.REQUIRED
@@ -38,6 +40,7 @@ class Training:
   l2: float = 1e-4
   label_smoothing: float = 0.1
   augmentation: str = 'none'
+  eval_preprocess: str = 'none'
 
   def __post_init__(self):
     """Raises UsageError for values that mean nothing."""
@@ -50,6 +53,7 @@ class Training:
       'l2': lambda v: v >= 0,
       'label_smoothing': lambda v: 0 <= v < 1,
       'augmentation': lambda v: v in augmentation.AUGMENTATIONS,
+      'eval_preprocess': lambda v: v in preprocessing.EVAL_PREPROCESS,
       'drops': lambda v: (
         [e for e, factor in v if factor >= 0] == sorted(e for e, _ in v)
       ),

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from scipy import stats
+from scipy import ndimage, stats
 
-from roar_tf import randomness, ranking
-from roar_tf.estimators import controls
+from roar_tf import masking, randomness, ranking
+from roar_tf.estimators import controls, registry
 
 
 def _keys(count):
@@ -19,6 +19,7 @@ def _zeros(*shape):
 
 # Compiled, because eagerly a draw per example takes a millisecond.
 _random = tf.function(controls.random)
+_random_bernoulli = tf.function(controls.random_bernoulli)
 ORACLES = {
   'oracle': tf.function(controls.oracle),
   'inverse_oracle': tf.function(controls.inverse_oracle),
@@ -61,6 +62,83 @@ def test_random_ranks_every_position_alike(granularity):
   selected = (levels <= 50).mean(axis=0)
   fraction = (levels[0] <= 50).mean()
   np.testing.assert_allclose(selected, fraction, atol=5 * 0.5 / count**0.5)
+
+
+# --- random_bernoulli ---------------------------------------------------------
+
+
+def _bernoulli_levels(shape, granularity='element', count=2000):
+  scores = _random_bernoulli(None, _zeros(count, *shape), None, _keys(count))
+  counts = registry.parse('random_bernoulli').base.counts
+  return ranking.rank(
+    scores,
+    granularity=granularity,
+    ids=[str(i) for i in range(count)],
+    counts=counts,
+  ).numpy()
+
+
+@pytest.mark.parametrize('granularity', ranking.GRANULARITIES)
+def test_bernoulli_levels_are_uniform_at_every_position(granularity):
+  levels = _bernoulli_levels((4, 4, 3), granularity)
+  table = np.bincount(levels.ravel(), minlength=101)
+  assert table[0] == 0 and len(table) == 101
+  assert stats.chisquare(table[1:]).pvalue > 1e-3
+  tenths = (levels.reshape(len(levels), -1) - 1) // 10
+  pvalues = [
+    stats.chisquare(np.bincount(t, minlength=10)).pvalue for t in tenths.T
+  ]
+  assert stats.kstest(pvalues, 'uniform').pvalue > 1e-3
+
+
+@pytest.mark.parametrize('threshold', [1, 10, 50, 90])
+def test_bernoulli_counts_follow_the_binomial_law(threshold):
+  levels = _bernoulli_levels((4, 4, 3))
+  selected = (levels <= threshold).sum(axis=(1, 2, 3))
+  law = stats.binom(48, threshold / 100)
+  expected = len(levels) * law.pmf(np.arange(49))
+  rare = expected < 5  # One class of their own.
+
+  def classes(table):
+    return np.append(table[~rare], table[rare].sum())
+
+  found = np.bincount(selected, minlength=49)
+  test = stats.chisquare(classes(found), classes(expected))
+  assert test.pvalue > 1e-3
+  spread = law.std()
+  error = spread / len(levels) ** 0.5
+  np.testing.assert_allclose(selected.mean(), law.mean(), atol=5 * error)
+  np.testing.assert_allclose(selected.std(), spread, rtol=0.12)
+
+
+def test_bernoulli_draws_of_channels_and_neighbours_are_independent():
+  selected = _bernoulli_levels((2, 2, 3)).reshape(2000, -1) <= 30
+  correlation = np.corrcoef(selected.T) - np.eye(12)
+  assert np.abs(correlation).max() < 5 / np.sqrt(2000)
+  # All three channels of a pixel go together as often as chance has it.
+  together = selected.reshape(-1, 3).sum(axis=1)
+  expected = stats.binom(3, 0.3).pmf(np.arange(4)) * len(together)
+  assert stats.chisquare(np.bincount(together), expected).pvalue > 1e-3
+
+
+def test_bernoulli_thresholds_are_nested_and_no_count_is_fixed():
+  levels = _bernoulli_levels((4, 4, 3), count=50)
+  small, large = (masking.removed_by(levels, t, 'remove') for t in (30, 70))
+  assert large.numpy()[small].all() and not small.numpy()[large].all()
+  assert len(set((levels <= 50).sum(axis=(1, 2, 3)))) > 5
+
+
+def test_a_bernoulli_draw_belongs_to_its_example():
+  scores = _random_bernoulli(None, _zeros(6, 3, 4, 3), None, _keys(6)).numpy()
+  order = np.array([4, 2, 0, 5, 1, 3])
+  keys = tf.gather(_keys(6), order)
+  shuffled = _random_bernoulli(None, _zeros(6, 3, 4, 3), None, keys)
+  np.testing.assert_array_equal(shuffled, scores[order])
+  alone = _random_bernoulli(None, _zeros(1, 3, 4, 3), None, keys[:1])
+  np.testing.assert_array_equal(alone, scores[order[:1]])
+  # They are others than those of `random`.
+  other = _random(None, _zeros(6, 3, 4, 3), None, _keys(6)).numpy()
+  assert abs(np.corrcoef(scores.ravel(), other.ravel())[0, 1]) < 0.35
 
 
 # --- Sobel --------------------------------------------------------------------
@@ -118,6 +196,59 @@ def test_sobel_of_any_flat_colour_is_zero(channels):
   for flat in (images, images / 255):
     flat = np.broadcast_to(flat, (50, 5, 5, channels))
     np.testing.assert_array_equal(_sobel(flat), np.zeros_like(flat))
+
+
+SHAPES = [(6, 8, 3), (5, 5, 1), (7, 4, 2), (3, 9, 5), (1, 6, 3), (2, 1, 4)]
+
+
+@pytest.mark.parametrize('shape', SHAPES, ids=str)
+def test_released_sobel_is_that_of_scipy(shape):
+  images = np.random.default_rng(0).normal(size=(4, *shape))
+  expected = np.stack([ndimage.sobel(image, axis=0) for image in images])
+  eager = controls.released_sobel(tf.constant(images))
+  assert eager.dtype == tf.float64
+  np.testing.assert_allclose(eager, expected, rtol=0, atol=1e-12)
+  graph = tf.function(controls.released_sobel)(tf.constant(images))
+  np.testing.assert_array_equal(graph, eager)
+
+
+@pytest.mark.parametrize('form', controls.SOBEL_FORMS)
+def test_every_form_of_sobel_is_the_same_in_graphs(form):
+  images = np.random.default_rng(0).integers(0, 256, (3, 6, 7, 3))
+  images = tf.constant(images, tf.float32)
+  eager = controls.SOBEL_FORMS[form](images)
+  graph = tf.function(controls.SOBEL_FORMS[form])(images)
+  assert eager.shape == images.shape and eager.dtype == tf.float32
+  np.testing.assert_array_equal(graph, eager)
+
+
+def test_released_sobel_is_signed_and_sees_rows_alone():
+  images = np.zeros((1, 6, 6, 3))
+  images[:, 3:] = 10
+  scores = controls.released_sobel(tf.constant(images)).numpy()
+  np.testing.assert_array_equal(scores[0, 2:4], np.full((2, 6, 3), 160.0))
+  np.testing.assert_array_equal(
+    controls.released_sobel(tf.constant(-images)), -scores
+  )
+  sideways = tf.constant(images.transpose(0, 2, 1, 3))
+  assert not controls.released_sobel(sideways).numpy().any()
+
+
+@pytest.mark.parametrize('form', controls.SOBEL_FORMS)
+@pytest.mark.parametrize('channels', [1, 3])
+def test_every_form_of_sobel_is_zero_on_flat_regions(form, channels):
+  colours = np.random.default_rng(1).random((50, 1, 1, channels))
+  flat = np.broadcast_to(colours.astype(np.float32), (50, 5, 5, channels))
+  scores = controls.SOBEL_FORMS[form](tf.constant(flat))
+  np.testing.assert_array_equal(scores, np.zeros_like(flat))
+
+
+def test_the_registered_sobel_is_the_magnitude():
+  images = tf.constant(np.random.default_rng(0).normal(size=(2, 5, 6, 3)))
+  np.testing.assert_array_equal(
+    controls.sobel(None, images, None, None),
+    controls.SOBEL_FORMS['magnitude'](images),
+  )
 
 
 # --- oracles ------------------------------------------------------------------

@@ -129,3 +129,18 @@ def test_loading_the_same_function_again_replaces_it():
 def test_names_that_are_no_identifiers_are_refused(name):
   with pytest.raises(errors.UsageError, match='lower-case identifier'):
     registry.register(name)
+
+
+def test_draws_take_no_prefix_and_know_their_counts():
+  assert registry.parse('random').base.counts == 'exact'
+  assert registry.parse('random_bernoulli').base.counts == 'bernoulli'
+  with pytest.raises(errors.UsageError, match='cannot'):
+    registry.parse('sq_random_bernoulli')
+  registry.register('draws', counts='bernoulli')(_attribution)
+  with pytest.raises(errors.UsageError, match='cannot'):
+    registry.parse('sg_draws')
+
+
+def test_unknown_counts_are_refused():
+  with pytest.raises(errors.UsageError, match="mine.*'exact', 'bernoulli'"):
+    registry.register('mine', counts='fixed')

@@ -83,6 +83,29 @@ def test_original_may_have_more_seeds_and_seeds_an_offset():
   ]
 
 
+def test_a_studys_random_may_be_another_control():
+  axes = {'thresholds': (30,), 'estimators': ('sobel', 'random', 'grad')}
+  assert _study(**axes).estimators == ('sobel', 'random', 'grad')
+  study = _study(**axes, random='random_bernoulli')
+  assert [cell.name for cell in study.cells()] == [
+    'sobel_pixel_remove_30',
+    'random_bernoulli_pixel_remove_30',
+    'grad_pixel_remove_30',
+  ]
+  # It takes a place, it takes none that is not there, and stands there once.
+  axes['estimators'] = ('sobel', 'grad')
+  assert _study(**axes, random='random_bernoulli').estimators == (
+    'sobel',
+    'grad',
+  )
+  axes['estimators'] = ('random_bernoulli', 'grad', 'random')
+  assert _study(**axes).estimators == axes['estimators']
+  assert _study(**axes, random='random_bernoulli').estimators == (
+    'random_bernoulli',
+    'grad',
+  )
+
+
 def test_cells_of_a_ranking_stand_together():
   # The stage shards reads a ranking once for all its cells.
   study = _study(
@@ -114,6 +137,7 @@ def test_cells_of_a_ranking_stand_together():
     ({'seeds': 2.5}, ['seeds', '2.5']),
     ({'original_seeds': 0}, ['original_seeds', '0']),
     ({'input': 'rankings'}, ['input', 'rankings']),
+    ({'random': 'sobel'}, ['Study.random', "'random_bernoulli'", 'sobel']),
   ],
 )
 def test_impossible_axes_are_refused_and_named(axes, words):

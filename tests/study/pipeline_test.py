@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 from roar_tf import cells, errors, shards, workspace
+from roar_tf.estimators import registry
 from roar_tf.study import executor, pipeline
 
 BEFORE_TRAIN = ('source', 'model', 'rank', 'shards')
@@ -467,6 +468,18 @@ def test_samples_of_an_ensemble_are_settings(tiny, damaged):
     )
 
 
+def test_ties_are_a_setting_of_what_is_ranked(tiny, damaged):
+  bernoulli = "Study.estimators = ('random_bernoulli',)"
+  by_index = "Ranking.ties = 'index'"
+  pipeline.run(tiny.works(damaged, bernoulli), ['rank'])
+  # Draws have no ties.
+  pipeline.run(tiny.works(damaged, bernoulli, by_index), ['rank'])
+  with pytest.raises(
+    errors.UsageError, match="Ranking.ties: 'random' there, 'index' asked for"
+  ):
+    pipeline.run(tiny.works(damaged, by_index), ['rank'])
+
+
 def test_runs_of_other_settings_are_found_behind_runs_without_inputs(
   tiny, damaged
 ):
@@ -581,3 +594,51 @@ def test_a_cell_alone_needs_no_study(tiny, damaged, monkeypatch):
   pipeline.run([pipeline.Work(work.context, [cell])], BEFORE_TRAIN)
   assert (tallies['rank'].made, tallies['shards'].made) == (6, 6)
   assert len(_all_shards(damaged, 'random_element_keep_50')) == 5
+
+
+def _levels(context, config, depth):
+  layout = shards.Layout(levels=(8, 8, depth))
+  (batch,) = context.batches(config, layout, 'test', 0, 100)
+  return batch['levels'].numpy()
+
+
+def test_ties_by_index_reach_the_ranking(tiny, damaged, monkeypatch):
+  monkeypatch.setattr(registry, '_registry', dict(registry._registry))
+  registry.register('flat', needs_model=False)(
+    lambda model, images, targets, keys: tf.zeros_like(images)
+  )
+  (work,) = tiny.works(damaged, "Ranking.ties = 'index'")
+  cell = cells.Cell('flat', 'element', 'remove', 50)
+  pipeline.run([pipeline.Work(work.context, [cell])], ['rank'])
+  levels = _levels(work.context, 'ranking_flat_element', 3)
+  expected = -(-100 * np.arange(1, 193) // 192).reshape(8, 8, 3)
+  assert (levels == expected).all()
+
+
+def test_bernoulli_counts_and_imagenets_mean_reach_the_cells(tiny, damaged):
+  (work,) = tiny.works(damaged)
+  cell = cells.Cell('random_bernoulli', 'element', 'keep', 50, 'imagenet_mean')
+  pipeline.run([pipeline.Work(work.context, [cell])], BEFORE_TRAIN)
+  levels = _levels(work.context, 'ranking_random_bernoulli_element', 3)
+  counts = (levels <= 50).sum(axis=(1, 2, 3))
+  assert len(set(counts)) > 3
+  assert abs(counts.mean() - 96) < 5 * 192**0.5 / 2 / len(counts) ** 0.5
+  plain, masked = (
+    next(
+      work.context.batches(
+        name, shards.Layout(image=(8, 8, 3), classes=3), 'test', 0, 100
+      )
+    )['image'].numpy()
+    for name in ('original', cell.name)
+  )
+  fill = np.array([124, 116, 104], np.uint8)
+  assert (masked == np.where(levels <= 50, plain, fill)).all()
+
+
+def test_a_fill_of_three_channels_is_refused_for_grey_images(tiny, tmp_path):
+  with pytest.raises(errors.UsageError, match='"imagenet_mean".*3.*tiny.*1;'):
+    tiny.works(
+      tmp_path,
+      "Study.fills = ('imagenet_mean',)",
+      'Source.image_shape = (8, 8, 1)',
+    )

@@ -211,6 +211,32 @@ def test_list_numbers_every_run_and_touches_nothing(tool, tmp_path):
   assert not list(pathlib.Path(tmp_path / 'w').glob('*'))
 
 
+@pytest.mark.parametrize(
+  'flag',
+  [
+    "--gin_bindings=Study.random = 'random_bernoulli'",
+    '--gin_file=profiles/paper.gin',
+    '--gin_file=profiles/released.gin',
+  ],
+)
+def test_list_names_the_control_that_stands_for_random(flag, tool, tmp_path):
+  outcome = tool(
+    'roar_study',
+    '--study=quickstart',
+    '--list',
+    f'--workspace={tmp_path}',
+    flag,
+  )
+  assert outcome.status == 0, outcome.err
+  runs = [shlex.split(line) for line in outcome.out.splitlines()]
+  assert len(runs) == 92  # As many as without it.
+  chosen = [run for run in runs if any('=random_' in word for word in run)]
+  assert len(chosen) == 2 * 5
+  for run in chosen:
+    assert any(word.startswith('--cell=random_bernoulli_') for word in run)
+    assert flag in run
+
+
 @pytest.mark.parametrize('seed', [0, 5])
 def test_a_listed_command_makes_the_run_that_it_names(
   seed, tool, tiny, finished, damaged

@@ -17,6 +17,7 @@ from roar_tf.training import (
   checkpoint,
   examples,
   loop,
+  preprocessing,
   schedule,
   settings,
 )
@@ -469,3 +470,16 @@ def test_with_few_classes_everything_is_among_the_first_five():
   test = examples.Examples(test.images, test.labels % 3, test.keys, test.ids)
   outcome = trainer.evaluate(trainer.initial_state(0), test)
   assert outcome.in_top5.all() and not outcome.correct.all()
+
+
+def test_preprocessing_concerns_evaluation_alone(split):
+  plain = _trainer(_linear)
+  cropping = _trainer(_linear, eval_preprocess='center_crop')
+  state, _ = plain.train(split, 'cell', 1)
+  _assert_equal(cropping.train(split, 'cell', 1)[0], state)
+  test = _examples(50, seed=3)
+  found = cropping.evaluate(state, test).predictions
+  cropped = preprocessing.center_crop(test.images)
+  logits = cropping.load(state)(cropping.normalise(cropped), training=False)
+  np.testing.assert_array_equal(found, np.argmax(logits, axis=1))
+  assert (found != plain.evaluate(state, test).predictions).any()

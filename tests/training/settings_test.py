@@ -48,6 +48,7 @@ def test_steps_are_rounded_up(epochs, batch_size, images, expected):
     ('l2', -1e-4),
     ('label_smoothing', 1.0),
     ('augmentation', 'cutout'),
+    ('eval_preprocess', 'crop'),
     ('drops', ((60, 0.01), (30, 0.1))),
   ],
 )
