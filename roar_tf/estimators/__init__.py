@@ -11,8 +11,9 @@ from roar_tf.estimators import gradient
 from roar_tf.estimators.gradient import grad
 from roar_tf.estimators.guided_backprop import gb
 from roar_tf.estimators.integrated_gradients import ig
-from roar_tf.estimators.plan import Plan, Settings, compile_plan
+from roar_tf.estimators.plan import Plan, compile_plan
 from roar_tf.estimators.registry import parse, register, registered
+from roar_tf.estimators.settings import Settings
 
 __all__ = [
   'Plan',
@@ -45,6 +46,10 @@ def explain(
   batch_size=None,
 ) -> dict[str, tf.Tensor]:
   """Computes feature-importance estimators in one pass.
+
+  It compiles once per model, shape and settings. Inside a `tf.function` or
+  `strategy.run` it becomes a part of that graph: shapes must then be static,
+  and values (NaN, targets) are not checked.
 
   Args:
     model: any Keras model that maps a float batch [B, H, W, C] to logits
@@ -80,24 +85,13 @@ def explain(
   )
   images = _checked_images(images)
   batch = images.shape[0]
-  keys = (
-    randomness.keys_of_content(images)
-    if ids is None
-    else randomness.keys_of_ids(ids)
-  )
-  if keys.shape[0] != batch:
-    raise ValueError(f'{keys.shape[0]} ids were given for {batch} images.')
-  # Compiled functions live on the model, and are freed with it.
-  cache = {} if model is None else model.__dict__.setdefault('_roar_tf', {})
+  keys = _keys(images, ids)
   if plan.needs_model:
     if model is None:
       raise ValueError(
         f'{", ".join(plan.needing_model)} need a model, found None.'
       )
-    shape = (images.shape[1:], images.dtype)
-    if shape not in cache:
-      cache[shape] = gradient.check_model(model, images[:1])
-    targets = _checked_targets(targets, batch, cache[shape])
+    targets = _checked_targets(targets, batch, _classes(model, images))
   if plan.needs_truth:
     expected = (*images.shape[:3], 1)
     if truth is None or tuple(np.shape(truth)) != expected:
@@ -106,9 +100,7 @@ def explain(
         f'oracle estimators need truth of shape {expected}, found {found}.'
       )
     truth = tf.convert_to_tensor(truth)
-  if plan.key not in cache:
-    cache[plan.key] = compile_plan(plan, model)
-  return cache[plan.key](
+  arguments = (
     images,
     targets if plan.needs_model else None,
     keys,
@@ -116,6 +108,39 @@ def explain(
     randomness.as_seed(seed),
     _checked_baseline(baseline, images) if plan.needs_baseline else None,
   )
+  if not tf.executing_eagerly():
+    return compile_plan(plan, model).python_function(*arguments)
+  cache = _cache(model)
+  if plan.key not in cache:
+    cache[plan.key] = compile_plan(plan, model)
+  return cache[plan.key](*arguments)
+
+
+def _cache(model) -> dict:
+  """Compiled functions live on the model, and are freed with it."""
+  return {} if model is None else model.__dict__.setdefault('_roar_tf', {})
+
+
+def _classes(model, images) -> int | None:
+  """Returns a model's number of classes, checked once; None in a graph."""
+  if not tf.executing_eagerly():
+    return None
+  cache = _cache(model)
+  known = (images.shape[1:], images.dtype)
+  if known not in cache:
+    cache[known] = gradient.check_model(model, images[:1])
+  return cache[known]
+
+
+def _keys(images, ids) -> tf.Tensor:
+  if ids is None:
+    return randomness.keys_of_content(images)
+  keys = randomness.keys_of_ids(ids)
+  if not keys.shape[:1].is_compatible_with(images.shape[:1]):
+    raise ValueError(
+      f'{keys.shape[0]} ids were given for {images.shape[0]} images.'
+    )
+  return keys
 
 
 def _checked_images(images) -> tf.Tensor:
@@ -125,36 +150,45 @@ def _checked_images(images) -> tf.Tensor:
       'images must be floating point [batch, height, width, channels], found '
       f'{images.dtype.name} {images.shape}.'
     )
-  if 0 in images.shape:
-    raise ValueError(f'images must not be empty, found shape {images.shape}.')
-  finite = tf.reduce_all(tf.math.is_finite(images), axis=[1, 2, 3]).numpy()
-  if not finite.all():
+  if not images.shape.is_fully_defined() or 0 in images.shape:
     raise ValueError(
-      f'image {int(np.argmin(finite))} of the batch holds NaN or infinity.'
+      f'images must have a known shape and not be empty, found {images.shape}.'
     )
+  if tf.executing_eagerly():
+    finite = tf.reduce_all(tf.math.is_finite(images), axis=[1, 2, 3]).numpy()
+    if not finite.all():
+      raise ValueError(
+        f'image {int(np.argmin(finite))} of the batch holds NaN or infinity.'
+      )
   return images
 
 
-def _checked_targets(targets, batch: int, classes: int):
+def _checked_targets(targets, batch: int, classes: int | None):
+  """Returns int32 [batch] or None; values are checked if `classes` is known."""
   if targets is None:
     return None
-  targets = np.asarray(targets)
-  if targets.shape != (batch,) or targets.dtype.kind not in 'iu':
+  if not tf.is_tensor(targets):
+    targets = np.asarray(targets)
+  dtype = tf.as_dtype(targets.dtype)
+  if tuple(targets.shape) != (batch,) or not dtype.is_integer:
     raise ValueError(
-      f'targets must be integers [{batch}], found '
-      f'{targets.dtype} {targets.shape}.'
+      f'targets must be integers [{batch}], found {dtype.name} '
+      f'{tuple(targets.shape)}.'
     )
-  if targets.min() < 0 or targets.max() >= classes:
-    raise ValueError(
-      f'targets must be classes 0..{classes - 1}, found '
-      f'{targets.min()}..{targets.max()}.'
-    )
-  return tf.constant(targets, tf.int32)
+  if classes is not None:
+    low, high = np.min(targets), np.max(targets)
+    if low < 0 or high >= classes:
+      raise ValueError(
+        f'targets must be classes 0..{classes - 1}, found {low}..{high}.'
+      )
+  return tf.cast(targets, tf.int32)
 
 
 def _checked_baseline(baseline, images) -> tf.Tensor | None:
   if baseline is None:
     return None
+  if tf.is_tensor(baseline) and not tf.executing_eagerly():
+    return tf.cast(baseline, images.dtype)
   try:
     values = np.asarray(baseline, images.dtype.as_numpy_dtype)
     np.broadcast_to(values, images.shape)

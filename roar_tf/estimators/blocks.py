@@ -8,6 +8,9 @@ estimators are asked for: neither do, therefore, the bits of any outcome.
 
 import dataclasses
 
+import numpy as np
+import tensorflow as tf
+
 CALL_ROWS = 2
 """What a call costs beside its rows, in rows (ResNet-50, two cores: 1.8)."""
 
@@ -66,3 +69,65 @@ def choose(images: int, copies: int, steps: int, bound: int) -> Block:
   most = max(1, min(steps, bound // rows))
   path = min(range(1, most + 1), key=lambda n: calls_cost(steps, n, rows))
   return Block(per_block, at_once, path)
+
+
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+  """What estimators are computed from.
+
+  Attributes:
+    images: float [N, H, W, C].
+    targets: int32 [N], or None for the predicted classes.
+    keys: int32 [N, 2].
+    baseline: x0 of IG, like the images, or None.
+    truth: [N, H, W, 1], or None.
+  """
+
+  images: tf.Tensor
+  targets: tf.Tensor | None
+  keys: tf.Tensor
+  baseline: tf.Tensor | None = None
+  truth: tf.Tensor | None = None
+
+  def map(self, function) -> 'Inputs':
+    """Applies a function to every tensor there is."""
+    values = {
+      field.name: getattr(self, field.name)
+      for field in dataclasses.fields(self)
+    }
+    return Inputs(
+      **{n: None if v is None else function(v) for n, v in values.items()}
+    )
+
+
+def by_blocks(run, inputs: Inputs, size: int, signature):
+  """Runs a function on `size` images at a time and joins what it returns.
+
+  Args:
+    run: from `Inputs` of `size` images to a structure of tensors [size, ...].
+    inputs: all images.
+    size: images per block.
+    signature: the structure, of specs without the first dimension.
+  """
+  count = inputs.images.shape[0]
+  if size == count:
+    return run(inputs)
+  number = -(-count // size)
+  # Repeating the last image keeps every block at one shape.
+  rows = np.minimum(np.arange(number * size), count - 1).reshape(number, size)
+  signature = tf.nest.map_structure(
+    lambda s: tf.TensorSpec([size, *s.shape], s.dtype), signature
+  )
+  outcome = tf.map_fn(
+    lambda some: run(inputs.map(lambda x: tf.gather(x, some))),
+    tf.constant(rows),
+    parallel_iterations=1,
+    fn_output_signature=signature,
+  )
+  return tf.nest.map_structure(lambda x: _joined(x)[:count], outcome)
+
+
+def _joined(values) -> tf.Tensor:
+  """Returns [blocks, size, ...] as [blocks * size, ...]."""
+  shape = values.shape
+  return tf.reshape(values, [shape[0] * shape[1], *shape[2:]])

@@ -32,9 +32,9 @@ def start(zeros) -> Moments:
 def update(moments: Moments, values, before, samples: int) -> Moments:
   """Returns the moments after some more values.
 
-  Equal values have exactly no deviation. Sums are reductions or one AddN, not
-  chains of additions, which the graph optimiser would regroup depending on what
-  else is in the graph.
+  Equal values have exactly no deviation. Sums are reductions, not chains of
+  additions: the graph optimiser would regroup those depending on what else is
+  in the graph.
 
   Args:
     moments: of the first `before` values.
@@ -58,12 +58,12 @@ def update(moments: Moments, values, before, samples: int) -> Moments:
   before = tf.cast(before, dtype)
   share = counted / (before + counted)
   step = centre - moments.mean
-  deviations = [
-    moments.deviations,
-    tf.reduce_sum(squares, 0),
-    tf.square(step) * (before * share),
-  ]
-  return Moments(moments.mean + step * share, tf.add_n(deviations))
+  between = tf.square(step) * (before * share)
+  within = tf.concat([squares, between[None]], 0)
+  return Moments(
+    moments.mean + step * share,
+    moments.deviations + tf.reduce_sum(within, 0),
+  )
 
 
 def _mean(moments, count):

@@ -8,93 +8,14 @@ for.
 """
 
 import dataclasses
-import math
 from collections.abc import Callable
 
-import numpy as np
 import tensorflow as tf
 
 from roar_tf import randomness
-from roar_tf.estimators import blocks, controls, ensemble, gradient, registry
+from roar_tf.estimators import blocks, ensemble, gradient, registry
 from roar_tf.estimators import integrated_gradients as ig
-
-TARGETS = ('predicted', 'label')
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-  """What changes the values of estimators, and how they are computed.
-
-  Attributes:
-    samples: J, noisy copies per image (paper, section 4.1: 15).
-    noise: standard deviation of the noise over (max - min) of each image.
-    steps: k, gradients along the path of IG (paper, section 4.1: 25).
-    target: the class that a pipeline explains: `predicted` on the clean image,
-      or the true `label`.
-    sobel: form of `sobel`, `magnitude` or `released`.
-    batch_size: most gradient evaluations per call of the model (per replica); a
-      default that follows from the size of the images if None. It bounds
-      memory; float32 results depend on it as they do on the device.
-  """
-
-  samples: int = 15
-  noise: float = 0.15
-  steps: int = 25
-  target: str = 'predicted'
-  sobel: str = 'magnitude'
-  batch_size: int | None = None
-
-  def __post_init__(self):
-    """Raises ValueError for values that mean nothing."""
-    for name in ('samples', 'steps', 'batch_size'):
-      value = getattr(self, name)
-      whole = isinstance(value, int) and not isinstance(value, bool)
-      if not (whole and value >= 1 or name == 'batch_size' and value is None):
-        raise ValueError(
-          f'{name} must be a whole number of at least 1, found {value!r}.'
-        )
-    number = isinstance(self.noise, int | float)
-    if not (number and math.isfinite(self.noise) and self.noise >= 0):
-      raise ValueError(
-        f'noise must be a number that is not negative, found {self.noise!r}.'
-      )
-    for name, known in (
-      ('target', TARGETS),
-      ('sobel', tuple(controls.SOBEL_FORMS)),
-    ):
-      if getattr(self, name) not in known:
-        raise ValueError(
-          f'{name} must be one of {known}, found {getattr(self, name)!r}.'
-        )
-
-
-@dataclasses.dataclass(frozen=True)
-class _Inputs:
-  """What estimators are computed from.
-
-  Attributes:
-    images: float [N, H, W, C].
-    targets: int32 [N], or None for the predicted classes.
-    keys: int32 [N, 2].
-    baseline: x0 of IG, like the images, or None.
-    truth: [N, H, W, 1], or None.
-  """
-
-  images: tf.Tensor
-  targets: tf.Tensor | None
-  keys: tf.Tensor
-  baseline: tf.Tensor | None = None
-  truth: tf.Tensor | None = None
-
-  def map(self, function) -> '_Inputs':
-    """Applies a function to every tensor there is."""
-    values = {
-      field.name: getattr(self, field.name)
-      for field in dataclasses.fields(self)
-    }
-    return _Inputs(
-      **{n: None if v is None else function(v) for n, v in values.items()}
-    )
+from roar_tf.estimators.settings import Settings
 
 
 class Plan:
@@ -177,7 +98,7 @@ class Plan:
     """
     if baseline is None:
       baseline = tf.zeros([], images.dtype)
-    inputs = _Inputs(
+    inputs = blocks.Inputs(
       images,
       targets,
       keys,
@@ -199,7 +120,7 @@ class Plan:
       outcome[e.name] = tf.square(scores) if e.squared else scores
     return outcome
 
-  def _clean_values(self, model, inputs: _Inputs):
+  def _clean_values(self, model, inputs: blocks.Inputs):
     """Returns the clean bases' values by name, and the targets."""
     block = self._block(inputs, copies=1)
 
@@ -215,7 +136,7 @@ class Plan:
     targets = (
       {'targets': tf.TensorSpec([], tf.int32)} if self.needs_model else {}
     )
-    values, targets = _by_blocks(
+    values, targets = blocks.by_blocks(
       run,
       inputs,
       block.images,
@@ -223,20 +144,24 @@ class Plan:
     )
     return values, targets.get('targets')
 
-  def _moments(self, model, inputs: _Inputs) -> dict[str, ensemble.Moments]:
+  def _moments(
+    self, model, inputs: blocks.Inputs
+  ) -> dict[str, ensemble.Moments]:
     """Returns the moments of the noisy bases over all copies, by name."""
     if not self._noisy:
       return {}
     block = self._block(inputs, copies=self.settings.samples)
     scores = tf.TensorSpec(inputs.images.shape[1:], inputs.images.dtype)
-    return _by_blocks(
+    return blocks.by_blocks(
       lambda part: self._moments_of_block(model, part, block),
       inputs,
       block.images,
       {base.name: ensemble.start(scores) for base in self._noisy},
     )
 
-  def _moments_of_block(self, model, inputs: _Inputs, block: blocks.Block):
+  def _moments_of_block(
+    self, model, inputs: blocks.Inputs, block: blocks.Block
+  ):
     """Loops over the copies of some images, `block.copies` at a time."""
     images, samples = inputs.images, self.settings.samples
     axes = [1, 2, 3]
@@ -276,7 +201,7 @@ class Plan:
     )
     return moments
 
-  def _values(self, model, bases, inputs: _Inputs, steps_at_once: int):
+  def _values(self, model, bases, inputs: blocks.Inputs, steps_at_once: int):
     """Returns the values of bases at some images by name, and the targets.
 
     The images are one batch: every call of the model gets as many rows, or
@@ -316,7 +241,7 @@ class Plan:
         )
     return values, targets
 
-  def _custom(self, model, base, inputs: _Inputs) -> tf.Tensor:
+  def _custom(self, model, base, inputs: blocks.Inputs) -> tf.Tensor:
     """Calls a registered function and checks what it returns."""
     extra = {name: getattr(self.settings, name) for name in base.settings}
     if base.needs_truth:
@@ -332,7 +257,7 @@ class Plan:
       )
     return tf.cast(scores, inputs.images.dtype)
 
-  def _block(self, inputs: _Inputs, copies: int) -> blocks.Block:
+  def _block(self, inputs: blocks.Inputs, copies: int) -> blocks.Block:
     count, height, width, _ = inputs.images.shape
     bound = self.settings.batch_size or blocks.default_bound(height, width)
     return blocks.choose(count, copies, self.settings.steps - 1, bound)
@@ -357,39 +282,6 @@ def _keys_of_copies(keys, first, count: int) -> tf.Tensor:
     fn_output_signature=tf.TensorSpec(keys.shape, tf.int32),
   )
   return tf.reshape(folded, [-1, 2])
-
-
-def _by_blocks(run, inputs: _Inputs, size: int, signature):
-  """Runs a function on `size` images at a time and joins what it returns.
-
-  Args:
-    run: from `_Inputs` of `size` images to a structure of tensors [size, ...].
-    inputs: all images.
-    size: images per block.
-    signature: the structure, of specs without the first dimension.
-  """
-  count = inputs.images.shape[0]
-  if size == count:
-    return run(inputs)
-  number = -(-count // size)
-  # Repeating the last image keeps every block at one shape.
-  rows = np.minimum(np.arange(number * size), count - 1).reshape(number, size)
-  signature = tf.nest.map_structure(
-    lambda s: tf.TensorSpec([size, *s.shape], s.dtype), signature
-  )
-  outcome = tf.map_fn(
-    lambda some: run(inputs.map(lambda x: tf.gather(x, some))),
-    tf.constant(rows),
-    parallel_iterations=1,
-    fn_output_signature=signature,
-  )
-  return tf.nest.map_structure(lambda x: _joined(x)[:count], outcome)
-
-
-def _joined(values) -> tf.Tensor:
-  """Returns [blocks, size, ...] as [blocks * size, ...]."""
-  shape = values.shape
-  return tf.reshape(values, [shape[0] * shape[1], *shape[2:]])
 
 
 def compile_plan(plan: Plan, model):

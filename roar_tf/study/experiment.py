@@ -7,7 +7,7 @@ import gin
 
 from roar_tf import config, errors, ranking
 from roar_tf.datasets.source import Source
-from roar_tf.estimators.plan import Settings
+from roar_tf.estimators.settings import Settings
 from roar_tf.models import resnet
 from roar_tf.study.grid import Study
 from roar_tf.training.settings import Training

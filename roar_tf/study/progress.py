@@ -49,3 +49,9 @@ def logged(bar_: tqdm.tqdm, what: str) -> Callable[[int], None]:
       _log.info('%s: %d of %d', what, done, bar_.total)
 
   return advance
+
+
+def say(text: str) -> None:
+  """Prints a line on stdout, without breaking a bar on the same terminal."""
+  with tqdm.tqdm.external_write_mode():
+    print(text, flush=True)

@@ -9,7 +9,7 @@ import tensorflow as tf
 from roar_tf import errors, randomness, ranking, shards
 from roar_tf.cells import ORIGINAL
 from roar_tf.estimators import blocks, plan, registry
-from roar_tf.study import datasets_stage, model_stage, trainings
+from roar_tf.study import datasets_stage, model_stage, progress, trainings
 from roar_tf.study.context import Context
 from roar_tf.study.units import Target, Unit
 
@@ -102,6 +102,11 @@ def _explainer(context: Context, names: tuple[str, ...]):
     planned = plan.Plan(names, context.experiment.attribution)
     model = None
     if planned.needs_model:
+      progress.say(
+        f'rank {context.experiment.source.name}: per image '
+        f'{planned.gradient_evaluations} gradient evaluations and '
+        f'{planned.forward_evaluations} forward passes'
+      )
       model = context.cached(
         ('explained model',), lambda: model_stage.explained_model(context)
       )
@@ -147,7 +152,13 @@ def _work(context: Context, split: str, index: int, pending):
   ]
   names = tuple(dict.fromkeys(e for e, _ in wanted))
   size = batch_size(context)
+  start, stop = source.shard_bounds(split)[index]
+  what = f'{source.name} rank {split} {index}'
   with contextlib.ExitStack() as stack:
+    bar = stack.enter_context(
+      progress.bar(stop - start, what, 'images', inner=True)
+    )
+    advance = progress.logged(bar, what)
     writers = {
       key: stack.enter_context(
         shards.writing(context.shard_path(config_name(*key), split, index))
@@ -176,6 +187,7 @@ def _work(context: Context, split: str, index: int, pending):
         writers[estimator, granularity].write(
           layout.serialize({'id': batch['id'], 'levels': levels[:count]})
         )
+      advance(count)
   for (target, fingerprint), key in zip(pending, wanted, strict=True):
     target.commit(fingerprint, contents=writers[key].contents, batch=size)
 

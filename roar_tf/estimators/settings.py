@@ -1,0 +1,55 @@
+"""Settings of the estimators; gin knows them as `Attribution`."""
+
+import dataclasses
+import math
+
+from roar_tf.estimators import controls
+
+TARGETS = ('predicted', 'label')
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """What changes the values of estimators, and how they are computed.
+
+  Attributes:
+    samples: J, noisy copies per image (paper, section 4.1: 15).
+    noise: standard deviation of the noise over (max - min) of each image.
+    steps: k, gradients along the path of IG (paper, section 4.1: 25).
+    target: the class that a pipeline explains: `predicted` on the clean image,
+      or the true `label`.
+    sobel: form of `sobel`, `magnitude` or `released`.
+    batch_size: most gradient evaluations per call of the model (per replica); a
+      default that follows from the size of the images if None. It bounds
+      memory; float32 results depend on it as they do on the device.
+  """
+
+  samples: int = 15
+  noise: float = 0.15
+  steps: int = 25
+  target: str = 'predicted'
+  sobel: str = 'magnitude'
+  batch_size: int | None = None
+
+  def __post_init__(self):
+    """Raises ValueError for values that mean nothing."""
+    for name in ('samples', 'steps', 'batch_size'):
+      value = getattr(self, name)
+      whole = isinstance(value, int) and not isinstance(value, bool)
+      if not (whole and value >= 1 or name == 'batch_size' and value is None):
+        raise ValueError(
+          f'{name} must be a whole number of at least 1, found {value!r}.'
+        )
+    number = isinstance(self.noise, int | float)
+    if not (number and math.isfinite(self.noise) and self.noise >= 0):
+      raise ValueError(
+        f'noise must be a number that is not negative, found {self.noise!r}.'
+      )
+    for name, known in (
+      ('target', TARGETS),
+      ('sobel', tuple(controls.SOBEL_FORMS)),
+    ):
+      if getattr(self, name) not in known:
+        raise ValueError(
+          f'{name} must be one of {known}, found {getattr(self, name)!r}.'
+        )
