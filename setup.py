@@ -91,9 +91,9 @@ setuptools.setup(
     'tpu': ['tensorflow-tpu==2.20.0', 'libtpu==0.0.21'],
     # setuptools: tests/packaging_test.py builds a wheel, offline.
     'test': ['pytest>=8.0', 'ruff>=0.12', 'setuptools>=77'],
-    # What tests/peers and benchmarks/peers.py compare with, in an environment of
-    # its own (`make peers`): xplique takes TensorFlow 2.20 at most, always the
-    # plain package, beside which `cpu` must not be installed.
+    # For tests/peers and benchmarks/peers.py, in an environment of their own
+    # (`make peers`): xplique takes TensorFlow 2.20 at most, always the plain
+    # package, beside which `cpu` must not be installed.
     'peers': [
       'captum==0.9.0',
       'pytest>=8.0',

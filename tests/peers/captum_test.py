@@ -17,7 +17,9 @@ import roar_tf
 
 pytestmark = [
   pytest.mark.peers,
-  pytest.mark.filterwarnings('ignore:Setting backward hooks'),
+  pytest.mark.filterwarnings(
+    'ignore:Setting backward hooks', 'ignore:Input Tensor 0 did not already'
+  ),
 ]
 
 STEPS = 25
