@@ -246,12 +246,23 @@ def torch_resnet50():
 
 def _run(library: str, arguments: dict) -> dict:
   """Times one library; runs in a process of its own."""
+  # PyTorch's threads wait for each other: on a busy machine captum's times are
+  # several times those of a quiet one, and only the load tells.
+  load, _, _ = os.getloadavg()
   seconds = LIBRARIES[library](**arguments)
   peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
   # Kilobytes, except on macOS.
   peak = peak / 2**20 if sys.platform == 'darwin' else peak / 2**10
-  print(f'{library} peak memory {peak:,.0f} MiB', flush=True)
-  return {**arguments, 'seconds_per_image': seconds, 'peak_mebibytes': peak}
+  print(
+    f'{library} peak memory {peak:,.0f} MiB, load at the start {load:.1f}',
+    flush=True,
+  )
+  return {
+    **arguments,
+    'seconds_per_image': seconds,
+    'peak_mebibytes': peak,
+    'load_at_start': load,
+  }
 
 
 def main(argv) -> None:

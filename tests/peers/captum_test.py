@@ -79,7 +79,7 @@ def _captum(network, dtype, base):
     noisy = np.stack(
       [
         _attribute(twin, base, copy, targets)
-        for copy in twins.noisy_copies(images)
+        for copy in twins.noisy_copies(images, twins.SAMPLES[network])
       ]
     )
   return {
@@ -100,6 +100,8 @@ def _ours(network, dtype, names):
     targets=twins.targets(network) if dtype == 'float32' else None,
     ids=twins.IDS,
     seed=twins.SEED,
+    samples=twins.SAMPLES[network],
+    noise=twins.NOISE,
   )
   return {name: scores.numpy() for name, scores in found.items()}
 
@@ -147,18 +149,21 @@ def test_integrated_gradients_from_another_baseline_equal_captum(baseline):
   model, twin = twins.networks('small_resnet', 'float64')
   images = twins.images('small_resnet', 'float64')
   targets = twins.targets('small_resnet')
+  samples = twins.SAMPLES['small_resnet']
   found = roar_tf.explain(
     model,
     images,
     ('ig', 'sg_ig'),
     ids=twins.IDS,
     seed=twins.SEED,
+    samples=samples,
+    noise=twins.NOISE,
     baseline=baseline,
   )
   with twins.precision('float64'):
     clean, *noisy = (
       _attribute(twin, 'ig', copy, targets, baseline)
-      for copy in (images, *twins.noisy_copies(images))
+      for copy in (images, *twins.noisy_copies(images, samples))
     )
   assert twins.difference(found['ig'].numpy(), clean)[0] <= 1e-8
   mean = np.mean(noisy, axis=0)

@@ -19,7 +19,6 @@ from roar_tf.models import resnet
 CLASSES = 10
 IDS = ('first', 'second', 'third')
 SEED = 3
-SAMPLES = 15
 NOISE = 0.15
 
 
@@ -60,6 +59,9 @@ def resnet50() -> keras.Model:
 
 
 NETWORKS = {'small_resnet': small_resnet, 'resnet50': resnet50}
+# Noisy copies per image: the paper's, and as many as PyTorch's slow float64
+# convolutions allow within a minute.
+SAMPLES = {'small_resnet': 15, 'resnet50': 4}
 
 
 def randomise(model: keras.Model, seed: int = 0) -> keras.Model:
@@ -99,7 +101,7 @@ class Twin(torch.nn.Module):
         inputs = keras.tree.flatten(layer.input)
         self.sources.append([places[id(tensor)] for tensor in inputs])
         self.operations.append(_operation(layer).to(dtype))
-    self.eval()
+    self.eval().requires_grad_(False)
 
   def forward(self, images):
     """Returns logits [B, K]."""
@@ -253,8 +255,8 @@ def targets(network: str) -> np.ndarray:
   return np.argmax(logits, axis=-1)
 
 
-def noisy_copies(values: np.ndarray) -> np.ndarray:
-  """Returns the noisy copies [J, B, H, W, C] that `explain` must see.
+def noisy_copies(values: np.ndarray, samples: int) -> np.ndarray:
+  """Returns the noisy copies [samples, B, H, W, C] that `explain` must see.
 
   From the definition: Gaussians of (seed, id, number of the copy), scaled by
   `NOISE` times each image's range.
@@ -264,7 +266,7 @@ def noisy_copies(values: np.ndarray) -> np.ndarray:
   )
   sigma = NOISE * np.ptp(values, axis=(1, 2, 3), keepdims=True)
   copies = []
-  for number in range(SAMPLES):
+  for number in range(samples):
     seeds = randomness.fold(keys, randomness.Purpose.NOISE, number)
     normal = randomness.normal(seeds, values.shape[1:]).numpy()
     copies.append(values + sigma * normal.astype(values.dtype))

@@ -17,8 +17,8 @@ import roar_tf
 pytestmark = pytest.mark.peers
 
 STEPS = 25
-# xplique's batches hold all noisy copies of all images at once.
-BATCH = len(twins.IDS) * twins.SAMPLES
+# Large enough for all noisy copies of all images to be drawn in one call.
+BATCH = len(twins.IDS) * max(twins.SAMPLES.values())
 STATISTICS = {
   'sg_grad': attributions.SmoothGrad,
   'sg_sq_grad': attributions.SquareGrad,
@@ -44,6 +44,8 @@ def _explain(network, dtype, names, **arguments):
     targets=twins.targets(network),
     ids=twins.IDS,
     seed=twins.SEED,
+    samples=twins.SAMPLES[network],
+    noise=twins.NOISE,
     **arguments,
   )
 
@@ -83,9 +85,11 @@ def test_magnitude_of_grad_equals_saliency(network, float64, record_property):
 def test_ensembles_of_grad_equal_xplique(
   network, estimator, float64, monkeypatch, record_property
 ):
+  samples = twins.SAMPLES[network]
+
   def perturbed(inputs, count, noise):
-    assert count == twins.SAMPLES
-    copies = twins.noisy_copies(inputs.numpy())
+    assert len(inputs) == len(twins.IDS) and count == samples
+    copies = twins.noisy_copies(inputs.numpy(), samples)
     # All copies of the first image, then all copies of the second.
     return tf.reshape(copies.swapaxes(0, 1), [-1, *inputs.shape[1:]])
 
@@ -97,10 +101,10 @@ def test_ensembles_of_grad_equal_xplique(
   )
   ours = _explain(network, 'float64', estimator)[estimator]
   theirs = _xplique(
-    STATISTICS[estimator], network, 'float64', nb_samples=twins.SAMPLES
+    STATISTICS[estimator], network, 'float64', nb_samples=samples
   )
   if estimator == 'var_grad':  # xplique's variance is divided by J - 1.
-    theirs = theirs * (twins.SAMPLES - 1) / twins.SAMPLES
+    theirs = theirs * (samples - 1) / samples
   error, _ = twins.difference(ours, theirs)
   _record(record_property, estimator, network, float64=error)
   assert error <= 1e-8
