@@ -31,6 +31,7 @@ STEPS = 25
 SAMPLES = 15
 NOISE = 0.15
 BASES = ('grad', 'gb', 'ig')
+PREFIXES = ('', 'sg_', 'sg_sq_', 'var_')
 CLASSES = 1000
 # An estimator whose first run takes longer, in seconds, is not run again: what
 # that run compiles and allocates is lost in it.
@@ -44,6 +45,16 @@ flags.DEFINE_integer('images', 1, 'Images explained in one call.')
 flags.DEFINE_integer('batch_size', 5, 'Gradients computed at once.')
 flags.DEFINE_integer('repeats', 3, 'Runs of a fast estimator; median taken.')
 flags.DEFINE_integer('threads', 0, 'CPU threads of an operation; 0: all cores.')
+flags.register_validator(
+  'libraries',
+  lambda names: set(names) <= {'captum', 'xplique'},
+  'Libraries are captum and xplique.',
+)
+flags.register_validator(
+  'estimators',
+  lambda names: set(names or ()) <= {p + b for p in PREFIXES for b in BASES},
+  'Estimators are grad, gb and ig, with sg_, sg_sq_, var_ or nothing before.',
+)
 flags.DEFINE_float(
   'budget', None, 'Seconds per library after which no estimator is started.'
 )
@@ -120,7 +131,7 @@ def captum_seconds(
 
   actions = {
     f'{prefix}{base}': action(prefix, base)
-    for prefix in ('', *kinds)
+    for prefix in PREFIXES
     for base in BASES
   }
   return _measure('captum', actions, estimators, images, repeats, budget)
