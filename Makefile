@@ -3,14 +3,16 @@
 #   PYTHON  the Python, 3.10 or later, that makes the environment
 #   VENV    where the environment is; an existing one is added to
 #   EXTRAS  what is installed beside roar_tf: cpu, cuda or tpu, and test
-#   ARGS    more arguments for quickstart, test and slow, for example
+#   ARGS    more arguments for quickstart, test, slow and peers, for example
 #           make quickstart ARGS=--workspace=/data/roar
 #           make test ARGS='tests/ranking_test.py -k ties'
+#   PEERS_VENV  where the environment of `make peers` is
 
 PYTHON ?= python3
 VENV ?= .venv
 EXTRAS ?= cpu,test
 ARGS ?=
+PEERS_VENV ?= .venv-peers
 
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed-$(EXTRAS)
@@ -18,7 +20,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest --durations=10
 
 .DELETE_ON_ERROR:
-.PHONY: help quickstart test slow lint format wheel clean
+.PHONY: help quickstart test slow peers lint format wheel clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' \
@@ -31,7 +33,14 @@ test: lint  ## Check style and run the tests, without the slow ones
 	$(PYTEST) $(ARGS)
 
 slow: lint  ## Check style and run all tests
-	$(PYTEST) -m 'slow or not slow' $(ARGS)
+	$(PYTEST) -m 'not peers' $(ARGS)
+
+# xplique wants one version of TensorFlow, captum wants PyTorch: neither belongs
+# into the environment that everything else uses.
+peers:  ## Compare estimators with captum and xplique (8 GB in .venv-peers)
+	@$(MAKE) --no-print-directory VENV=$(PEERS_VENV) EXTRAS=peers \
+	  $(PEERS_VENV)/.installed-peers
+	$(PEERS_VENV)/bin/python -m pytest -m peers tests/peers $(ARGS)
 
 lint: $(INSTALLED)  ## Check style and formatting
 	$(BIN)/ruff check .
@@ -46,8 +55,8 @@ wheel: $(INSTALLED)  ## Build dist/roar_tf-<version>-py3-none-any.whl
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 	rm -rf build
 
-clean:  ## Remove .venv and everything built; keep ./workspace
-	rm -rf .venv build dist roar_tf.egg-info .pytest_cache .ruff_cache
+clean:  ## Remove .venv, .venv-peers and everything built; keep ./workspace
+	rm -rf .venv .venv-peers build dist roar_tf.egg-info .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # On Python 3.10 an older pip searches for versions for more than ten minutes.

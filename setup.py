@@ -91,5 +91,15 @@ setuptools.setup(
     'tpu': ['tensorflow-tpu==2.20.0', 'libtpu==0.0.21'],
     # setuptools: tests/packaging_test.py builds a wheel, offline.
     'test': ['pytest>=8.0', 'ruff>=0.12', 'setuptools>=77'],
+    # For tests/peers and benchmarks/peers.py, in an environment of their own
+    # (`make peers`): xplique takes TensorFlow 2.20 at most, always the plain
+    # package, beside which `cpu` must not be installed.
+    'peers': [
+      'captum==0.9.0',
+      'pytest>=8.0',
+      'tensorflow==2.20.0',
+      'torch==2.13.0',
+      'xplique==2.0.2',
+    ],
   },
 )
