@@ -150,10 +150,10 @@ def _checked_images(images) -> tf.Tensor:
       'images must be floating point [batch, height, width, channels], found '
       f'{images.dtype.name} {images.shape}.'
     )
-  if not images.shape.is_fully_defined() or 0 in images.shape:
-    raise ValueError(
-      f'images must have a known shape and not be empty, found {images.shape}.'
-    )
+  if not images.shape.is_fully_defined():
+    raise ValueError(f'images must have a static shape, found {images.shape}.')
+  if 0 in images.shape:
+    raise ValueError(f'images must not be empty, found shape {images.shape}.')
   if tf.executing_eagerly():
     finite = tf.reduce_all(tf.math.is_finite(images), axis=[1, 2, 3]).numpy()
     if not finite.all():

@@ -95,7 +95,7 @@ def ig(model, images, targets, keys, *, steps=25, baseline=0.0) -> tf.Tensor:
   del keys
 
   def evaluate(images, targets):
-    start = tf.cast(baseline, images.dtype)
+    start = tf.convert_to_tensor(baseline, images.dtype)
     with gradient.prepared(model):
       sums = path_sums(
         model, images, targets, start, rules=['gradient'], steps=steps

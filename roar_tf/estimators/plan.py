@@ -166,7 +166,8 @@ class Plan:
     images, samples = inputs.images, self.settings.samples
     axes = [1, 2, 3]
     span = tf.reduce_max(images, axes, True) - tf.reduce_min(images, axes, True)
-    sigma = tf.cast(self.settings.noise, images.dtype) * span
+    # Not tf.cast: it takes a Python float through float32.
+    sigma = tf.constant(self.settings.noise, images.dtype) * span
     seeds = randomness.fold(inputs.keys, randomness.Purpose.NOISE)
     tiled = inputs.map(lambda x: tf.concat([x] * block.copies, 0))
 

@@ -146,7 +146,10 @@ def _is_convolution(operation) -> bool:
 def _affine(batch_norm) -> tuple[tf.Tensor, tf.Tensor]:
   """Returns scale and shift [C] of a batch norm in evaluation mode."""
   variance = tf.convert_to_tensor(batch_norm.moving_variance)
-  scale = tf.math.rsqrt(variance + tf.cast(batch_norm.epsilon, variance.dtype))
+  # Not rsqrt, which is approximate; epsilon by `constant`, since `cast` takes a
+  # Python float through float32.
+  epsilon = tf.constant(batch_norm.epsilon, variance.dtype)
+  scale = 1.0 / tf.sqrt(variance + epsilon)
   if batch_norm.scale:
     scale *= tf.convert_to_tensor(batch_norm.gamma)
   shift = -tf.convert_to_tensor(batch_norm.moving_mean) * scale

@@ -265,12 +265,9 @@ def noisy_copies(values: np.ndarray, samples: int) -> np.ndarray:
     randomness.keys_of_ids(IDS), randomness.Purpose.SEED, SEED
   )
   sigma = NOISE * np.ptp(values, axis=(1, 2, 3), keepdims=True)
-  copies = []
-  for number in range(samples):
-    seeds = randomness.fold(keys, randomness.Purpose.NOISE, number)
-    normal = randomness.normal(seeds, values.shape[1:]).numpy()
-    copies.append(values + sigma * normal.astype(values.dtype))
-  return np.stack(copies)
+  seeds = randomness.fold(keys, randomness.Purpose.NOISE)
+  normal = randomness.normal(seeds, values.shape[1:], count=samples).numpy()
+  return values + sigma * normal.astype(values.dtype)
 
 
 def difference(found, expected) -> tuple[float, float]:
