@@ -103,9 +103,9 @@ def _explainer(context: Context, names: tuple[str, ...]):
     model = None
     if planned.needs_model:
       progress.say(
-        f'rank {context.experiment.source.name}: per image '
-        f'{planned.gradient_evaluations} gradient evaluations and '
-        f'{planned.forward_evaluations} forward passes'
+        f'rank {context.experiment.source.name}: gradient evaluations per '
+        f'image: {planned.gradient_evaluations}, forward passes: '
+        f'{planned.forward_evaluations}'
       )
       model = context.cached(
         ('explained model',), lambda: model_stage.explained_model(context)

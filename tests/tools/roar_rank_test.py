@@ -21,6 +21,33 @@ def test_rankings_are_made_once(tool, tiny, finished, damaged):
   assert (damaged / 'tfds/roar_tiny/ranking_sobel_element').is_dir()
 
 
+def test_every_base_is_ranked_and_bound_to_its_own_settings(
+  tool, tiny, finished, damaged
+):
+  arguments = [f'--dataset={tiny.dataset}', *tiny.flags(damaged)]
+  settings = ['--gin_bindings=Attribution.samples = 2']
+  settings += ['--gin_bindings=Attribution.steps = 3']
+  outcome = tool(
+    'roar_rank', *arguments, *settings, '--estimators=gb,ig,var_ig,sg_gb'
+  )
+  assert outcome.status == 0, outcome.err
+  # Clean: grad, gb and two more steps; so for each of two noisy copies.
+  assert 'per image: 12, forward passes: 9' in outcome.out
+  assert outcome.counts()['rank'] == (9, 0, 0)
+  for name, kept in {'gb': True, 'ig': False, 'sg_gb': True}.items():
+    again = tool('roar_rank', *arguments, settings[0], f'--estimators={name}')
+    assert (again.status == 0) == kept, name
+    assert kept or 'Attribution.steps' in again.err
+  again = tool(
+    'roar_rank',
+    *arguments,
+    *settings,
+    '--gin_bindings=Attribution.target = "label"',
+    '--estimators=gb',
+  )
+  assert again.status == 2 and 'Attribution.target' in again.err
+
+
 @pytest.mark.parametrize(
   'changes, words',
   [
@@ -31,6 +58,8 @@ def test_rankings_are_made_once(tool, tiny, finished, damaged):
     (['--dataset=/no/where.gin'], ['/no/where.gin']),
     (['--gin_bindings=Attribution.samples = 0'], ['samples', '0']),
     (['--gin_bindings=Attribution.noise = -1'], ['noise', '-1']),
+    (['--gin_bindings=Attribution.steps = 0'], ['steps', '0']),
+    (['--gin_bindings=Attribution.target = "true"'], ['target', 'label']),
   ],
 )
 def test_bad_usage_is_one_sentence(changes, words, tool, tmp_path):
