@@ -18,8 +18,18 @@ ALL = (
   'sg_sq_grad',
   'var_grad',
   'sq_sg_grad',
+  'gb',
+  'var_gb',
+  'ig',
+  'sg_sq_ig',
+  'var_ig',
   'random',
   'sobel',
+)
+PAPER = tuple(
+  prefix + base
+  for base in ('grad', 'gb', 'ig')
+  for prefix in ('', 'sq_', 'sg_', 'sg_sq_', 'var_')
 )
 
 
@@ -63,12 +73,13 @@ def linear(weights):
 
 @pytest.fixture(scope='module')
 def network():
-  """A float32 network with curvature, as the pipeline's are."""
+  """A float32 network with curvature and ReLUs."""
   keras.utils.set_random_seed(0)
   return keras.Sequential(
     [
       keras.Input((6, 6, 3)),
       keras.layers.Conv2D(4, 3, activation='tanh'),
+      keras.layers.Conv2D(4, 2, activation='relu'),
       keras.layers.Flatten(),
       keras.layers.Dense(4),
     ]
@@ -279,13 +290,39 @@ def together(network, batch):
   return _compute(network, batch, ALL, targets=None, ids=IDS, samples=4)
 
 
+@pytest.fixture(scope='module')
+def in_blocks(network, batch):
+  """The same from blocks of three rows, the last ones padded."""
+  return _compute(
+    network, batch, ALL, targets=None, ids=IDS, samples=4, batch_size=3
+  )
+
+
+@pytest.mark.parametrize('batch_size', [None, 3])
 @pytest.mark.parametrize('name', ALL)
 def test_outcome_does_not_depend_on_the_others_asked_for(
-  name, network, batch, together
+  name, batch_size, network, batch, together, in_blocks
 ):
-  alone = _compute(network, batch, [name], targets=None, ids=IDS, samples=4)
+  alone = _compute(
+    network,
+    batch,
+    [name],
+    targets=None,
+    ids=IDS,
+    samples=4,
+    batch_size=batch_size,
+  )
   assert list(alone) == [name]
-  np.testing.assert_array_equal(alone[name], together[name])
+  expected = (in_blocks if batch_size else together)[name]
+  np.testing.assert_array_equal(alone[name], expected)
+
+
+@pytest.mark.parametrize('name', ALL)
+def test_outcome_does_not_depend_on_the_blocks(name, together, in_blocks):
+  scale = np.abs(together[name]).max()
+  np.testing.assert_allclose(
+    in_blocks[name], together[name], rtol=0, atol=2e-5 * scale
+  )
 
 
 def test_outcome_does_not_depend_on_the_order_of_the_batch(
@@ -380,9 +417,17 @@ def test_shuffled_names_give_the_same_values(network, batch, together):
 # --- compilation --------------------------------------------------------------
 
 
-def test_compiles_under_xla_and_agrees(network, batch, together):
+@pytest.mark.parametrize('batch_size', [None, 3])
+def test_compiles_under_xla_and_agrees(network, batch, together, batch_size):
   found = _compute(
-    network, batch, ALL, targets=None, ids=IDS, samples=4, jit_compile=True
+    network,
+    batch,
+    ALL,
+    targets=None,
+    ids=IDS,
+    samples=4,
+    batch_size=batch_size,
+    jit_compile=True,
   )
   for name in ALL:
     scale = np.abs(together[name]).max()
@@ -421,6 +466,12 @@ def test_graph_does_not_grow_with_the_number_of_samples(network, batch):
     (['grad', 'var_grad', 'sq_grad', 'random'], 15, 16),
     (['grad', 'dear'], 15, 1 + 25),
     (['sg_grad', 'sg_dear', 'var_dear', 'dear'], 2, 2 + 2 * 25 + 25),
+    (['gb', 'grad'], 15, 2),
+    (['ig'], 15, 25),
+    (['ig', 'grad', 'sq_ig'], 15, 25),
+    (['ig', 'var_grad'], 15, 25 + 15),
+    (PAPER, 15, 416),
+    ((*PAPER, 'sq_sg_grad', 'random', 'sobel'), 15, 416),
   ],
 )
 def test_gradient_evaluations_count_shared_work_once(
@@ -430,6 +481,41 @@ def test_gradient_evaluations_count_shared_work_once(
   registry.register('dear', gradients=25)(lambda *arguments: None)
   some = plan.Plan(names, plan.Settings(samples=samples))
   assert some.gradient_evaluations == expected
+
+
+@pytest.mark.parametrize(
+  ('names', 'expected'),
+  [
+    (['random'], 0),
+    (['grad'], 1),
+    (['grad', 'gb'], 1),
+    # The clean image's prediction is the target of the noisy ones.
+    (['sg_grad'], 1 + 15),
+    (PAPER, 400),
+  ],
+)
+def test_forward_evaluations_are_shared_by_backward_rules(names, expected):
+  assert plan.Plan(names, plan.Settings()).forward_evaluations == expected
+
+
+def test_rows_that_really_run_are_the_evaluations_planned(images):
+  rows = tf.Variable(0)
+
+  class Counting(keras.layers.Layer):
+    def call(self, inputs):
+      rows.assign_add(tf.shape(inputs)[0])
+      return tf.reshape(inputs, [-1, SIZE]) ** 2
+
+  model = keras.Sequential(
+    [keras.Input(SHAPE, dtype='float64'), Counting(dtype='float64')]
+  )
+  names = ['grad', 'ig', 'sg_sq_ig', 'var_grad', 'sg_grad']
+  settings = {'samples': 4, 'steps': 7}
+  rows.assign(0)
+  _compute(model, images, names, **settings)
+  some = plan.Plan(names, plan.Settings(**settings))
+  assert some.gradient_evaluations == some.forward_evaluations == 5 * 7
+  assert int(rows) == len(images) * some.forward_evaluations
 
 
 def test_gradient_evaluations_are_what_really_runs(monkeypatch, linear, images):
