@@ -292,7 +292,7 @@ def test_oracles_need_truth(images, truth):
 
 
 def test_a_missing_model_is_named(images):
-  with pytest.raises(ValueError, match='grad.* need a model, found None'):
+  with pytest.raises(ValueError, match='a model is needed for .*grad, found'):
     estimators.explain(None, images, ['sobel', 'grad'])
 
 
@@ -320,3 +320,15 @@ def test_no_large_seed_is_taken_for_another(images, seed):
   except ValueError:
     return  # Refused: as good.
   assert not np.array_equal(found, explain(0))
+
+
+@pytest.mark.parametrize('names', [[], [3], ['grad', None]])
+def test_estimators_that_are_no_names_are_refused(model, images, names):
+  with pytest.raises(ValueError, match='estimators must be one or more names'):
+    estimators.explain(model, images, names)
+
+
+def test_images_of_another_size_are_refused_in_one_sentence(model, images):
+  message = r'images \(3, 4, 5, 1\) do not fit .* \(None, 4, 5, 3\)\.$'
+  with pytest.raises(ValueError, match=message):
+    estimators.explain(model, images[..., :1], 'grad')

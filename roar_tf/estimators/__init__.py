@@ -80,6 +80,10 @@ def explain(
       shape, dtype or range.
   """
   names = [estimators] if isinstance(estimators, str) else list(estimators)
+  if not names or not all(isinstance(name, str) for name in names):
+    raise ValueError(
+      f'estimators must be one or more names such as "grad", found {names}.'
+    )
   plan = Plan(
     names, Settings(samples, noise, steps, sobel=sobel, batch_size=batch_size)
   )
@@ -89,8 +93,9 @@ def explain(
   if plan.needs_model:
     if model is None:
       raise ValueError(
-        f'{", ".join(plan.needing_model)} need a model, found None.'
+        f'a model is needed for {", ".join(plan.needing_model)}, found None.'
       )
+    _check_input(model, images)
     targets = _checked_targets(targets, batch, _classes(model, images))
   if plan.needs_truth:
     expected = (*images.shape[:3], 1)
@@ -114,6 +119,17 @@ def explain(
   if plan.key not in cache:
     cache[plan.key] = compile_plan(plan, model)
   return cache[plan.key](*arguments)
+
+
+def _check_input(model, images) -> None:
+  expected = getattr(model, 'input_shape', None)
+  # Models that were never called know no input shape.
+  if isinstance(expected, tuple) and not images.shape.is_compatible_with(
+    expected
+  ):
+    raise ValueError(
+      f'images {images.shape} do not fit the model, which takes {expected}.'
+    )
 
 
 def _cache(model) -> dict:
@@ -189,13 +205,15 @@ def _checked_baseline(baseline, images) -> tf.Tensor | None:
     return None
   if tf.is_tensor(baseline) and not tf.executing_eagerly():
     return tf.cast(baseline, images.dtype)
+  values = baseline
   try:
     values = np.asarray(baseline, images.dtype.as_numpy_dtype)
     np.broadcast_to(values, images.shape)
   except (TypeError, ValueError):
+    # A ragged list has no shape.
     raise ValueError(
       f'baseline must broadcast to the images {images.shape}, found '
-      f'{np.shape(baseline)}.'
+      f'{getattr(values, "shape", values)}.'
     ) from None
   if not np.isfinite(values).all():
     raise ValueError('baseline holds NaN or infinity.')

@@ -87,12 +87,16 @@ def check_model(model, images) -> int:
     found['logits'] = _before_activation(outputs) is outputs
     return outputs
 
-  outputs = tf.cast(evaluate(images), tf.float32)
-  total = tf.reduce_sum(outputs, -1)
+  outputs = evaluate(images)
+  # Rounding probabilities moves their sum by up to half a unit in the last
+  # place of each.
+  tolerance = 4e-3 if outputs.dtype == tf.bfloat16 else 1e-3
+  total = tf.reduce_sum(tf.cast(outputs, tf.float32), -1)
   probabilities = tf.reduce_all(outputs >= 0) & tf.reduce_all(
-    tf.abs(total - 1) < 1e-3
+    tf.abs(total - 1) < tolerance
   )
-  if found['logits'] and probabilities:
+  # One class: a logit may well be 1.
+  if found['logits'] and outputs.shape[1] > 1 and probabilities:
     raise ValueError(
       'the model returns probabilities, from a softmax that cannot be taken '
       'off; give a model that returns logits.'
@@ -122,8 +126,8 @@ def gradients(
     Dict from rule to gradients of the images' shape and dtype, and the targets.
 
   Raises:
-    ValueError: the rule `guided` on a model without ReLU, or with ReLUs where
-      their gradient cannot be replaced.
+    ValueError: the model is not differentiable; or the rule is `guided` and it
+      has no ReLU, or has some where their gradient cannot be replaced.
   """
   graph = tf.compat.v1.get_default_graph()
   before = len(graph.get_operations())
@@ -142,11 +146,14 @@ def gradients(
   for rule in rules:
     _active.rule = rule
     try:
-      values[rule] = tf.gradients(
-        selected, images, unconnected_gradients='zero'
-      )[0]
+      (values[rule],) = tf.gradients(selected, images)
     finally:
       _active.rule = 'gradient'
+    if values[rule] is None:
+      raise ValueError(
+        'the logits have no gradient with respect to the images: the model '
+        'does not use them, or turns them into integers.'
+      )
   return values, targets
 
 
@@ -199,16 +206,46 @@ for _name in _RELUS:
 
 def _check_relus(operations) -> None:
   """Raises ValueError if GB means nothing, or cannot be had, for a graph."""
-  types = {operation.type for operation in operations}
-  hidden = types & {'PartitionedCall', 'StatefulPartitionedCall', 'While', 'If'}
-  if hidden:
+  hiding = {o.type for o in operations if _called_types(o) & set(_RELUS)}
+  if hiding:
     raise ValueError(
       'estimator "gb" must see every ReLU of the model, which has some behind '
-      f'{", ".join(sorted(hidden))} (a tf.function or a loop inside a layer); '
+      f'{", ".join(sorted(hiding))} (a tf.function or a loop inside a layer); '
       'remove that, or leave gb out.'
     )
-  if not types & set(_RELUS):
+  if not {operation.type for operation in operations} & set(_RELUS):
     raise ValueError(
       'estimator "gb" changes the gradient of ReLUs, of which this model has '
       'none; leave gb out.'
     )
+
+
+def _called_types(operation) -> set[str]:
+  """Returns the types of operations inside the functions that one calls."""
+  waiting = _functions_of(operation.node_def.attr)
+  if not waiting:
+    return set()
+  library = {
+    function.signature.name: function
+    for function in operation.graph.as_graph_def().library.function
+  }
+  types, seen = set(), set()
+  while waiting:
+    name = waiting.pop()
+    if name in seen:
+      continue
+    seen.add(name)
+    for node in library[name].node_def:
+      types.add(node.op)
+      waiting += _functions_of(node.attr)
+  return types
+
+
+def _functions_of(attributes) -> list[str]:
+  """Returns the names of functions among an operation's attributes."""
+  return [
+    function.name
+    for value in attributes.values()
+    for function in (value.func, *value.list.func)
+    if function.name
+  ]

@@ -253,8 +253,8 @@ class Plan:
     shape = inputs.images.shape
     if getattr(scores, 'shape', None) != shape:
       raise ValueError(
-        f'Estimator "{base.name}" must return scores of shape {shape}, found '
-        f'{getattr(scores, "shape", scores)}.'
+        f'Estimator "{base.name}" must return scores of shape {shape}, that of '
+        f'its images, found {getattr(scores, "shape", scores)}.'
       )
     return tf.cast(scores, inputs.images.dtype)
 

@@ -186,12 +186,29 @@ def parse(name: str) -> Estimator:
   return Estimator(name, inner.base, 'variance')
 
 
+_OTHER_NAMES = {
+  'gradient': 'grad',
+  'saliency': 'grad',
+  'guided_backprop': 'gb',
+  'guidedbackprop': 'gb',
+  'integrated_gradients': 'ig',
+  'integratedgradients': 'ig',
+  'smoothgrad': 'sg_grad',
+  'smoothgrad_squared': 'sg_sq_grad',
+  'squaregrad': 'sg_sq_grad',
+  'vargrad': 'var_grad',
+}
+"""What other libraries call them."""
+
+
 def _unknown(name: str) -> errors.UsageError:
   bases = [n for n, r in _registry.items() if r.composable]
   composed = [
     p + b for b in bases for p in ('sq_', 'sg_', 'sg_sq_', 'var_', 'sq_sg_')
   ]
-  hint = errors.nearest(name, [*_registry, *composed])
+  hint = errors.nearest(
+    _OTHER_NAMES.get(name.lower(), name), [*_registry, *composed]
+  )
   return errors.UsageError(
     f'Unknown estimator "{name}".{hint} Registered: {", ".join(registered())}; '
     'prefixes sq_, sg_, sg_sq_, var_, sq_sg_ over any of '

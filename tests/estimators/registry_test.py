@@ -144,3 +144,16 @@ def test_draws_take_no_prefix_and_know_their_counts():
 def test_unknown_counts_are_refused():
   with pytest.raises(errors.UsageError, match="mine.*'exact', 'bernoulli'"):
     registry.register('mine', counts='fixed')
+
+
+@pytest.mark.parametrize(
+  ('name', 'ours'),
+  [
+    ('integrated_gradients', 'ig'),
+    ('SmoothGrad', 'sg_grad'),
+    ('vargrad', 'var_grad'),
+  ],
+)
+def test_names_of_other_libraries_are_understood_as_a_hint(name, ours):
+  with pytest.raises(errors.UsageError, match=f'Did you mean "{ours}"'):
+    registry.parse(name)

@@ -1,0 +1,371 @@
+"""Tests of GB against NumPy, and of what it needs of a model."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import roar_tf
+from roar_tf import estimators
+
+L = keras.layers
+SHAPE = (3, 2, 2)
+SIZE, HIDDEN, CLASSES = 12, 9, 4
+TARGETS = np.array([0, 3, 1, 1, 2, 0], np.int32)
+FLOAT64 = {'dtype': 'float64'}
+
+
+@pytest.fixture(scope='module')
+def images():
+  return np.random.default_rng(0).normal(size=(6, *SHAPE))
+
+
+@pytest.fixture(scope='module')
+def weights():
+  """Kernels and biases of three layers, of either sign."""
+  generator = np.random.default_rng(1)
+  sizes = [SIZE, HIDDEN, HIDDEN, CLASSES]
+  values = []
+  for before, after in zip(sizes, sizes[1:], strict=False):
+    values.append(generator.normal(size=(before, after)))
+    values.append(generator.normal(size=after))
+  return values
+
+
+class Applied(L.Layer):
+  """Applies a function of tensors, which Keras does not look into."""
+
+  def __init__(self, function):
+    super().__init__(**FLOAT64)
+    self.function = function
+
+  def call(self, inputs):
+    return self.function(inputs)
+
+
+def _network(weights, relu):
+  """Two hidden layers; `relu` makes a new layer of them each time."""
+  model = keras.Sequential(
+    [
+      keras.Input(SHAPE, **FLOAT64),
+      L.Flatten(**FLOAT64),
+      L.Dense(HIDDEN, **FLOAT64),
+      relu(),
+      L.Dense(HIDDEN, **FLOAT64),
+      relu(),
+      L.Dense(CLASSES, **FLOAT64),
+    ]
+  )
+  model.set_weights(weights)
+  return model
+
+
+def _by_hand(weights, images, limit=np.inf, guided=True):
+  """Backwards through the two hidden layers, unit by unit."""
+  kernel1, bias1, kernel2, bias2, kernel3, _ = weights
+  first = images.reshape(len(images), -1) @ kernel1 + bias1
+  second = np.clip(first, 0, limit) @ kernel2 + bias2
+  gradient = kernel3[:, TARGETS].T
+  for units, kernel in ((second, kernel2), (first, kernel1)):
+    gradient = gradient * ((units > 0) & (units < limit))
+    if guided:
+      gradient = np.maximum(gradient, 0)
+    gradient = gradient @ kernel.T
+  return gradient.reshape(images.shape)
+
+
+def _explain(model, images, names='gb', **arguments):
+  arguments = {'targets': TARGETS, 'samples': 3, 'steps': 4, **arguments}
+  return roar_tf.explain(model, images, names, **arguments)
+
+
+# --- values -------------------------------------------------------------------
+
+
+def test_two_layers_by_hand(weights, images):
+  found = _explain(_network(weights, lambda: L.ReLU(**FLOAT64)), images)['gb']
+  expected = _by_hand(weights, images)
+  np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-14)
+  # It is signed, and it is not GRAD.
+  assert (expected < 0).any() and (expected > 0).any()
+  plain = _by_hand(weights, images, guided=False)
+  assert not np.allclose(expected, plain)
+
+
+def test_grad_beside_it_is_untouched(weights, images):
+  model = _network(weights, lambda: L.ReLU(**FLOAT64))
+  found = _explain(model, images, ['gb', 'grad'])
+  expected = _by_hand(weights, images, guided=False)
+  np.testing.assert_allclose(found['grad'], expected, rtol=1e-12, atol=1e-14)
+
+
+def test_equals_grad_where_everything_is_positive(weights, images):
+  positive = [np.abs(w) for w in weights]
+  model = _network(positive, lambda: L.ReLU(**FLOAT64))
+  found = _explain(model, np.abs(images), ['gb', 'grad'])
+  np.testing.assert_array_equal(found['gb'], found['grad'])
+  assert (found['gb'].numpy() > 0).all()
+
+
+def test_negative_gradients_stop_at_the_last_relu(weights, images):
+  weights = [*weights[:4], -np.abs(weights[4]), weights[5]]
+  model = _network(weights, lambda: L.ReLU(**FLOAT64))
+  found = _explain(model, images, ['gb', 'grad'])
+  assert not found['gb'].numpy().any() and found['grad'].numpy().any()
+
+
+def test_relu_six_by_hand(weights, images):
+  # Activations beyond 6 must occur, and units that are negative.
+  images = 4 * images
+  expected = _by_hand(weights, images, limit=6)
+  assert not np.allclose(expected, _by_hand(weights, images))
+  for relu in (
+    lambda: L.ReLU(max_value=6, **FLOAT64),
+    lambda: L.Activation('relu6', **FLOAT64),
+    lambda: Applied(tf.nn.relu6),
+  ):
+    found = _explain(_network(weights, relu), images, ['gb', 'grad'])
+    np.testing.assert_allclose(found['gb'], expected, rtol=1e-12, atol=1e-13)
+    plain = _by_hand(weights, images, limit=6, guided=False)
+    np.testing.assert_allclose(found['grad'], plain, rtol=1e-12, atol=1e-13)
+
+
+# --- wherever a ReLU stands ---------------------------------------------------
+
+
+def _as_argument(weights):
+  arguments = {'activation': 'relu', **FLOAT64}
+  return keras.Sequential(
+    [
+      keras.Input(SHAPE, **FLOAT64),
+      L.Flatten(**FLOAT64),
+      L.Dense(HIDDEN, **arguments),
+      L.Dense(HIDDEN, **arguments),
+      L.Dense(CLASSES, **FLOAT64),
+    ]
+  )
+
+
+def _nested(weights):
+  inputs = keras.Input((HIDDEN,), **FLOAT64)
+  x = L.Dense(HIDDEN, **FLOAT64)(L.ReLU(**FLOAT64)(inputs))
+  inner = keras.Model(inputs, keras.ops.relu(x))
+  images = keras.Input(SHAPE, **FLOAT64)
+  x = L.Dense(HIDDEN, **FLOAT64)(L.Flatten(**FLOAT64)(images))
+  return keras.Model(images, L.Dense(CLASSES, **FLOAT64)(inner(x)))
+
+
+class Subclass(keras.Model):
+  def __init__(self):
+    super().__init__(**FLOAT64)
+    self.hidden = [L.Dense(HIDDEN, **FLOAT64) for _ in range(2)]
+    self.logits = L.Dense(CLASSES, **FLOAT64)
+
+  def call(self, inputs):
+    x = tf.reshape(inputs, [-1, SIZE])
+    for layer in self.hidden:
+      x = tf.nn.relu(layer(x))
+    return self.logits(x)
+
+
+def _subclass(weights):
+  model = Subclass()
+  model(np.zeros((1, *SHAPE)))
+  return model
+
+
+@pytest.mark.parametrize(
+  'build',
+  [
+    lambda weights: _network(weights, lambda: L.ReLU(**FLOAT64)),
+    lambda weights: _network(weights, lambda: L.Activation('relu', **FLOAT64)),
+    lambda weights: _network(weights, lambda: Applied(tf.nn.relu)),
+    lambda weights: _network(weights, lambda: Applied(keras.ops.relu)),
+    _as_argument,
+    _subclass,
+    _nested,
+  ],
+  ids=['layer', 'name', 'tf', 'ops', 'argument', 'subclass', 'nested'],
+)
+def test_all_ways_to_write_a_relu_are_one(build, weights, images):
+  model = build(weights)
+  model.set_weights(weights)
+  np.testing.assert_allclose(
+    _explain(model, images)['gb'],
+    _by_hand(weights, images),
+    rtol=1e-12,
+    atol=1e-14,
+  )
+
+
+# --- how it is computed -------------------------------------------------------
+
+
+@pytest.fixture(scope='module')
+def network():
+  """A float32 network of convolutions, as the pipeline's are."""
+  keras.utils.set_random_seed(0)
+  return keras.Sequential(
+    [
+      keras.Input((8, 8, 3)),
+      L.Conv2D(4, 3),
+      L.BatchNormalization(),
+      L.ReLU(),
+      L.Conv2D(5, 3, activation='relu'),
+      L.Flatten(),
+      L.Dense(CLASSES),
+    ]
+  )
+
+
+@pytest.fixture(scope='module')
+def batch():
+  values = np.random.default_rng(2).normal(size=(6, 8, 8, 3))
+  return values.astype(np.float32)
+
+
+NAMES = ('grad', 'gb', 'sg_grad', 'sg_sq_gb', 'var_gb', 'sg_ig')
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_one_forward_pass_for_both_rules_changes_no_bit(name, network, batch):
+  together = _explain(network, batch, NAMES)
+  alone = _explain(network, batch, name)
+  np.testing.assert_array_equal(alone[name], together[name])
+
+
+def test_eagerly_equals_explain(network, batch):
+  eager = estimators.gb(network, tf.constant(batch), tf.constant(TARGETS), None)
+  found = _explain(network, batch)['gb']
+  assert eager.dtype == tf.float32
+  scale = np.abs(found).max()
+  np.testing.assert_allclose(eager, found, rtol=0, atol=1e-5 * scale)
+
+
+def test_eagerly_equals_numpy(weights, images):
+  model = _network(weights, lambda: L.ReLU(**FLOAT64))
+  found = estimators.gb(model, tf.constant(images), tf.constant(TARGETS), None)
+  np.testing.assert_allclose(
+    found, _by_hand(weights, images), rtol=1e-12, atol=1e-14
+  )
+
+
+def test_compiles_under_xla(weights, images):
+  model = _network(weights, lambda: L.ReLU(**FLOAT64))
+
+  @tf.function(autograph=False, jit_compile=True)
+  def compiled(images, targets):
+    return estimators.gb(model, images, targets, None)
+
+  found = compiled(tf.constant(images), tf.constant(TARGETS))
+  np.testing.assert_allclose(
+    found, _by_hand(weights, images), rtol=1e-10, atol=1e-12
+  )
+
+
+def test_later_gradients_of_the_model_are_its_own(network, batch):
+  def gradient():
+    images = tf.constant(batch)
+    with tf.GradientTape() as tape:
+      tape.watch(images)
+      logits = network(images, training=False)
+      selected = tf.gather(logits, TARGETS, batch_dims=1)
+    return tape.gradient(selected, images).numpy()
+
+  before = gradient()
+  guided = _explain(network, batch)['gb']
+  np.testing.assert_array_equal(gradient(), before)
+  assert not np.allclose(guided, before)
+
+
+# --- published architectures, and refusals ------------------------------------
+
+
+def _published(name, **arguments):
+  keras.utils.set_random_seed(0)
+  build = getattr(keras.applications, name)
+  return build(
+    weights=None, input_shape=(32, 32, 3), classes=CLASSES, **arguments
+  )
+
+
+def _pixels(count=1):
+  values = np.random.default_rng(3).normal(size=(count, 32, 32, 3))
+  return values.astype(np.float32)
+
+
+def test_mobilenet_works():
+  model = _published('MobileNetV2', alpha=0.35, classifier_activation=None)
+  found = _explain(model, _pixels(), ['gb', 'grad'], targets=[1])
+  for scores in found.values():
+    assert np.isfinite(scores).all() and scores.numpy().any()
+  ratio = found['gb'].numpy().std() / found['grad'].numpy().std()
+  difference = (found['gb'] - found['grad']).numpy().std()
+  assert ratio > 0 and difference > 0.1 * found['grad'].numpy().std()
+
+
+def _refused(model, images, match):
+  with pytest.raises(ValueError, match=match) as refusal:
+    _explain(model, images, ['gb'], targets=None)
+  message = str(refusal.value)
+  # One sentence, of ours.
+  assert message.startswith('estimator "gb"') and message.endswith('.')
+  assert '\n' not in message and message.count('. ') == 0
+
+
+def test_efficientnet_has_no_relu():
+  _refused(
+    _published('EfficientNetB0'), _pixels(), 'of which this model has none'
+  )
+
+
+HIDDEN_RELUS = {
+  'function': tf.function(tf.nn.relu),
+  'loop': lambda x: tf.while_loop(
+    lambda i, _: i < 1, lambda i, x: (i + 1, tf.nn.relu(x)), (0, x)
+  )[1],
+  'branch': lambda x: tf.cond(
+    tf.reduce_sum(tf.abs(x)) > 0, lambda: tf.nn.relu(x), lambda: x
+  ),
+}
+
+
+@pytest.mark.parametrize('place', HIDDEN_RELUS)
+def test_a_relu_out_of_reach_is_refused(place, weights, images):
+  model = _network(weights, lambda: Applied(HIDDEN_RELUS[place]))
+  _refused(model, images, 'must see every ReLU.*leave gb out')
+  # The other estimators do not mind.
+  for other in ('grad', 'sg_ig'):
+    assert np.isfinite(_explain(model, images, other)[other]).all()
+
+
+@pytest.mark.parametrize('place', HIDDEN_RELUS)
+def test_a_relu_out_of_reach_beside_others_is_refused(place, weights, images):
+  layers = iter([L.ReLU(**FLOAT64), Applied(HIDDEN_RELUS[place])])
+  model = _network(weights, lambda: next(layers))
+  _refused(model, images, 'must see every ReLU')
+
+
+@pytest.mark.parametrize('name', ['gb', 'sg_gb', 'sq_gb'])
+def test_a_refusal_leaves_no_trace(name, weights, images):
+  model = _network(weights, lambda: L.Activation('tanh', **FLOAT64))
+  for _ in range(2):
+    with pytest.raises(ValueError, match='has none'):
+      _explain(model, images, ['grad', name])
+  assert np.isfinite(_explain(model, images, 'grad')['grad']).all()
+
+
+def test_a_function_without_a_relu_hides_none():
+  # Keras compiles convolutions in groups, for they have no CPU kernel.
+  keras.utils.set_random_seed(0)
+  model = keras.Sequential(
+    [
+      keras.Input((6, 6, 4)),
+      L.Conv2D(4, 3, groups=2, activation='relu'),
+      L.Flatten(),
+      L.Dense(CLASSES),
+    ]
+  )
+  images = np.random.default_rng(0).normal(size=(6, 6, 6, 4))
+  found = _explain(model, images.astype(np.float32))['gb']
+  assert np.isfinite(found).all() and found.numpy().any()
