@@ -253,12 +253,9 @@ def _ways(case: str, model) -> dict:
 
 
 def _print_peak(samples: int) -> None:
-  """Explains once and prints the process's peak memory in bytes.
-
-  Few steps: their number does not change what is held at once.
-  """
+  """Explains once and prints the process's peak memory in bytes."""
   model, size, count = _model(FLAGS.case[0])
-  plan = Plan(ALL, Settings(samples=samples, steps=3))
+  plan = Plan(ALL, Settings(samples=samples))
   images, targets = _inputs(size, count)
   keys = randomness.keys_of_ids([str(i) for i in range(count)])
   compile_plan(plan, model)(images, targets, keys, None, tf.constant(0))

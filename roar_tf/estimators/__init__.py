@@ -69,7 +69,7 @@ def explain(
     truth: [B, H, W, 1] ground truth, for `oracle` and `inverse_oracle`.
     sobel: form of `sobel`: `magnitude`, or `released` as the paper's code.
     batch_size: most gradient evaluations per call of the model; it bounds
-      memory. By default 32 for images of 224 x 224, more for smaller ones.
+      memory. By default 16 for images of 224 x 224, more for smaller ones.
 
   Returns:
     Dict from name to scores [B, H, W, C], in the dtype of the images; higher is

@@ -127,7 +127,7 @@ def test_choosing_is_cheap_even_for_large_bounds():
 
 @pytest.mark.parametrize(
   ('size', 'expected'),
-  [(224, 32), (299, 16), (112, 128), (64, 256), (32, 256), (28, 256), (1, 256)],
+  [(224, 16), (299, 8), (112, 64), (64, 256), (32, 256), (28, 256), (1, 256)],
 )
 def test_default_bounds(size, expected):
   assert blocks.default_bound(size, size) == expected
@@ -136,7 +136,7 @@ def test_default_bounds(size, expected):
 @pytest.mark.parametrize('size', [1024, 1449, 2048, 4096, 100_000])
 def test_a_huge_image_still_has_a_row(size):
   bound = blocks.default_bound(size, size)
-  assert bound == max(1, 2 ** int(np.log2(max(1, 2**21 // size**2))))
+  assert bound == max(1, 2 ** int(np.log2(max(1, 2**20 // size**2))))
 
 
 def test_default_bounds_are_powers_of_two_that_fall_with_the_pixels():
