@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from roar_tf.estimators import blocks
+
 
 class Moments(NamedTuple):
   """Moments of the values so far.
@@ -51,7 +53,7 @@ def update(moments: Moments, values, before, samples: int) -> Moments:
     valid = tf.range(number)[:, None, None, None, None] < counted
     shifted = tf.where(valid, shifted, tf.zeros_like(shifted))
   counted = tf.cast(counted, dtype)
-  centre += tf.reduce_sum(shifted, 0) / counted
+  centre += blocks.total(shifted) / counted
   squares = tf.square(values - centre)
   if padded:
     squares = tf.where(valid, squares, tf.zeros_like(squares))
@@ -62,7 +64,7 @@ def update(moments: Moments, values, before, samples: int) -> Moments:
   within = tf.concat([squares, between[None]], 0)
   return Moments(
     moments.mean + step * share,
-    moments.deviations + tf.reduce_sum(within, 0),
+    moments.deviations + blocks.total(within),
   )
 
 

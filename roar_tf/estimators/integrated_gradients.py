@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from roar_tf.estimators import gradient, registry
+from roar_tf.estimators import blocks, gradient, registry
 
 
 def attributions(ends, sums, images, baseline, steps: int) -> tf.Tensor:
@@ -67,7 +67,7 @@ def path_sums(
         # The last block reaches beyond the path.
         valid = numbers[:, None, None, None, None] < steps
         parts = tf.where(valid, parts, tf.zeros_like(parts))
-      after.append(total + tf.reduce_sum(parts, 0))
+      after.append(total + blocks.total(parts))
     return start + at_once, after
 
   _, sums = tf.while_loop(

@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from roar_tf.estimators import blocks
 
@@ -148,3 +149,14 @@ def test_default_bounds_are_powers_of_two_that_fall_with_the_pixels():
     assert bound == 1 or bound * height * width <= 2**21
   ordered = sorted(sizes, key=lambda size: size[0] * size[1])
   assert list(np.diff([bounds[s] for s in ordered]) <= 0).count(False) == 0
+
+
+@pytest.mark.parametrize('dtype', [np.float32, np.float64])
+@pytest.mark.parametrize('size', [1, 15, 16, 17, 540, 16 * 33 + 7, 5001])
+def test_equal_columns_have_equal_totals(size, dtype):
+  column = np.random.default_rng(size).normal(size=(24, 1)).astype(dtype)
+  values = np.repeat(column, size, axis=1).reshape(24, 1, size)
+  found = blocks.total(tf.constant(values)).numpy()
+  assert found.shape == (1, size) and found.dtype == dtype
+  assert (found == found[0, 0]).all()
+  np.testing.assert_allclose(found, column.sum(), rtol=1e-5, atol=1e-6)

@@ -325,8 +325,9 @@ def test_outcome_does_not_depend_on_the_blocks(name, together, in_blocks):
   )
 
 
+@pytest.mark.parametrize('batch_size', [None, 3])
 def test_outcome_does_not_depend_on_the_order_of_the_batch(
-  network, batch, together
+  network, batch, together, in_blocks, batch_size
 ):
   order = [3, 0, 4, 1, 2]
   found = _compute(
@@ -336,14 +337,23 @@ def test_outcome_does_not_depend_on_the_order_of_the_batch(
     targets=None,
     ids=[IDS[i] for i in order],
     samples=4,
+    batch_size=batch_size,
   )
   for name in ALL:
-    # A kernel may round the last rows of a batch otherwise than the first; a
-    # draw that depends on the order would be off by all of its size.
-    scale = 0 if name in ('random', 'sobel') else np.abs(found[name]).max()
-    np.testing.assert_allclose(
-      found[name], together[name][order], rtol=0, atol=1e-5 * scale
-    )
+    expected = (in_blocks if batch_size else together)[name]
+    np.testing.assert_array_equal(found[name], expected[order], name)
+
+
+def test_outcome_does_not_depend_on_the_neighbours(network, batch, together):
+  others = batch + 1
+  others[2] = batch[2]
+  found = _compute(network, others, ALL, targets=None, ids=IDS, samples=4)
+  for name in ALL:
+    equal = (found[name] == together[name]).all(axis=(1, 2, 3))
+    # `random` looks at the id alone, `sobel` at differences of pixels.
+    if name not in ('random', 'sobel'):
+      assert equal.tolist() == [False, False, True, False, False], name
+    assert equal[2], name
 
 
 def test_outcome_depends_on_the_id_through_the_noise_alone(
