@@ -73,12 +73,13 @@ def examples(split: str) -> dict[str, np.ndarray]:
   return {'image': images, 'label': labels, 'id': ids, 'truth': truth}
 
 
-def store(data_dir, name, version, splits, features) -> None:
+def store(data_dir, name, version, splits, features, config=None) -> None:
   """Writes arrays {split: {feature: values}} as a TFDS dataset."""
   import tensorflow_datasets as tfds
 
   tfds.dataset_builders.store_as_tfds_dataset(
     name=name,
+    config=config,
     version=version,
     data_dir=data_dir,
     features=tfds.features.FeaturesDict(features),
@@ -172,7 +173,7 @@ def raw() -> dict[str, dict[str, np.ndarray]]:
 
 @pytest.fixture(scope='session')
 def store_dataset():
-  """`store(data_dir, name, version, splits, features)`."""
+  """`store(data_dir, name, version, splits, features, config=None)`."""
   return store
 
 

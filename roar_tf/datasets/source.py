@@ -1,4 +1,4 @@
-"""A source: a TFDS dataset with fixed preprocessing.
+"""A source: a TFDS dataset or a folder of images, with fixed preprocessing.
 
 One gin file under `gin/datasets/` describes one source. Images are uint8
 [H, W, C], labels int64 in [0, num_classes), ids unique strings; the splits are
@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import io
 import os
+import re
 from collections.abc import Iterator
 
 import gin
@@ -16,8 +17,10 @@ import numpy as np
 import tensorflow as tf
 
 from roar_tf import errors, shards
+from roar_tf.datasets import crop, image_folder
 
 SPLITS = ('train', 'test')
+PREPROCESSING = ('none', 'resize_crop')
 
 
 @gin.configurable
@@ -28,23 +31,31 @@ class Source:
   Attributes:
     name: the source's name, the stem of its gin file; not a gin parameter.
     tfds_name: name of the TFDS dataset, with config and version if it has them,
-      e.g. `fashion_mnist:3.*.*`.
-    image_shape: (H, W, C).
+      e.g. `fashion_mnist:3.*.*`; or else
+    folder: directory of images, `<split>/<class>/<name>.jpg` (or png), whose
+      ids are the paths below it. Exactly one of the two is set.
+    image_shape: (H, W, C), after preprocessing.
     num_classes: number of classes.
     train_images: size of the train split.
     test_images: size of the test split.
-    train_split: its TFDS name.
-    test_split: its TFDS name.
+    train_split: its TFDS name, or that of its folder.
+    test_split: likewise.
     train_subset: if set, only the first so many images of the train split.
     truth: whether examples carry a `truth` map, uint8 [H, W, 1].
     generated: whether the builder makes its data itself and downloads nothing;
       it is then prepared inside the workspace.
     builder_module: Python module to import before the dataset is looked up.
     images_per_shard: images in one shard, the unit of parallel work.
+    preprocessing: `none` takes images that all have `image_shape`;
+      `resize_crop` takes any size and brings it to (H, W, 3) as Goyal et al.
+      do at test time, see `roar_tf.datasets.crop`.
+    resize_short_side: the short side before `resize_crop` crops; 256 in Goyal
+      et al.
   """
 
   name: str
-  tfds_name: str = gin.REQUIRED
+  tfds_name: str | None = None
+  folder: str | None = None
   image_shape: tuple[int, int, int] = gin.REQUIRED
   num_classes: int = gin.REQUIRED
   train_images: int = gin.REQUIRED
@@ -56,14 +67,23 @@ class Source:
   generated: bool = False
   builder_module: str | None = None
   images_per_shard: int = gin.REQUIRED
+  preprocessing: str = 'none'
+  resize_short_side: int = 256
 
   def __post_init__(self):
     """Raises UsageError for values that mean nothing."""
+    if bool(self.tfds_name) == bool(self.folder):
+      raise errors.UsageError(
+        'exactly one of the gin parameters Source.tfds_name and Source.folder '
+        f'says where {self.name} comes from, found {self.tfds_name!r} and '
+        f'{self.folder!r}.'
+      )
     for field in (
       'num_classes',
       'train_images',
       'test_images',
       'images_per_shard',
+      'resize_short_side',
     ):
       value = getattr(self, field)
       if not (isinstance(value, int) and value >= 1):
@@ -83,12 +103,42 @@ class Source:
         f'gin parameter Source.train_subset must be 1..{self.train_images} for '
         f'{self.name}, found {subset}.'
       )
+    self._check_preprocessing()
+
+  def _check_preprocessing(self) -> None:
+    if self.preprocessing not in PREPROCESSING:
+      raise errors.UsageError(
+        'gin parameter Source.preprocessing must be one of '
+        f'{", ".join(PREPROCESSING)} for {self.name}, found '
+        f'{self.preprocessing!r}.'
+      )
+    if self.preprocessing == 'none':
+      return
+    height, width, channels = self.image_shape
+    if channels != 3 or max(height, width) > self.resize_short_side:
+      raise errors.UsageError(
+        'Source.preprocessing = "resize_crop" makes images of 3 channels and '
+        f'at most Source.resize_short_side={self.resize_short_side} pixels a '
+        f'side; Source.image_shape of {self.name} is {self.image_shape}.'
+      )
+    if self.truth:
+      raise errors.UsageError(
+        'Source.preprocessing = "resize_crop" cannot crop the truth maps of '
+        f'{self.name}; set Source.truth = False.'
+      )
 
   def settings(self) -> dict:
     """Returns what a fingerprint records, by the names of gin parameters."""
     values = dataclasses.asdict(self)
     name = values.pop('name')
     return {'source': name, **{f'Source.{k}': v for k, v in values.items()}}
+
+  @property
+  def origin(self) -> str:
+    """What messages call the place that the images come from."""
+    if self.folder:
+      return f'folder "{self.folder}"'
+    return f'dataset "{self.tfds_name}"'
 
   @property
   def layout(self) -> shards.Layout:
@@ -106,6 +156,10 @@ class Source:
       return self.test_images
     return self.train_subset or self.train_images
 
+  def split_name(self, split: str) -> str:
+    """Returns what TFDS, or the folder, calls a split."""
+    return self.train_split if split == 'train' else self.test_split
+
   def shard_bounds(self, split: str) -> list[tuple[int, int]]:
     """Returns (start, stop) of every shard of a split, of nearly equal size."""
     count = self.count(split)
@@ -115,22 +169,31 @@ class Source:
 
 
 class Reader:
-  """Reads a source from TFDS.
+  """Reads a source from TFDS or from a folder.
 
   Raises:
-    UsageError: TFDS has no such dataset, or it is not what the source says.
+    UsageError: there is no such dataset, or it is not what the source says.
   """
 
   def __init__(self, source: Source, data_dir: str | None, own_dir: str):
     """Opens the dataset; a generated one is prepared under `own_dir`."""
+    self._source = source
+    if source.folder:
+      what = f'gin parameter Source.folder of --dataset={source.name}'
+      self._builder = image_folder.open_folder(source.folder, what)
+    else:
+      self._open(own_dir if source.generated else data_dir)
+    self._check()
+
+  def _open(self, directory: str | None) -> None:
+    """Finds a TFDS dataset, and prepares it where that was not done yet."""
     import importlib
 
     import tensorflow_datasets as tfds
 
-    self._source = source
+    source = self._source
     if source.builder_module:
       importlib.import_module(source.builder_module)
-    directory = own_dir if source.generated else data_dir
     try:
       self._builder = tfds.builder(source.tfds_name, data_dir=directory)
     except (tfds.core.DatasetNotFoundError, ValueError) as e:
@@ -141,7 +204,6 @@ class Reader:
       ) from e
     if not self._builder.info.splits:
       self._prepare(directory)
-    self._check()
 
   def _prepare(self, directory: str | None) -> None:
     """Makes the dataset, downloading it where that is needed."""
@@ -171,18 +233,20 @@ class Reader:
       ) from e
 
   def _check(self) -> None:
-    """Compares what TFDS has with what the source's gin file pins."""
+    """Compares what there is with what the source's gin file pins."""
     source, info = self._source, self._builder.info
-    where = f'dataset "{source.tfds_name}" of --dataset={source.name}'
+    where = f'{source.origin} of --dataset={source.name}'
     for name in ('image', 'label', *(('truth',) if source.truth else ())):
       if name not in info.features:
         raise errors.UsageError(
-          f'{where} has no feature "{name}"; ROAR needs classified images.'
+          f'{where} has no feature "{name}"; ROAR needs classified images. It '
+          f'has {", ".join(info.features)}.'
         )
-    for split, name, pinned in (
-      ('train', source.train_split, source.train_images),
-      ('test', source.test_split, source.test_images),
+    for split, pinned in (
+      ('train', source.train_images),
+      ('test', source.test_images),
     ):
+      name = source.split_name(split)
       if name not in info.splits:
         raise errors.UsageError(
           f'{where} has no split "{name}" (Source.{split}_split); it has '
@@ -194,16 +258,48 @@ class Reader:
           f'{where}: split "{name}" has {found} images, gin parameter '
           f'Source.{split}_images says {pinned}.'
         )
-    dtype = info.features['image'].np_dtype
-    if dtype != np.uint8:
+    self._check_image(where, info.features['image'])
+    self._check_label(where, info.features['label'])
+
+  def _check_image(self, where: str, feature) -> None:
+    import tensorflow_datasets as tfds
+
+    shape = feature.shape
+    single = isinstance(shape, tuple) and len(shape) == 3
+    if not single or shape[-1] not in (1, 3, None):
       raise errors.UsageError(
-        f'{where} has {np.dtype(dtype).name} images; ROAR needs uint8.'
+        f'{where} has images of shape {shape}; ROAR needs (height, '
+        'width, channels) with 1 or 3 channels.'
       )
-    classes = getattr(info.features['label'], 'num_classes', None)
-    if classes != source.num_classes:
+    if feature.np_dtype != np.uint8:
+      raise errors.UsageError(
+        f'{where} has {np.dtype(feature.np_dtype).name} images; ROAR needs '
+        'uint8.'
+      )
+    encoded = isinstance(feature, tfds.features.Image)
+    if self._source.preprocessing != 'none' and not encoded:
+      raise errors.UsageError(
+        f'{where} stores its images as {type(feature).__name__}; '
+        f'Source.preprocessing = "{self._source.preprocessing}" needs encoded '
+        'images.'
+      )
+
+  def _check_label(self, where: str, feature) -> None:
+    # A sequence of classes has `num_classes` too.
+    if feature.shape != ():
+      raise errors.UsageError(
+        f'{where} has several labels per image; ROAR needs exactly one.'
+      )
+    classes = getattr(feature, 'num_classes', None)
+    if classes is None:
+      raise errors.UsageError(
+        f'{where} has labels that are no classes but {type(feature).__name__}; '
+        'ROAR needs a ClassLabel.'
+      )
+    if classes != self._source.num_classes:
       raise errors.UsageError(
         f'{where} has {classes} classes, gin parameter Source.num_classes says '
-        f'{source.num_classes}.'
+        f'{self._source.num_classes}.'
       )
 
   def batches(
@@ -212,37 +308,23 @@ class Reader:
     """Yields examples start..stop-1 of a split, in TFDS's order.
 
     Raises:
-      UsageError: an image has another shape than the source says.
+      UsageError: an image has another shape than the source says, or a label
+        is no class.
+      DataError: an image cannot be decoded; it is named by its id.
     """
-    import tensorflow_datasets as tfds
-
     source = self._source
-    name = source.train_split if split == 'train' else source.test_split
-    dataset = self._builder.as_dataset(
-      split=f'{name}[{start}:{stop}]',
-      shuffle_files=False,
-      read_config=tfds.ReadConfig(
-        interleave_cycle_length=1, add_tfds_id=True, try_autocache=False
-      ),
-    )
 
     def standard(example):
-      kept = {
-        'image': tf.ensure_shape(example['image'], source.image_shape),
-        'label': example['label'],
-        'id': _text(example['id'] if 'id' in example else example['tfds_id']),
-      }
-      if source.truth:
-        kept['truth'] = example['truth']
-      return kept
+      return {**example, 'image': self.prepare(example['image'])}
 
+    dataset = self.encoded(split, start, stop)
     try:
       for batch in dataset.map(standard).batch(size).as_numpy_iterator():
         wrong = ~np.isin(batch['label'], np.arange(source.num_classes))
         if wrong.any():
           index = int(np.argmax(wrong))
           raise errors.UsageError(
-            f'dataset "{source.tfds_name}", split "{name}": example '
+            f'{source.origin}, split "{source.split_name(split)}": example '
             f'{batch["id"][index].decode()} has label {batch["label"][index]}, '
             f'not one of 0..{source.num_classes - 1}; ROAR needs labels.'
           )
@@ -250,11 +332,79 @@ class Reader:
     except errors.UsageError:
       raise
     except (ValueError, tf.errors.InvalidArgumentError) as e:
-      raise errors.UsageError(
-        f'dataset "{source.tfds_name}" holds an image of another shape than '
-        f'gin parameter Source.image_shape={source.image_shape} says '
-        f'({str(e).splitlines()[0]}).'
-      ) from e
+      raise self._reason(split, start, stop, e) from e
+
+  def encoded(self, split: str, start: int, stop: int) -> tf.data.Dataset:
+    """Returns examples start..stop-1 of a split, images as they are stored."""
+    import tensorflow_datasets as tfds
+
+    source = self._source
+    name = source.split_name(split)
+    if source.folder:
+      return image_folder.examples(self._builder, name, start, stop)
+    dataset = self._builder.as_dataset(
+      split=f'{name}[{start}:{stop}]',
+      shuffle_files=False,
+      read_config=tfds.ReadConfig(
+        interleave_cycle_length=1, add_tfds_id=True, try_autocache=False
+      ),
+      decoders={'image': tfds.decode.SkipDecoding()},
+    )
+
+    def used(example):
+      kept = {name: example[name] for name in ('image', 'label')}
+      kept['id'] = _text(example['id' if 'id' in example else 'tfds_id'])
+      if source.truth:
+        kept['truth'] = example['truth']
+      return kept
+
+    return dataset.map(used)
+
+  def _decoded(self, encoded) -> tf.Tensor:
+    """Returns a stored image, of any size, as uint8 [H, W, C]."""
+    if self._source.preprocessing == 'resize_crop':
+      return crop.decode(encoded)
+    return self._builder.info.features['image'].decode_example(encoded)
+
+  def prepare(self, encoded) -> tf.Tensor:
+    """Returns a stored image as uint8 of the source's shape."""
+    source, image = self._source, self._decoded(encoded)
+    if source.preprocessing == 'resize_crop':
+      height, width, _ = source.image_shape
+      image = crop.resize_crop(image, source.resize_short_side, height, width)
+    return tf.ensure_shape(image, source.image_shape)
+
+  def _reason(
+    self, split: str, start: int, stop: int, error: Exception
+  ) -> errors.RoarError:
+    """Returns the error that names what reading a range stumbled over.
+
+    A pipeline of TensorFlow does not tell the example that stopped it, so they
+    are tried one by one.
+    """
+    source = self._source
+    where = f'{source.origin}, split "{source.split_name(split)}"'
+    for example in self.encoded(split, start, stop):
+      name = example['id'].numpy().decode()
+      try:
+        image = self._decoded(example['image'])
+      except tf.errors.InvalidArgumentError as e:
+        # Without the names of graph nodes that TensorFlow adds.
+        text = re.sub(r'\{\{.*?\}\} *| *\[Op:.*', '', e.message.splitlines()[0])
+        return errors.DataError(
+          f'{where}: image {name} cannot be decoded ({text}); replace it, or '
+          'prepare the dataset again.'
+        )
+      shape = tuple(image.shape)
+      if source.preprocessing == 'none' and shape != tuple(source.image_shape):
+        return errors.UsageError(
+          f'{where}: image {name} has shape {shape}, gin parameter '
+          f'Source.image_shape says {tuple(source.image_shape)}; for images of '
+          'several sizes set Source.preprocessing = "resize_crop".'
+        )
+    return errors.UsageError(
+      f'{where} cannot be read ({str(error).splitlines()[0]}).'
+    )
 
 
 def _text(ids: tf.Tensor) -> tf.Tensor:

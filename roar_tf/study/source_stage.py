@@ -13,6 +13,8 @@ from roar_tf.study.units import Target, Unit
 
 VERSION = 1
 BATCH = 512
+BATCH_VALUES = 1 << 24
+"""Of a batch; eight bytes each while they are summed: 100 images of 224."""
 
 
 def units(context: Context) -> list[Unit]:
@@ -50,9 +52,10 @@ def _shard_unit(context, settings, split, index) -> Unit:
       lambda: Reader(source, context.data_dir, context.workspace.tfds),
     )
     start, stop = source.shard_bounds(split)[index]
+    size = int(np.clip(BATCH_VALUES // np.prod(source.image_shape), 1, BATCH))
     sums = np.zeros([2, source.image_shape[2]], np.int64)
     with shards.writing(path) as writer:
-      for batch in reader.batches(split, start, stop, BATCH):
+      for batch in reader.batches(split, start, stop, size):
         writer.write(source.layout.serialize(batch))
         pixels = batch['image'].astype(np.int64)
         sums[0] += pixels.sum((0, 1, 2))

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from roar_tf import errors
@@ -220,7 +221,14 @@ def test_an_image_of_another_shape_is_named(odd):
   )
   with pytest.raises(errors.UsageError) as caught:
     _read(reader, 'train', 0, 4)
-  for words in ('"odd"', 'Source.image_shape', '(4, 4, 3)'):
+  for words in (
+    '"odd"',
+    'Source.image_shape',
+    '(4, 4, 3)',
+    'odd-train.tfrecord-00000-of-00001__0',
+    '(4, 5, 3)',
+    'Source.preprocessing',
+  ):
     assert words in str(caught.value)
 
 
@@ -252,6 +260,65 @@ def test_a_dataset_without_a_needed_feature_is_refused(lacking, odd):
   values['renamed'] = values.pop(lacking, [0, 1, 0, 1])
   with pytest.raises(errors.UsageError, match=f'"{lacking}"'):
     odd(features, values, truth=True)
+
+
+@pytest.mark.parametrize('channels', [2, 4])
+def test_images_of_other_channels_than_grey_or_rgb_are_refused(channels, odd):
+  shape = (4, 4, channels)
+  feature = tfds.features.Tensor(shape=shape, dtype=np.uint8)
+  if channels == 4:
+    feature = _image_feature(shape)
+  with pytest.raises(errors.UsageError, match='1 or 3 channels') as caught:
+    odd(
+      {'image': feature, 'label': LABEL},
+      {'image': _images(shape=shape), 'label': [0, 1, 0, 1]},
+      image_shape=shape,
+    )
+  assert f'(4, 4, {channels})' in str(caught.value)
+
+
+def test_several_labels_per_image_are_refused(odd):
+  labels = tfds.features.Sequence(LABEL, length=2)
+  with pytest.raises(errors.UsageError, match='several labels per image'):
+    odd(
+      {'image': _image_feature(), 'label': labels},
+      {'image': _images(), 'label': [[0, 1], [1, 1], [0, 0], [0, 1]]},
+    )
+
+
+def test_labels_that_are_numbers_but_no_classes_are_refused(odd):
+  with pytest.raises(errors.UsageError, match='no classes but Scalar'):
+    odd(
+      {'image': _image_feature(), 'label': tfds.features.Scalar(np.int64)},
+      {'image': _images(), 'label': [0, 1, 0, 1]},
+    )
+
+
+@pytest.mark.parametrize('preprocessing', ['none', 'resize_crop'])
+def test_an_unreadable_image_is_named_by_its_id(preprocessing, odd):
+  files = [
+    tf.io.encode_jpeg(image).numpy() for image in _images(shape=(224, 224, 3))
+  ]
+  files[2] = files[2][: len(files[2]) // 2]
+  features = {
+    'image': tfds.features.Image(shape=(None, None, 3)),
+    'label': LABEL,
+    'id': tfds.features.Text(),
+  }
+  values = {'image': files, 'label': [0, 1, 0, 1], 'id': ['a', 'b', 'c', 'd']}
+  reader = odd(
+    features,
+    values,
+    image_shape=(224, 224, 3),
+    preprocessing=preprocessing,
+  )
+  assert _decoded(_read(reader, 'train', 0, 2)['id']) == ['a', 'b']
+  with pytest.raises(errors.DataError) as caught:
+    _read(reader, 'train', 0, 4)
+  for words in ('"odd"', '"train"', 'image c ', 'cannot be decoded'):
+    assert words in str(caught.value)
+  assert '{{' not in str(caught.value)
+  assert '\n' not in str(caught.value)
 
 
 def test_whole_numbers_as_ids_become_texts_or_are_refused(odd):
@@ -288,3 +355,144 @@ def test_a_generated_dataset_is_prepared_in_the_workspace(tmp_path):
   assert set(np.unique(found['truth'])) == {0, 1}
   assert (tmp_path / 'own' / 'planted_patch').is_dir()
   assert not (tmp_path / 'data').exists()
+
+
+def _folder(root, splits=('train', 'test'), files=None):
+  """Writes images of different sizes as <split>/<class>/<name>."""
+  files = files or ('cat/b.jpg', 'cat/a.png', 'dog/a.JPEG', 'dog/c.jpg')
+  for split in splits:
+    for i, name in enumerate(files):
+      path = root / split / name
+      path.parent.mkdir(parents=True, exist_ok=True)
+      image = np.full((20 + i, 30, 3), 50 * i, np.uint8)
+      encode = tf.io.encode_png if name.endswith('png') else tf.io.encode_jpeg
+      path.write_bytes(encode(image).numpy())
+  return Source(
+    'mine',
+    folder=str(root),
+    preprocessing='resize_crop',
+    resize_short_side=16,
+    image_shape=(12, 14, 3),
+    num_classes=2,
+    train_images=len(files),
+    test_images=len(files),
+    train_split=splits[0],
+    test_split=splits[-1],
+    images_per_shard=3,
+  )
+
+
+def test_a_folder_of_class_folders_is_a_source(tmp_path):
+  reader = Reader(_folder(tmp_path / 'images'), None, '/nowhere')
+  for split in ('train', 'test'):
+    found = _read(reader, split, 0, 4)
+    assert found['image'].shape == (4, 12, 14, 3)
+    shades = {
+      f'{split}/cat/b.jpg': (0, 0),
+      f'{split}/cat/a.png': (0, 50),
+      f'{split}/dog/a.JPEG': (1, 100),
+      f'{split}/dog/c.jpg': (1, 150),
+    }
+    assert sorted(_decoded(found['id'])) == sorted(shades)
+    for name, label, image in zip(
+      _decoded(found['id']), found['label'], found['image'], strict=True
+    ):
+      assert (label, image[0, 0, 0]) == shades[name]
+    part = _read(reader, split, 1, 3)
+    assert part['id'].tolist() == found['id'].tolist()[1:3]
+    np.testing.assert_array_equal(part['image'], found['image'][1:3])
+
+
+def test_ids_and_order_of_a_folder_do_not_depend_on_where_it_is(
+  tmp_path, monkeypatch
+):
+  found = []
+  for place in ('here', 'there/and deeper'):
+    source = _folder(tmp_path / place)
+    found.append(_read(Reader(source, None, '/nowhere'), 'train', 0, 4)['id'])
+  source = dataclasses.replace(source, folder='~/here/')
+  monkeypatch.setenv('HOME', str(tmp_path))
+  found.append(_read(Reader(source, None, '/nowhere'), 'train', 0, 4)['id'])
+  assert found[0].tolist() == found[1].tolist() == found[2].tolist()
+
+
+def test_the_splits_of_a_folder_may_have_other_names(tmp_path):
+  source = _folder(tmp_path, splits=('training', 'val'))
+  found = _read(Reader(source, None, '/nowhere'), 'test', 0, 4)
+  assert all(i.startswith('val/') for i in _decoded(found['id']))
+
+
+def test_an_unreadable_file_of_a_folder_is_named(tmp_path):
+  source = _folder(tmp_path)
+  (tmp_path / 'test/dog/c.jpg').write_bytes(b'<html>404</html>')
+  reader = Reader(source, None, '/nowhere')
+  _read(reader, 'train', 0, 4)
+  with pytest.raises(errors.DataError, match='image test/dog/c.jpg cannot be'):
+    _read(reader, 'test', 0, 4)
+
+
+@pytest.mark.parametrize(
+  'changes, words',
+  [
+    ({'folder': '/no/where'}, ['Source.folder', '"/no/where"', 'mine']),
+    ({'train_images': 5}, ['4 images', 'Source.train_images', '5']),
+    ({'test_split': 'val'}, ['no split "val"', 'train', 'Source.test_split']),
+    ({'num_classes': 3}, ['2 classes', 'Source.num_classes', '3']),
+    ({'truth': True, 'preprocessing': 'none'}, ['no feature "truth"']),
+  ],
+)
+def test_a_folder_that_is_not_what_gin_says_is_refused(
+  changes, words, tmp_path
+):
+  source = dataclasses.replace(_folder(tmp_path), **changes)
+  with pytest.raises(errors.UsageError) as caught:
+    Reader(source, None, '/nowhere')
+  for word in words:
+    assert word in str(caught.value)
+
+
+def test_a_folder_without_images_where_they_belong_is_refused(tmp_path):
+  source = _folder(tmp_path / 'images')
+  for wrong in ('empty', 'images/train'):  # The latter a level too deep.
+    (tmp_path / wrong).mkdir(exist_ok=True)
+    moved = dataclasses.replace(source, folder=str(tmp_path / wrong))
+    with pytest.raises(errors.UsageError, match='train/cat/1.jpg'):
+      Reader(moved, None, '/nowhere')
+
+
+@pytest.mark.parametrize(
+  'changes, words',
+  [
+    ({'folder': '/images'}, ['Source.tfds_name', 'Source.folder', "'tiny'"]),
+    ({'tfds_name': None}, ['Source.tfds_name', 'Source.folder', 'None']),
+    ({'preprocessing': 'crop'}, ['Source.preprocessing', 'none', "'crop'"]),
+    ({'resize_short_side': 0}, ['Source.resize_short_side', '0']),
+    (
+      {'preprocessing': 'resize_crop', 'resize_short_side': 7},
+      ['Source.resize_short_side=7', 'Source.image_shape', '(8, 8, 3)'],
+    ),
+    (
+      {'preprocessing': 'resize_crop', 'image_shape': (8, 8, 1)},
+      ['3 channels', 'Source.image_shape', '(8, 8, 1)'],
+    ),
+    ({'preprocessing': 'resize_crop'}, ['truth', 'Source.truth = False']),
+  ],
+)
+def test_a_source_that_cannot_be_is_refused(changes, words):
+  with pytest.raises(errors.UsageError) as caught:
+    dataclasses.replace(TINY, **changes)
+  for word in ['tiny', *words]:
+    assert word in str(caught.value)
+
+
+def test_grey_images_become_rgb_when_they_are_cropped(odd):
+  reader = odd(
+    {'image': _image_feature((None, None, 1)), 'label': LABEL},
+    {'image': _images(shape=(6, 9, 1)), 'label': [0, 1, 0, 1]},
+    preprocessing='resize_crop',
+    resize_short_side=6,
+    image_shape=(6, 5, 3),
+  )
+  found = _read(reader, 'train', 0, 4)['image']
+  expected = _images(shape=(6, 9, 1))[:, :, 2:7]
+  np.testing.assert_array_equal(found, np.repeat(expected, 3, axis=-1))

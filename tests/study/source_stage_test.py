@@ -5,10 +5,11 @@ import json
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from roar_tf import workspace
-from roar_tf.study import pipeline
+from roar_tf.study import pipeline, source_stage
 
 
 def _manifest(root):
@@ -121,3 +122,45 @@ def test_a_channel_without_contrast_can_be_normalised(tmp_path, store_dataset):
   pipeline.run([pipeline.Work(one, [])], ['source'])
   assert _manifest(tmp_path / 'w')['mean'] == [9.0]
   assert _manifest(tmp_path / 'w')['std'] == [1.0]
+
+
+def test_a_folder_of_images_of_all_sizes_becomes_original(tmp_path):
+  from roar_tf.study import context, experiment
+
+  ids = []
+  for split, count in (('train', 5), ('test', 3)):
+    for i in range(count):
+      path = tmp_path / 'images' / split / f'class_{i % 2}' / f'{i}.png'
+      path.parent.mkdir(parents=True, exist_ok=True)
+      image = np.full((10 + 7 * i, 40 - 5 * i, 3), (i, 10 * i, 255), np.uint8)
+      path.write_bytes(tf.io.encode_png(image).numpy())
+      ids.append(f'{split}/class_{i % 2}/{i}.png')
+  (tmp_path / 'tiny.gin').write_text(
+    "include 'train/small_images.gin'\n"
+    f"Source.folder = '{tmp_path / 'images'}'\n"
+    "Source.preprocessing = 'resize_crop'\nSource.resize_short_side = 16\n"
+    'Source.image_shape = (14, 14, 3)\nSource.num_classes = 2\n'
+    'Source.train_images = 5\nSource.test_images = 3\n'
+    'Source.images_per_shard = 2\n'
+  )
+  (loaded,) = experiment.load(dataset=str(tmp_path / 'tiny.gin'))
+  place = workspace.Workspace(str(tmp_path / 'w'))
+  pipeline.run([pipeline.Work(context.Context(place, loaded), [])], ['source'])
+  found = _original(tmp_path / 'w')
+  assert found['train']['image'].shape == (5, 14, 14, 3)
+  assert sorted(
+    i.decode() for values in found.values() for i in values['id']
+  ) == sorted(ids)
+  manifest = _manifest(tmp_path / 'w')
+  assert manifest['images'] == {'train': 5, 'test': 3}
+  assert manifest['mean'] == [2, 20, 255]
+  assert manifest['std'] == [2**0.5, 200**0.5, 1]
+
+
+@pytest.mark.parametrize('values', [1, 500])
+def test_the_size_of_batches_changes_nothing(
+  values, tiny, finished, tmp_path, monkeypatch
+):
+  monkeypatch.setattr(source_stage, 'BATCH_VALUES', values)
+  pipeline.run(tiny.works(tmp_path), ['source'])
+  assert _manifest(tmp_path) == _manifest(finished)
