@@ -89,8 +89,9 @@ setuptools.setup(
     # `import tensorflow` aborts with libtpu 0.0.37 and later, which pip would
     # take: tensorflow-tpu asks for ~=0.0.14. 0.0.14 to 0.0.30 load.
     'tpu': ['tensorflow-tpu==2.20.0', 'libtpu==0.0.21'],
-    # setuptools: tests/packaging_test.py builds a wheel, offline.
-    'test': ['pytest>=8.0', 'ruff>=0.12', 'setuptools>=77'],
+    # dill: TFDS's test of a builder imports it. setuptools:
+    # tests/packaging_test.py builds a wheel, offline.
+    'test': ['dill>=0.3', 'pytest>=8.0', 'ruff>=0.12', 'setuptools>=77'],
     # For tests/peers and benchmarks/peers.py, in an environment of their own
     # (`make peers`): xplique takes TensorFlow 2.20 at most, always the plain
     # package, beside which `cpu` must not be installed.

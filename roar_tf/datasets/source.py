@@ -45,6 +45,8 @@ class Source:
     generated: whether the builder makes its data itself and downloads nothing;
       it is then prepared inside the workspace.
     builder_module: Python module to import before the dataset is looked up.
+    min_completeness: share of the images, in each split, without which the
+      source is refused; for datasets whose builder counts what is missing.
     images_per_shard: images in one shard, the unit of parallel work.
     preprocessing: `none` takes images that all have `image_shape`;
       `resize_crop` takes any size and brings it to (H, W, 3) as Goyal et al.
@@ -66,6 +68,7 @@ class Source:
   truth: bool = False
   generated: bool = False
   builder_module: str | None = None
+  min_completeness: float = 1.0
   images_per_shard: int = gin.REQUIRED
   preprocessing: str = 'none'
   resize_short_side: int = 256
@@ -103,6 +106,12 @@ class Source:
         f'gin parameter Source.train_subset must be 1..{self.train_images} for '
         f'{self.name}, found {subset}.'
       )
+    share = self.min_completeness
+    if not (isinstance(share, int | float) and 0 <= share <= 1):
+      raise errors.UsageError(
+        f'gin parameter Source.min_completeness must be 0..1 for {self.name}, '
+        f'found {share!r}.'
+      )
     self._check_preprocessing()
 
   def _check_preprocessing(self) -> None:
@@ -131,6 +140,7 @@ class Source:
     """Returns what a fingerprint records, by the names of gin parameters."""
     values = dataclasses.asdict(self)
     name = values.pop('name')
+    del values['min_completeness']  # Decides whether, not what is made.
     return {'source': name, **{f'Source.{k}': v for k, v in values.items()}}
 
   @property
@@ -222,6 +232,8 @@ class Reader:
       if again.info.splits:
         self._builder = again
         return
+      if isinstance(e, errors.RoarError):  # One of our builders explains it.
+        raise
       if isinstance(e, OSError | tf.errors.OpError) and self._source.generated:
         raise
       text = (str(e) or type(e).__name__).splitlines()[0]
@@ -242,17 +254,18 @@ class Reader:
           f'{where} has no feature "{name}"; ROAR needs classified images. It '
           f'has {", ".join(info.features)}.'
         )
-    for split, pinned in (
-      ('train', source.train_images),
-      ('test', source.test_images),
-    ):
+    for split in SPLITS:
       name = source.split_name(split)
       if name not in info.splits:
         raise errors.UsageError(
           f'{where} has no split "{name}" (Source.{split}_split); it has '
           f'{", ".join(info.splits)}.'
         )
+    self._check_completeness(where)
+    for split in SPLITS:
+      name = source.split_name(split)
       found = info.splits[name].num_examples
+      pinned = getattr(source, f'{split}_images')
       if found != pinned:
         raise errors.UsageError(
           f'{where}: split "{name}" has {found} images, gin parameter '
@@ -300,6 +313,48 @@ class Reader:
       raise errors.UsageError(
         f'{where} has {classes} classes, gin parameter Source.num_classes says '
         f'{self._source.num_classes}.'
+      )
+
+  def completeness(self) -> dict[str, dict]:
+    """Returns what the dataset's builder says is missing, by our splits.
+
+    A builder of a dataset that is never whole records, for every split, the
+    numbers `expected`, `listed` and `present` and whatever else it knows, as
+    `info.metadata['completeness']`. Empty for all other datasets.
+    """
+    record = (self._builder.info.metadata or {}).get('completeness')
+    if not record:
+      return {}
+    return {split: record[self._source.split_name(split)] for split in SPLITS}
+
+  def _check_completeness(self, where: str) -> None:
+    """Refuses too few images; tells how to use those of an incomplete dataset.
+
+    Shards are counted out before any data is looked at. So the number of images
+    that are here becomes part of the configuration instead of being found out.
+    """
+    source, record = self._source, self.completeness()
+    counts = ' and '.join(
+      f'{found["present"]} of {found["expected"]} {split} images'
+      for split, found in record.items()
+    )
+    least = source.min_completeness
+    if any(r['present'] < least * r['expected'] for r in record.values()):
+      raise errors.UsageError(
+        f'{where} has {counts}, less than the share that gin parameter '
+        f'Source.min_completeness={least} asks for: lower it, or get more of '
+        f'them, delete {self._builder.data_dir} and run the same command again.'
+      )
+    if any(
+      r['present'] != getattr(source, f'{split}_images')
+      for split, r in record.items()
+    ):
+      bindings = ' '.join(
+        f"--gin_bindings='Source.{split}_images = {found['present']}'"
+        for split, found in record.items()
+      )
+      raise errors.UsageError(
+        f'{where} has {counts}; to use them, add {bindings} to every command.'
       )
 
   def batches(

@@ -61,8 +61,11 @@ def _shard_unit(context, settings, split, index) -> Unit:
         sums[0] += pixels.sum((0, 1, 2))
         sums[1] += (pixels**2).sum((0, 1, 2))
     ((_, fingerprint),) = pending
+    # One shard carries it, so that the last unit needs no TFDS.
+    completeness = reader.completeness() if index == 0 else {}
     target.commit(
       fingerprint,
+      **({'completeness': completeness[split]} if completeness else {}),
       contents=writer.contents,
       pixel_sums=sums[0].tolist(),
       pixel_square_sums=sums[1].tolist(),
@@ -86,9 +89,15 @@ def _write_manifest(context: Context, contents) -> None:
     (q * count - s * s) / (count * count)
     for s, q in zip(sums, squares, strict=True)
   ]
+  completeness = {
+    split: done['completeness']
+    for (split, _), done in contents.items()
+    if 'completeness' in done
+  }
   workspace.write_json(
     context.manifest_path,
     {
+      **({'completeness': completeness} if completeness else {}),
       'mean': [s / count for s in sums],
       # A channel without any contrast cannot be normalised by it.
       'std': [math.sqrt(v) or 1.0 for v in variances],

@@ -56,6 +56,8 @@ def test_the_manifest_lists_every_shard_with_its_checksum(finished):
   assert len(manifest['shards']) == len(files) == 5
   found = {contents['sha256'] for contents in manifest['shards'].values()}
   assert found == {workspace.sha256(str(p)) for p in files}
+  # Only a dataset that is never whole says what is missing.
+  assert 'completeness' not in manifest
 
 
 def test_original_holds_every_image_unchanged(finished, raw):
