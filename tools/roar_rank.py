@@ -24,7 +24,11 @@ def main() -> None:
   from roar_tf import cells
   from roar_tf.study import pipeline
 
-  wanted = [cells.Cell(e, FLAGS.granularity, 'remove', 50) for e in estimators]
+  # A ranking serves all modes and thresholds; a cell of any names it.
+  threshold = (context.experiment.ranking.cuts or [50])[0]
+  wanted = [
+    cells.Cell(e, FLAGS.granularity, 'remove', threshold) for e in estimators
+  ]
   work = pipeline.Work(context, wanted)
   stages = ('source', 'model', 'rank')
   pipeline.run([work], stages, **execution)

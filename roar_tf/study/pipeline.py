@@ -39,8 +39,10 @@ class Work:
   input: str = 'shards'
 
   def __post_init__(self):
-    """Raises UsageError for cells that the source cannot have."""
+    """Raises UsageError for cells that source and rankings cannot give."""
     trainings.check_fills(self.context.experiment.source, self.cells)
+    for cell in self.cells:
+      self.context.experiment.ranking.check_threshold(cell.threshold)
 
   def units(self, stage: str) -> list[Unit]:
     """Returns the units of any stage but `report`."""

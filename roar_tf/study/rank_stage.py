@@ -13,7 +13,7 @@ from roar_tf.study import datasets_stage, model_stage, progress, trainings
 from roar_tf.study.context import Context
 from roar_tf.study.units import Target, Unit
 
-VERSION = 2
+VERSION = 3
 MOST_IMAGES = 128
 """Images per call of the attribution step, at most."""
 
@@ -80,6 +80,7 @@ def _target(context, estimator, granularity, done) -> Target:
     'estimator': estimator,
     'granularity': granularity,
     'seed': context.experiment.seed,
+    'Ranking.cuts': context.experiment.ranking.cuts,
   }
   if parsed.base.counts == 'exact':
     settings['Ranking.ties'] = context.experiment.ranking.ties
@@ -182,6 +183,7 @@ def _work(context: Context, split: str, index: int, pending):
           granularity,
           context.experiment.ranking.ties,
           registry.parse(estimator).base.counts,
+          context.experiment.ranking.cuts,
         )
         layout = trainings.ranking_layout(source, granularity)
         writers[estimator, granularity].write(
