@@ -96,8 +96,10 @@ def require_flag(name: str) -> str:
 def contexts(study: str | None = None, dataset: str | None = None, seed=None):
   """Returns a Context per experiment that the flags ask for."""
   from roar_tf import workspace
-  from roar_tf.study import context, experiment
+  from roar_tf.study import context, experiment, external
 
+  place = workspace.Workspace(FLAGS.workspace)
+  external.announce(place)
   experiments = experiment.load(
     dataset=dataset,
     study=study,
@@ -105,7 +107,6 @@ def contexts(study: str | None = None, dataset: str | None = None, seed=None):
     gin_bindings=FLAGS.gin_bindings,
     seed=FLAGS.seed if seed is None else seed,
   )
-  place = workspace.Workspace(FLAGS.workspace)
   place.make()
   return [
     context.Context(place, e, FLAGS.data_dir, _stop.is_set) for e in experiments

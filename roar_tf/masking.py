@@ -60,7 +60,8 @@ def mask(
 
   Args:
     images: [B, H, W, C], any number type.
-    levels: uint8 [B, H, W, 1 or C] as `rank` returns them.
+    levels: uint8 [B, H, W, 1 or C] as `rank` returns them; with `cuts`, the
+      threshold must be one of them, which this cannot check.
     threshold: whole percentage 1..100, an integer or scalar integer tensor.
     mode: 'remove' replaces the most important t %, 'keep' all the others.
     fill: a `Fill`, or [C] channel values.

@@ -8,6 +8,10 @@ exactly floor(t N / 100) elements for every whole percentage t.
 Scores that are draws may ask for Bernoulli counts instead: every level is then
 independent and uniform on 1..100, and `level <= t` selects each element with
 probability t / 100, whatever happens to the others.
+
+With *cuts*, a few whole percentages, a map stores the smallest cut >= level and
+100 above the last: it takes half the bytes and says nothing about thresholds
+that are no cut.
 """
 
 import dataclasses
@@ -15,7 +19,7 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
-from roar_tf import randomness
+from roar_tf import errors, randomness
 
 GRANULARITIES = ('pixel', 'element')
 TIES = ('random', 'index')
@@ -30,13 +34,46 @@ class Ranking:
     ties: `random` breaks ties at random, or `index`, as the paper's released
       code did, gives them to the lowest index: row by row from the top left.
       An estimator with many equal scores then removes the top of the image.
+    cuts: the only thresholds that a ranking is for, whole percentages such as
+      (10, 30, 50, 70, 90): its maps then take half the bytes. All of 1..100 if
+      None.
   """
 
   ties: str = 'random'
+  cuts: tuple[int, ...] | None = None
 
   def __post_init__(self):
-    """Raises ValueError for an unknown way to break ties."""
+    """Raises ValueError for an unknown way to break ties, or for no cuts."""
     _check_choice('ties', self.ties, TIES)
+    object.__setattr__(self, 'cuts', _checked_cuts(self.cuts))
+
+  def check_threshold(self, threshold: int) -> None:
+    """Raises UsageError for a threshold that the stored maps cannot tell."""
+    if self.cuts is not None and threshold not in self.cuts:
+      raise errors.UsageError(
+        f'Threshold {threshold} is none of gin parameter Ranking.cuts = '
+        f'{self.cuts}, and a ranking keeps no others: take one of them, or '
+        'rank in another workspace with other cuts.'
+      )
+
+
+def _checked_cuts(cuts) -> tuple[int, ...] | None:
+  """Returns cuts as a tuple of integers; raises ValueError otherwise."""
+  if cuts is None:
+    return None
+  try:
+    whole = tuple(int(cut) for cut in cuts)
+    valid = whole == tuple(cuts) and not isinstance(cuts, str)
+    # Increasing within 1..100 also says that no cut is given twice.
+    valid = valid and whole and sorted({*whole} & {*range(1, 101)}) == [*whole]
+  except (TypeError, ValueError):
+    valid = False
+  if not valid:
+    raise ValueError(
+      'cuts must be increasing whole percentages from 1 to 100 such as '
+      f'(10, 30, 50, 70, 90), found {cuts!r}.'
+    )
+  return whole
 
 
 def _check_choice(name: str, value, known: tuple[str, ...]) -> None:
@@ -52,6 +89,7 @@ def rank(
   seed=0,
   ties='random',
   counts='exact',
+  cuts=None,
 ) -> tf.Tensor:
   """Ranks the pixels or elements of every image, highest score first.
 
@@ -69,14 +107,17 @@ def rank(
       'bernoulli' reads the scores as independent uniforms in [0, 1], e.g. those
       of `random_bernoulli`, and selects each element by its own draw (a pixel
       by that of its first channel). There are no ties then.
+    cuts: increasing whole percentages; a map then holds the smallest cut >=
+      level, 100 above the last, and is good for thresholds among the cuts
+      only: there it gives the same masks, bit for bit.
 
   Returns:
     uint8 level maps [B, H, W, 1] or [B, H, W, C], values 1..100.
 
   Raises:
-    ValueError: wrong shape, dtype, granularity, ties or counts; scores that
-      are not finite (the first such example is named), or that are no uniforms
-      where counts are Bernoulli.
+    ValueError: wrong shape, dtype, granularity, ties, counts or cuts; scores
+      that are not finite (the first such example is named), or that are no
+      uniforms where counts are Bernoulli.
   """
   scores = tf.convert_to_tensor(scores)
   if scores.shape.rank != 4 or not scores.dtype.is_floating:
@@ -87,6 +128,7 @@ def rank(
   _check_choice('granularity', granularity, GRANULARITIES)
   _check_choice('ties', ties, TIES)
   _check_choice('counts', counts, COUNTS)
+  cuts = _checked_cuts(cuts)
   if tf.executing_eagerly():
     check_finite(scores, ids)
     if counts == 'bernoulli':
@@ -100,7 +142,7 @@ def rank(
         f'{keys.shape[0]} ids were given for {scores.shape[0]} examples.'
       )
   keys = randomness.fold(keys, randomness.Purpose.SEED, seed)
-  return levels(scores, keys, granularity, ties, counts)
+  return levels(scores, keys, granularity, ties, counts, cuts)
 
 
 def check_finite(scores, ids=None, estimator: str = 'the estimator') -> None:
@@ -130,13 +172,25 @@ def _check_uniforms(scores) -> None:
 
 @tf.function
 def levels(
-  scores, keys, granularity: str, ties: str = 'random', counts: str = 'exact'
+  scores,
+  keys,
+  granularity: str,
+  ties: str = 'random',
+  counts: str = 'exact',
+  cuts: tuple[int, ...] | None = None,
 ) -> tf.Tensor:
   """The compiled part of `rank`: scores [B, H, W, C], int32 keys [B, 2]."""
   if counts == 'bernoulli':
-    return _bernoulli_levels(
+    level = _bernoulli_levels(
       scores[..., :1] if granularity == 'pixel' else scores
     )
+  else:
+    level = _exact_levels(scores, keys, granularity, ties)
+  return level if cuts is None else _at_cuts(level, cuts)
+
+
+def _exact_levels(scores, keys, granularity: str, ties: str) -> tf.Tensor:
+  """Returns uint8 levels, each whole percentage in its exact number."""
   if granularity == 'pixel':
     scores = tf.reduce_sum(scores, axis=-1, keepdims=True)
   shape = scores.shape[1:]
@@ -169,3 +223,12 @@ def _bernoulli_levels(uniforms) -> tf.Tensor:
   # A high score is a low level, as in every ranking.
   level = tf.math.ceil(100 * (1 - uniforms))
   return tf.cast(tf.clip_by_value(level, 1, 100), tf.uint8)
+
+
+def _at_cuts(level, cuts: tuple[int, ...]) -> tf.Tensor:
+  """Returns the smallest cut >= level, 100 above the last; uint8 as level."""
+  stored = tf.fill(tf.shape(level), tf.constant(100, tf.uint8))
+  for cut in reversed(cuts):
+    cut = tf.constant(cut, tf.uint8)
+    stored = tf.where(level <= cut, cut, stored)
+  return stored

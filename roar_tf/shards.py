@@ -61,8 +61,9 @@ class Layout:
     if self.classes:
       columns['label'] = [np.asarray(batch['label']).tolist(), _int_feature]
     for name, _ in self._maps():
+      compress = compress_levels if name == 'levels' else zlib.compress
       maps = np.ascontiguousarray(np.asarray(batch[name]))
-      columns[name] = [[zlib.compress(m) for m in maps], _bytes_feature]
+      columns[name] = [[compress(m) for m in maps], _bytes_feature]
     return [
       tf.train.Example(
         features=tf.train.Features(
@@ -83,6 +84,20 @@ class Layout:
       yield 'levels', self.levels
     if self.truth:
       yield 'truth', self.truth
+
+
+def compress_levels(levels: np.ndarray) -> bytes:
+  """Returns a level map as a zlib stream, which any zlib reads.
+
+  Rankings of gradients are noise to deflate's search for repetitions, which
+  takes most of its time and spends more bytes than it saves; runs of one value
+  are all that it looks for here (measured by benchmarks/rankings.py).
+
+  Args:
+    levels: contiguous uint8 [H, W, 1 or C].
+  """
+  stream = zlib.compressobj(6, zlib.DEFLATED, zlib.MAX_WBITS, 9, zlib.Z_RLE)
+  return stream.compress(levels) + stream.flush()
 
 
 def _bytes_feature(value: bytes) -> tf.train.Feature:

@@ -71,6 +71,15 @@ class Workspace:
     """Directory of the explained model of a source."""
     return f'{self.root}/models/{source}'
 
+  def scores(self, source: str, estimator: str) -> str:
+    """Record of an estimator whose scores of a source come from files."""
+    return f'{self.root}/scores/{source}/{estimator}.json'
+
+  def external_estimators(self) -> set[str]:
+    """Names of all estimators whose scores come from files."""
+    records = tf.io.gfile.glob(self.scores('*', '*'))
+    return {os.path.basename(path).removesuffix('.json') for path in records}
+
   def run(self, study: str, source: str, cell: str, seed: int) -> str:
     """Directory of one retraining run."""
     return f'{self.root}/runs/{study}/{source}/{cell}/seed_{seed}'

@@ -227,6 +227,7 @@ def test_a_failing_import_names_its_error(tmp_path, monkeypatch):
     ('Source.train_subset = 1000000', ['Source.train_subset', '4000']),
     ('Attribution.samples = 0', ['samples', '0']),
     ("Ranking.ties = 'first'", ['Ranking', 'ties', "'index'", "'first'"]),
+    ('Ranking.cuts = (30, 10)', ['Ranking', 'cuts', '(30, 10)']),
     (
       "Training.eval_preprocess = 'crop'",
       ['Training.eval_preprocess', 'crop'],

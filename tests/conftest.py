@@ -273,6 +273,9 @@ def tool(monkeypatch, capsys):
 
 @pytest.fixture(autouse=True)
 def no_configuration_is_left():
-  """The state of gin is global: no test inherits another's bindings."""
+  """The states of gin and of names are global: no test inherits another's."""
+  from roar_tf.estimators import registry
+
   yield
   gin.clear_config()
+  registry.set_external(())

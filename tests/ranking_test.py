@@ -6,7 +6,7 @@ import tensorflow as tf
 from scipy import stats
 
 import roar_tf
-from roar_tf import randomness, ranking
+from roar_tf import errors, randomness, ranking
 
 SHAPES = [
   (1, 1, 1),
@@ -352,3 +352,84 @@ def test_scores_that_are_no_uniforms_cannot_be_draws(bad):
   scores[0, 1, 1] = bad
   with pytest.raises(ValueError, match=f'uniform.*found.*{bad}'):
     ranking.rank(scores, counts='bernoulli')
+
+
+# --- cuts ---------------------------------------------------------------------
+
+CUTS = (10, 30, 50, 70, 90)
+
+
+@pytest.mark.parametrize('counts', ranking.COUNTS)
+@pytest.mark.parametrize('granularity', ranking.GRANULARITIES)
+@pytest.mark.parametrize('cuts', [CUTS, (1,), (100,), (33, 34, 99, 100)])
+def test_masks_at_cuts_are_those_of_all_levels(cuts, granularity, counts):
+  scores = np.random.default_rng(0).random((4, 11, 13, 3)).astype(np.float32)
+  scores[1] = 0.5  # All ties.
+  arguments = {'granularity': granularity, 'counts': counts, 'ids': _ids(4)}
+  every = ranking.rank(scores, **arguments)
+  few = ranking.rank(scores, **arguments, cuts=cuts)
+  assert few.dtype == tf.uint8 and few.shape == every.shape
+  assert set(np.unique(few)) <= {*cuts, 100}
+  images = np.random.default_rng(1).integers(0, 256, scores.shape, np.uint8)
+  for cut in cuts:
+    np.testing.assert_array_equal(few <= cut, every <= cut)
+    for mode in ('remove', 'keep'):
+      masked = [
+        roar_tf.mask(images, m, threshold=cut, mode=mode, fill=[1, 2, 3])
+        for m in (few, every)
+      ]
+      np.testing.assert_array_equal(*masked)
+
+
+def test_a_map_holds_the_smallest_cut_that_is_no_lower():
+  scores = np.arange(100, 0, -1.0).reshape(1, 10, 10, 1)
+  levels = ranking.rank(scores, cuts=CUTS).numpy().ravel()
+  expected = np.repeat([10, 30, 50, 70, 90, 100], [10, 20, 20, 20, 20, 10])
+  np.testing.assert_array_equal(levels, expected)
+
+
+def test_all_hundred_cuts_are_no_cuts():
+  scores = _scores((2, 11, 13, 3))
+  np.testing.assert_array_equal(
+    ranking.rank(scores, cuts=range(1, 101)), ranking.rank(scores)
+  )
+
+
+@pytest.mark.parametrize('jit_compile', [False, True], ids=['graph', 'xla'])
+def test_cuts_are_the_same_compiled(jit_compile):
+  scores = _scores((6, 5, 4, 3))
+  rank = tf.function(ranking.levels.python_function, jit_compile=jit_compile)
+  keys = randomness.keys_of_ids(_ids(6))
+  np.testing.assert_array_equal(
+    rank(scores, keys, 'element', 'random', 'exact', CUTS),
+    ranking.rank(scores, granularity='element', cuts=CUTS),
+  )
+
+
+@pytest.mark.parametrize(
+  'cuts',
+  [(), (0, 10), (50, 101), (30, 10), (10, 10), (10.5,), 50, '50', ('10',)],
+  ids=str,
+)
+def test_impossible_cuts_are_refused(cuts):
+  with pytest.raises(ValueError, match='cuts must be increasing whole') as e:
+    ranking.Ranking(cuts=cuts)
+  assert repr(cuts) in str(e.value)
+  with pytest.raises(ValueError, match='cuts must be'):
+    ranking.rank(_scores((1, 2, 2, 1)), cuts=cuts)
+
+
+def test_cuts_of_gin_are_whole_numbers():
+  assert ranking.Ranking(cuts=[10.0, 30]).cuts == (10, 30)
+
+
+def test_a_threshold_that_is_no_cut_is_refused():
+  kept = ranking.Ranking(cuts=CUTS)
+  for cut in CUTS:
+    kept.check_threshold(cut)
+  for threshold in (1, 20, 91, 100):
+    with pytest.raises(errors.UsageError, match='Ranking.cuts') as caught:
+      kept.check_threshold(threshold)
+    assert f'Threshold {threshold} ' in str(caught.value)
+  for threshold in range(1, 101):
+    ranking.Ranking().check_threshold(threshold)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from roar_tf import errors, shards, workspace
+from roar_tf import errors, ranking, shards, workspace
 
 COUNT = 20
 FULL = shards.Layout(
@@ -207,6 +207,26 @@ def test_maps_are_stored_compressed():
   assert len(record) < 200
   feature = tf.train.Example.FromString(record).features.feature['levels']
   assert zlib.decompress(feature.bytes_list.value[0]) == levels.tobytes()
+
+
+@pytest.mark.parametrize(
+  ('cuts', 'granularity', 'most'),
+  [
+    (None, 'pixel', 45_000),
+    ((10, 30, 50, 70, 90), 'pixel', 20_000),
+    # 150,528 levels of log2(100) bits cannot take less than 125 KB.
+    (None, 'element', 127_000),
+    ((10, 30, 50, 70, 90), 'element', 52_000),
+  ],
+)
+def test_a_ranking_of_noise_at_224_is_small(cuts, granularity, most):
+  scores = np.random.default_rng(0).normal(size=(1, 224, 224, 3))
+  levels = ranking.rank(scores, granularity=granularity, cuts=cuts).numpy()
+  layout = shards.Layout(levels=levels.shape[1:])
+  [record] = layout.serialize({'id': [b'train_000000'], 'levels': levels})
+  assert len(record) < most
+  found = layout.tfds_features().deserialize_example(record)
+  np.testing.assert_array_equal(found['levels'], levels[0])
 
 
 def test_ids_may_hold_any_bytes():

@@ -10,7 +10,7 @@ the mean of squared gradients, `sq_sg_grad` the square of the mean gradient.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import tensorflow as tf
 
@@ -38,6 +38,8 @@ class Registered:
       that a plan does not use itself are passed as keywords.
     counts: `exact` ranks the scores; `bernoulli` takes them for independent
       uniform draws that each select their own element (see `ranking.rank`).
+    external: whether the scores were made elsewhere and come from files; the
+      function then only says so.
   """
 
   name: str
@@ -49,6 +51,7 @@ class Registered:
   path: bool = False
   settings: tuple[str, ...] = ()
   counts: str = 'exact'
+  external: bool = False
 
   @property
   def composable(self) -> bool:
@@ -75,6 +78,7 @@ class Estimator:
 
 
 _registry: dict[str, Registered] = {}
+_external: dict[str, Registered] = {}
 
 
 def register(
@@ -104,11 +108,7 @@ def register(
     UsageError: the name is taken or is not an identifier, or there are no such
       counts.
   """
-  if not name.isidentifier() or name != name.lower() or name == 'original':
-    raise errors.UsageError(
-      'An estimator is named by a lower-case identifier other than "original", '
-      f'found {name!r}.'
-    )
+  _check_name(name)
   if counts not in ranking.COUNTS:
     raise errors.UsageError(
       f'Estimator "{name}": counts must be one of {ranking.COUNTS}, found '
@@ -118,9 +118,10 @@ def register(
   def decorate(function: Function) -> Function:
     known = _registry.get(name)
     # Loading the same file again (gin imports, notebooks) is harmless.
-    if known and (known.function.__module__, known.function.__qualname__) != (
-      function.__module__,
-      function.__qualname__,
+    if name in _external or (
+      known
+      and (known.function.__module__, known.function.__qualname__)
+      != (function.__module__, function.__qualname__)
     ):
       raise errors.UsageError(f'An estimator named {name!r} exists already.')
     _registry[name] = Registered(
@@ -139,6 +140,44 @@ def register(
   return decorate
 
 
+def _check_name(name: str) -> None:
+  if not name.isidentifier() or name != name.lower() or name == 'original':
+    raise errors.UsageError(
+      'An estimator is named by a lower-case identifier other than "original", '
+      f'found {name!r}.'
+    )
+
+
+def set_external(names: Iterable[str]) -> None:
+  """Sets the names of all estimators whose scores come from files.
+
+  They are no attributions of a model that is at hand: no prefix applies.
+
+  Raises:
+    UsageError: a name is no identifier, or means an estimator already.
+  """
+  _external.clear()
+  for name in sorted(names):
+    _check_name(name)
+    try:
+      parse(name)
+    except errors.UsageError:
+      _external[name] = Registered(
+        name, _refuse, needs_model=False, gradients=0, external=True
+      )
+    else:
+      raise errors.UsageError(
+        f'An estimator named {name!r} exists already; scores from files need '
+        'another name.'
+      )
+
+
+def _refuse(model, images, targets, keys):
+  raise errors.UsageError(
+    'The scores of this estimator come from files; only tools can rank them.'
+  )
+
+
 def registered() -> tuple[str, ...]:
   """Returns the names of all registered estimators."""
   return tuple(sorted(_registry))
@@ -154,8 +193,9 @@ def parse(name: str) -> Estimator:
     UsageError: unknown name (the nearest is suggested), prefixes over a
       control, or two ensembles over noise.
   """
-  if name in _registry:
-    return Estimator(name, _registry[name])
+  for known in (_registry, _external):
+    if name in known:
+      return Estimator(name, known[name])
   prefix = next((p for p in _PREFIXES if name.startswith(p)), None)
   if prefix is None:
     raise _unknown(name)
@@ -207,10 +247,11 @@ def _unknown(name: str) -> errors.UsageError:
     p + b for b in bases for p in ('sq_', 'sg_', 'sg_sq_', 'var_', 'sq_sg_')
   ]
   hint = errors.nearest(
-    _OTHER_NAMES.get(name.lower(), name), [*_registry, *composed]
+    _OTHER_NAMES.get(name.lower(), name), [*_registry, *_external, *composed]
   )
+  known = ', '.join((*registered(), *_external))
   return errors.UsageError(
-    f'Unknown estimator "{name}".{hint} Registered: {", ".join(registered())}; '
+    f'Unknown estimator "{name}".{hint} Registered: {known}; '
     'prefixes sq_, sg_, sg_sq_, var_, sq_sg_ over any of '
     f'{", ".join(sorted(bases))}.'
   )

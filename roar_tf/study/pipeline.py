@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 from roar_tf import errors
 from roar_tf.cells import Cell
+from roar_tf.estimators import registry
 from roar_tf.study import (
   STAGES,
   executor,
@@ -39,8 +40,10 @@ class Work:
   input: str = 'shards'
 
   def __post_init__(self):
-    """Raises UsageError for cells that the source cannot have."""
+    """Raises UsageError for cells that source and rankings cannot give."""
     trainings.check_fills(self.context.experiment.source, self.cells)
+    for cell in self.cells:
+      self.context.experiment.ranking.check_threshold(cell.threshold)
 
   def units(self, stage: str) -> list[Unit]:
     """Returns the units of any stage but `report`."""
@@ -48,6 +51,11 @@ class Work:
     if stage == 'source':
       return source_stage.units(context)
     if stage == 'model':
+      # Scores from files explain a model that is elsewhere.
+      if cells and all(
+        registry.parse(c.estimator).base.external for c in cells
+      ):
+        return []
       return model_stage.units(context)
     if stage == 'rank':
       pairs = dict.fromkeys((c.estimator, c.granularity) for c in cells)

@@ -9,11 +9,17 @@ import tensorflow as tf
 from roar_tf import errors, randomness, ranking, shards
 from roar_tf.cells import ORIGINAL
 from roar_tf.estimators import blocks, plan, registry
-from roar_tf.study import datasets_stage, model_stage, progress, trainings
+from roar_tf.study import (
+  datasets_stage,
+  external,
+  model_stage,
+  progress,
+  trainings,
+)
 from roar_tf.study.context import Context
 from roar_tf.study.units import Target, Unit
 
-VERSION = 2
+VERSION = 3
 MOST_IMAGES = 128
 """Images per call of the attribution step, at most."""
 
@@ -80,9 +86,12 @@ def _target(context, estimator, granularity, done) -> Target:
     'estimator': estimator,
     'granularity': granularity,
     'seed': context.experiment.seed,
+    'Ranking.cuts': context.experiment.ranking.cuts,
   }
   if parsed.base.counts == 'exact':
     settings['Ranking.ties'] = context.experiment.ranking.ties
+  if parsed.base.external:
+    settings['scores'] = external.digest(context, estimator)
   names = [*parsed.base.settings]
   if parsed.base.needs_model:
     names += ['target']
@@ -119,7 +128,8 @@ def _scores(context, names, batch) -> dict[str, tf.Tensor]:
   """Scores a full batch.
 
   Estimators that look at the model see what it sees, normalised images;
-  controls see the images themselves, float 0..255.
+  controls see the images themselves, float 0..255. What was made elsewhere is
+  read from its files.
   """
   keys = randomness.keys_of_ids(batch['id'])
   seed = tf.constant(context.experiment.seed, tf.int32)
@@ -127,7 +137,12 @@ def _scores(context, names, batch) -> dict[str, tf.Tensor]:
   targets = None
   if context.experiment.attribution.target == 'label':
     targets = tf.cast(batch['label'], tf.int32)
-  scores = {}
+  scores = {
+    n: external.scores(context, n, batch['id'])
+    for n in names
+    if registry.parse(n).base.external
+  }
+  names = [n for n in names if n not in scores]
   for needs_model in (False, True):
     some = tuple(
       n for n in names if registry.parse(n).base.needs_model == needs_model
@@ -175,13 +190,17 @@ def _work(context: Context, split: str, index: int, pending):
         context.experiment.seed,
       )
       for estimator, granularity in wanted:
-        _check(estimator, scores[estimator], full['id'])
+        values = scores[estimator]
+        _check(estimator, values, full['id'])
+        if granularity == 'element':  # Files may hold one score per pixel.
+          values = tf.broadcast_to(values, full['image'].shape)
         levels = ranking.levels(
-          scores[estimator],
+          values,
           keys,
           granularity,
           context.experiment.ranking.ties,
           registry.parse(estimator).base.counts,
+          context.experiment.ranking.cuts,
         )
         layout = trainings.ranking_layout(source, granularity)
         writers[estimator, granularity].write(

@@ -1,5 +1,6 @@
 """Tests of whole studies: resuming, sharing out, settings, damage."""
 
+import itertools
 import json
 import pathlib
 import re
@@ -478,6 +479,42 @@ def test_ties_are_a_setting_of_what_is_ranked(tiny, damaged):
     errors.UsageError, match="Ranking.ties: 'random' there, 'index' asked for"
   ):
     pipeline.run(tiny.works(damaged, by_index), ['rank'])
+
+
+CUTS = 'Ranking.cuts = (30, 50, 70)'
+
+
+def test_cuts_are_a_setting_of_rankings(tiny, damaged):
+  before = _states(damaged)
+  with pytest.raises(
+    errors.UsageError,
+    match=r'Ranking.cuts: None there, \[30, 50, 70\] asked for',
+  ):
+    pipeline.run(tiny.works(damaged, CUTS), ['train'])
+  assert _states(damaged) == before
+
+
+def test_cuts_change_no_cell(tiny, finished, tmp_path):
+  for part in ('tfds/roar_tiny/original', 'models'):
+    shutil.copytree(finished / part, tmp_path / part)
+  pipeline.run(tiny.works(tmp_path, CUTS), BEFORE_TRAIN)
+  ranking = 'ranking_grad_pixel'
+  few = _shard(tmp_path, ranking, 'test', 0).read_bytes()
+  assert few != _shard(finished, ranking, 'test', 0).read_bytes()
+  for estimator, threshold in itertools.product(('grad', 'random'), (30, 70)):
+    for split, index in (('test', 1), ('train', 2)):
+      name = f'{estimator}_pixel_remove_{threshold}'
+      assert (
+        _shard(tmp_path, name, split, index).read_bytes()
+        == _shard(finished, name, split, index).read_bytes()
+      )
+
+
+def test_thresholds_that_are_no_cuts_are_refused_before_any_work(
+  tiny, tmp_path
+):
+  with pytest.raises(errors.UsageError, match='Threshold 70 .*Ranking.cuts'):
+    tiny.works(tmp_path, 'Ranking.cuts = (30, 50)')
 
 
 def test_runs_of_other_settings_are_found_behind_runs_without_inputs(

@@ -48,6 +48,19 @@ def test_every_base_is_ranked_and_bound_to_its_own_settings(
   assert again.status == 2 and 'Attribution.target' in again.err
 
 
+def test_cuts_need_not_hold_any_certain_threshold(
+  tool, tiny, finished, damaged
+):
+  outcome = tool(
+    'roar_rank',
+    f'--dataset={tiny.dataset}',
+    *tiny.flags(damaged),
+    '--gin_bindings=Ranking.cuts = (5, 95)',
+    '--estimators=sobel',
+  )
+  assert outcome.status == 0, outcome.err
+
+
 @pytest.mark.parametrize(
   'changes, words',
   [

@@ -1,0 +1,230 @@
+"""Tests of estimators whose scores come from files, through the tools."""
+
+import pathlib
+import re
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+import roar_tf
+from roar_tf import errors
+from roar_tf.estimators import registry
+
+DOCUMENT = pathlib.Path(__file__).parents[2] / 'docs/external_attributions.md'
+
+
+@pytest.fixture
+def place(finished, tmp_path):
+  """A workspace that holds the tiny dataset and nothing else."""
+  part = 'tfds/roar_tiny/original'
+  shutil.copytree(finished / part, tmp_path / 'workspace' / part)
+  return tmp_path / 'workspace'
+
+
+def _originals(place):
+  """Returns {id: image} of both splits."""
+  data = tfds.load('roar_tiny/original', data_dir=place / 'tfds')
+  return {
+    example['id']: example['image']
+    for split in ('train', 'test')
+    for example in tfds.as_numpy(data[split])
+  }
+
+
+@pytest.fixture
+def scores(place):
+  """Scores [8, 8, 3] by id."""
+  generator = np.random.default_rng(0)
+  return {
+    id_: generator.normal(size=(8, 8, 3)).astype(np.float32)
+    for id_ in sorted(_originals(place))
+  }
+
+
+@pytest.fixture
+def save(tmp_path):
+  """Function that saves scores in files, in another order, and says where."""
+
+  def write(scores, name='scores'):
+    folder = tmp_path / name
+    folder.mkdir()
+    ids = np.random.default_rng(1).permutation(sorted(scores))
+    for number, part in enumerate(np.array_split(ids, 4)):
+      np.savez(
+        folder / f'{number}.npz',
+        ids=part,
+        scores=np.stack([scores[id_] for id_ in part]),
+      )
+    return folder
+
+  return write
+
+
+@pytest.fixture
+def rank(tool, tiny, place):
+  """Function that runs roar_rank --scores."""
+
+  def run(folder, *arguments, name='captum_ig'):
+    return tool(
+      'roar_rank',
+      f'--dataset={tiny.dataset}',
+      *tiny.flags(place),
+      f'--scores={folder}',
+      f'--estimators={name}',
+      *arguments,
+    )
+
+  return run
+
+
+def _levels(place, config):
+  data = tfds.load(f'roar_tiny/{config}', data_dir=place / 'tfds')
+  return {
+    example['id']: example['levels']
+    for split in ('train', 'test')
+    for example in tfds.as_numpy(data[split])
+  }
+
+
+def test_scores_from_files_are_ranked_as_those_of_any_estimator(
+  rank, save, scores, place
+):
+  outcome = rank(save(scores))
+  assert outcome.status == 0, outcome.err
+  # No model was there and none was made: it is elsewhere.
+  assert outcome.counts()['model'] == (0, 0, 0)
+  assert outcome.counts()['rank'] == (6, 0, 0)
+  ids = sorted(scores)
+  expected = roar_tf.rank(np.stack([scores[i] for i in ids]), ids=ids)
+  found = _levels(place, 'ranking_captum_ig_pixel')
+  for id_, levels in zip(ids, expected.numpy(), strict=True):
+    np.testing.assert_array_equal(found[id_], levels)
+
+
+def test_other_tools_need_the_name_alone(rank, save, scores, place, tool, tiny):
+  folder = save(scores)
+  assert rank(folder).status == 0
+  shutil.rmtree(folder)
+  flags = [f'--dataset={tiny.dataset}', *tiny.flags(place)]
+  cell = ['--estimator=captum_ig', '--threshold=30']
+  outcome = tool('roar_shards', *flags, *cell)
+  assert outcome.status == 0, outcome.err
+  outcome = tool('roar_train', *flags, '--cell=captum_ig_pixel_remove_30')
+  assert outcome.status == 0, outcome.err
+  assert 'captum_ig_pixel_remove_30/seed_0: accuracy' in outcome.out
+  assert not (place / 'models').exists()
+  study = [f'--study={tiny.study}', *tiny.flags(place)]
+  study += ["--gin_bindings=Study.estimators = ('captum_ig',)"]
+  outcome = tool('roar_study', *study, '--gin_bindings=Study.seeds = 1')
+  assert outcome.status == 0, outcome.err
+  assert outcome.counts()['rank'] == (0, 6, 0)
+  assert outcome.counts()['train'] == (3, 0, 0)
+  assert 'captum_ig' in (place / 'reports/small/table.md').read_text()
+  # Another workspace does not know it.
+  outcome = tool('roar_study', *study, f'--workspace={place}/other')
+  assert outcome.status == 2 and 'Unknown estimator "captum_ig"' in outcome.err
+
+
+def test_one_score_per_pixel_ranks_elements(rank, save, scores, place):
+  folder = save({id_: values[..., 0] for id_, values in scores.items()})
+  outcome = rank(folder, '--granularity=element')
+  assert outcome.status == 0, outcome.err
+  for id_, levels in _levels(place, 'ranking_captum_ig_element').items():
+    values = np.repeat(scores[id_][..., :1], 3, axis=-1)
+    expected = roar_tf.rank(values[None], ids=[id_], granularity='element')
+    np.testing.assert_array_equal(levels, expected[0])
+
+
+def test_other_scores_under_a_name_are_refused(rank, save, scores):
+  folder = save(scores)
+  assert rank(folder).status == 0
+  again = rank(save(scores, 'moved'))
+  assert again.status == 0 and again.counts()['rank'] == (0, 6, 0)
+  other = save({id_: -values for id_, values in scores.items()}, 'other')
+  outcome = rank(other)
+  assert outcome.status == 2
+  assert 'take another name' in outcome.err and str(other) in outcome.err
+  assert rank(other, name='captum_other').status == 0
+
+
+def test_files_that_changed_or_went_are_not_ranked(
+  rank, save, scores, place, tool, tiny
+):
+  folder = save(scores)
+  assert rank(folder).status == 0
+  flags = [f'--dataset={tiny.dataset}', *tiny.flags(place)]
+  flags += ['--estimators=captum_ig', '--granularity=element']
+  (folder / '3.npz').rename(folder / '4.npz')
+  outcome = tool('roar_rank', *flags)
+  assert outcome.status == 1 and 'have changed' in outcome.err
+  shutil.rmtree(folder)
+  outcome = tool('roar_rank', *flags)
+  assert outcome.status == 1 and 'bring back the files' in outcome.err
+
+
+def test_ids_are_checked_before_anything_is_ranked(rank, save, scores, place):
+  less = {id_: v for id_, v in scores.items() if id_ != b'train_007'}
+  outcome = rank(save(less))
+  assert outcome.status == 2
+  assert 'ids without scores: 1 ("train_007") of 180' in outcome.err
+  assert not (place / 'scores').exists()
+  more = {**scores, b'another': scores[b'train_007']}
+  outcome = rank(save(more, 'more'))
+  assert outcome.status == 0
+  assert '1 of 181 ids' in outcome.out + outcome.err
+
+
+def test_scores_that_are_not_finite_are_named(rank, save, scores):
+  scores[b'test_003'][1, 2, 0] = np.nan
+  outcome = rank(save(scores))
+  assert outcome.status == 1
+  for word in ('captum_ig', "'test_003'", 'NaN'):
+    assert word in outcome.err
+
+
+@pytest.mark.parametrize(
+  ('name', 'words'),
+  [
+    ('grad', ["'grad'", 'another name']),
+    ('sg_sq_ig', ["'sg_sq_ig'", 'another name']),
+    ('Captum', ["'Captum'", 'lower-case']),
+    ('original', ["'original'"]),
+    ('a,b', ['one new name', 'a,b']),
+  ],
+)
+def test_a_name_must_be_new(name, words, rank, save, scores, place):
+  outcome = rank(save(scores), name=name)
+  assert outcome.status == 2
+  for word in words:
+    assert word in outcome.err
+  assert not (place / 'scores').exists()
+
+
+def test_no_prefix_applies_and_no_function_takes_the_name():
+  registry.set_external(['captum_ig'])
+  assert registry.parse('captum_ig').base.external
+  with pytest.raises(errors.UsageError, match='sg_.* cannot apply'):
+    registry.parse('sg_captum_ig')
+  with pytest.raises(errors.UsageError, match='exists already'):
+    registry.register('captum_ig')(lambda model, images, targets, keys: images)
+  with pytest.raises(errors.UsageError, match='come from files'):
+    roar_tf.explain(None, np.zeros((1, 8, 8, 3), np.float32), 'captum_ig')
+  with pytest.raises(errors.UsageError, match='"captum_ig"'):
+    registry.parse('captum_gi')
+
+
+def test_the_documented_example(rank, place, tmp_path, monkeypatch):
+  blocks = re.findall(r'```python\n(.*?)```', DOCUMENT.read_text(), re.S)
+  captum, numpy_part = blocks
+  compile(captum, 'captum', 'exec')
+  monkeypatch.chdir(tmp_path)
+  code = numpy_part.replace('roar_fashion_mnist', 'roar_tiny')
+  exec(code, {'attribute': lambda images: images.astype(np.float32)})
+  outcome = rank(tmp_path / 'captum_ig')
+  assert outcome.status == 0, outcome.err
+  images = _originals(place)
+  for id_, levels in _levels(place, 'ranking_captum_ig_pixel').items():
+    values = images[id_][None].astype(np.float32)
+    np.testing.assert_array_equal(levels, roar_tf.rank(values, ids=[id_])[0])
