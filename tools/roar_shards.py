@@ -120,7 +120,7 @@ def _mend() -> None:
     advice += integrity.command(place, left)
     raise errors.DataError(integrity.describe(place, left, advice))
   count = len(findings.damages)
-  print(f'repaired: {count} of {findings.files} files, with equal bytes')
+  print(f'repaired: {count} of {findings.files} files; all checksums agree')
 
 
 def run() -> None:

@@ -273,12 +273,19 @@ def repair(
     unreadable = {d.path for d in damages}
     for done in wanted - unreadable:
       targets[done].check_settings()
+    before = {d.done: _content(d.done).get('files') for d in mended}
     for damage in mended:
       workspace.remove(damage.done)
       workspace.remove(damage.path)
     pipeline.run(works, stages, only=wanted, parallel=parallel, stop=stop)
-    again = dict.fromkeys(os.path.dirname(d.done) for d in mended)
+    again = dict.fromkeys(os.path.dirname(done) for done in before)
     others = verify(again, parallel=parallel, stop=stop).damages
+    others += [
+      Damage(done, 'it does not record the checksums of before', done)
+      for done, files in before.items()
+      if files and done.endswith(f'/{workspace.DONE}')
+      if files != _content(done).get('files')
+    ]
     if others:
       place = works[0].context.workspace
       advice = (

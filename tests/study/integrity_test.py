@@ -253,6 +253,19 @@ def test_other_bytes_than_before_are_told(tiny, damaged, monkeypatch):
   assert shard.name in str(e.value)
 
 
+def test_another_model_than_before_is_told(tiny, damaged, monkeypatch):
+  from roar_tf.study import trainings
+
+  _flip(damaged / 'models/tiny/weights.npz', 99)
+  monkeypatch.setattr(
+    trainings,
+    'save_weights',
+    lambda path, state: workspace.write_atomic(path, b'of another device'),
+  )
+  with pytest.raises(errors.DataError, match='models/tiny/DONE.*before'):
+    _repair(tiny.works(damaged), [str(damaged / 'models/tiny')])
+
+
 def test_only_what_the_configuration_makes_is_touched(tiny, damaged, artefacts):
   mine, other = (
     _shard(damaged, f'{e}_pixel_remove_70') for e in ('grad', 'random')
