@@ -207,6 +207,24 @@ def read(path: str, expected: int) -> np.ndarray:
   return np.concatenate(chunks) if chunks else np.empty([0], object)
 
 
+def fault(path: str, contents: Mapping) -> str:
+  """Returns what is wrong with a shard, empty if nothing is.
+
+  Args:
+    path: file of the shard.
+    contents: what its DONE marker records, as `Writer.contents`.
+  """
+  if workspace.sha256(path) != contents['sha256']:
+    return 'its SHA-256 is not that in its .DONE'
+  try:
+    records = read(path, contents['records'])
+  except errors.DataError:
+    return f'it does not hold the {contents["records"]} records of its .DONE'
+  if sum(map(len, records)) != contents['bytes']:
+    return f'its records are not the {contents["bytes"]} bytes of its .DONE'
+  return ''
+
+
 _ADVICE = 'delete it and its .DONE file, and run the same command again.'
 
 

@@ -14,8 +14,9 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import tensorflow as tf
 
@@ -23,6 +24,13 @@ from roar_tf import errors
 
 VERSION = '1.0.0'
 """Version of every dataset in the workspace (a TFDS version)."""
+DONE = 'DONE'
+"""Name of an artefact's marker; that of a shard is `<shard>.DONE`."""
+
+_DEPTHS = {'tfds': 3, 'models': 1, 'runs': 4, 'reports': 1}
+"""How deep artefacts lie below the folders of the root."""
+_ASIDE = re.compile(r'.+\.tmp-[0-9a-f]{32}')
+"""Names of what `publishing` writes aside."""
 
 
 class Workspace:
@@ -92,6 +100,51 @@ class Workspace:
     """A path as messages show it: relative to the root."""
     return path.removeprefix(self.root + '/')
 
+  def artefacts(self) -> Iterator[str]:
+    """Yields the directories that datasets, models, runs and reports have."""
+    for folder, depth in _DEPTHS.items():
+      for path in _folders_below(f'{self.root}/{folder}', depth):
+        # Beside ours, TFDS may keep what it has prepared.
+        if folder != 'tfds' or self.source_of(path):
+          yield path
+
+  def source_of(self, path: str) -> str | None:
+    """Returns the source whose artefact a directory is, None for a report."""
+    kind, *parts = self.relative(path).split('/')
+    if kind == 'tfds':
+      name = parts[0].removeprefix('roar_')
+      return name if name != parts[0] else None
+    place = {'models': 0, 'runs': 1}.get(kind)
+    return None if place is None else parts[place]
+
+  def aside(self) -> Iterator[str]:
+    """Yields the files that processes are writing, or were when killed."""
+    for folder in _DEPTHS:
+      for place, _, names in tf.io.gfile.walk(f'{self.root}/{folder}'):
+        yield from (
+          f'{place.rstrip("/")}/{name}'
+          for name in names
+          if _ASIDE.fullmatch(name)
+        )
+
+
+def _folders_below(path: str, depth: int) -> Iterator[str]:
+  if not tf.io.gfile.isdir(path):
+    return
+  if depth == 0:
+    yield path
+    return
+  for name in names_in(path):
+    yield from _folders_below(f'{path}/{name}', depth - 1)
+
+
+def names_in(path: str) -> list[str]:
+  """Returns what a directory holds, in order; nothing if it is not there."""
+  if not tf.io.gfile.isdir(path):
+    return []
+  # Object stores end the names of directories in a slash.
+  return sorted(name.rstrip('/') for name in tf.io.gfile.listdir(path))
+
 
 # --- publication ------------------------------------------------------------
 
@@ -135,8 +188,11 @@ def read_bytes(path: str) -> bytes:
 
 def write_json(path: str, value) -> None:
   """Publishes a value as readable JSON with sorted keys."""
-  text = json.dumps(value, indent=1, sort_keys=True) + '\n'
-  write_atomic(path, text.encode())
+  write_atomic(path, _json(value))
+
+
+def _json(value) -> bytes:
+  return (json.dumps(value, indent=1, sort_keys=True) + '\n').encode()
 
 
 def read_json(path: str):
@@ -165,6 +221,11 @@ def sha256(path: str) -> str:
     while block := f.read(1 << 20):
       digest.update(block)
   return digest.hexdigest()
+
+
+def checksums(directory: str, names: Iterable[str]) -> dict[str, str]:
+  """Returns the SHA-256 of some files of a directory, by name."""
+  return {name: sha256(f'{directory}/{name}') for name in names}
 
 
 # --- commitment -------------------------------------------------------------
@@ -203,14 +264,35 @@ def write_done(path: str, fingerprint_: Mapping, **facts) -> None:
     **facts: JSON values to record, not compared: contents, environment.
   """
   value = {'fingerprint': fingerprint_, 'digest': digest(fingerprint_), **facts}
-  write_json(path, value)
+  write_atomic(path, _sealed(value))
+
+
+def _sealed(value: Mapping) -> bytes:
+  """Returns a marker as it is written: with the checksum of all the rest."""
+  return _json({**value, 'checksum': digest(value)})
 
 
 def read_done(path: str) -> dict | None:
-  """Returns a DONE marker's content, or None where there is none."""
+  """Returns a DONE marker's content, or None where there is none.
+
+  Raises:
+    DataError: any bit of it is not as it was written.
+  """
   if not tf.io.gfile.exists(path):
     return None
-  return read_json(path)
+  data = read_bytes(path)
+  try:
+    value = json.loads(data)
+    del value['checksum']
+    intact = _sealed(value) == data
+  except (ValueError, KeyError, TypeError):
+    intact = False
+  if not intact:
+    raise errors.DataError(
+      f'{path} is damaged, or older than the checksums of markers; delete it '
+      'and run the same command again.'
+    )
+  return value
 
 
 def require(path: str) -> dict:

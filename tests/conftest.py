@@ -271,6 +271,25 @@ def tool(monkeypatch, capsys):
   sys.path[:] = path
 
 
+@pytest.fixture
+def refused(tool, tmp_path):
+  """Function that runs a tool, which must refuse in one sentence.
+
+  It takes the tool's name, its arguments and words of the sentence. Nothing may
+  be written into the workspace, an empty one unless the arguments name another.
+  """
+
+  def run(name: str, arguments, words) -> None:
+    outcome = tool(name, f'--workspace={tmp_path}/w', *arguments)
+    assert outcome.status == 2, outcome
+    assert len(outcome.err.splitlines()) == 1, outcome.err
+    for word in words:
+      assert word in outcome.err
+    assert not (tmp_path / 'w/tfds').exists()
+
+  return run
+
+
 @pytest.fixture(autouse=True)
 def no_configuration_is_left():
   """The states of gin and of names are global: no test inherits another's."""

@@ -39,6 +39,33 @@ def test_paths_are_those_of_the_design():
 
 
 @pytest.mark.parametrize('kind', ['local', 'remote'])
+def test_artefacts_are_found_where_they_are_made(kind, tmp_path):
+  root = tmp_path if kind == 'local' else f'ram://{tmp_path}'
+  place = workspace.Workspace(str(root))
+  assert not list(place.artefacts()) and not list(place.aside())
+  made = {
+    place.dataset('x', 'original'): 'x',
+    place.dataset('y_z', 'grad_pixel_keep_5'): 'y_z',
+    place.model('x'): 'x',
+    place.run('paper', 'x', 'original', 3): 'x',
+    place.report('paper'): None,
+  }
+  aside = f'{place.model("x")}/weights.npz.tmp-{"0a" * 16}'
+  for folder in made:
+    workspace.write_json(f'{folder}/DONE', {})
+  # What TFDS keeps beside them, and files where folders belong.
+  for name in ('tfds/mnist/3.0.1/x', 'tfds/notes', 'models/notes', 'x/y/DONE'):
+    workspace.write_json(f'{place.root}/{name}', {})
+  with tf.io.gfile.GFile(aside, 'w') as f:
+    f.write('half')
+  found = {path: place.source_of(path) for path in place.artefacts()}
+  assert found == made
+  assert list(place.aside()) == [aside]
+  workspace.remove(f'{place.root}/models/x')
+  assert not list(place.aside())
+
+
+@pytest.mark.parametrize('kind', ['local', 'remote'])
 def test_a_published_file_can_be_read_back(kind, tmp_path):
   root = tmp_path if kind == 'local' else f'ram://{tmp_path}'
   path = f'{root}/a/b/value.json'
@@ -152,6 +179,21 @@ def test_what_is_done_is_done_under_the_same_fingerprint_only(tmp_path):
   done = workspace.require(path)
   assert done['contents'] == {'records': 3}
   assert done['digest'] == workspace.digest(value)
+
+
+@pytest.mark.parametrize('bit', [0, 5])  # 5 makes capitals, as in \u00E9.
+def test_a_flipped_bit_in_any_byte_of_a_marker_is_noticed(bit, tmp_path):
+  path = tmp_path / 'DONE'
+  workspace.write_done(str(path), _fingerprint(a=0.1, b='é'), files={})
+  data = path.read_bytes()
+  for place in range(len(data)):
+    flipped = bytearray(data)
+    flipped[place] ^= 1 << bit
+    path.write_bytes(flipped)
+    with pytest.raises(errors.DataError, match=str(path)):
+      workspace.read_done(str(path))
+  path.write_bytes(data)
+  assert workspace.read_done(str(path))['files'] == {}
 
 
 @pytest.mark.parametrize(

@@ -15,12 +15,22 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string('study', None, 'Name or .gin file of a study.')
 flags.DEFINE_enum('stage', None, STAGES, 'Run this stage only.')
 flags.DEFINE_bool('list', False, 'Print every run and its command, then exit.')
+flags.DEFINE_enum(
+  'clean',
+  None,
+  ('shards', 'temporary'),
+  "Delete the study's masked datasets, or what killed processes left half "
+  'written in the workspace, then exit.',
+)
 cli.define_shared_flags()
 cli.define_worker_flags()
 
 
 def main() -> None:
   """Runs the stages that the flags ask for and prints the outcome."""
+  if FLAGS.clean:
+    _clean()
+    return
   study = cli.require_flag('study')
   execution = cli.execution()
   contexts = cli.contexts(study, FLAGS.dataset)
@@ -48,6 +58,25 @@ def main() -> None:
     print(outcome, flush=True)
   if failure:
     raise failure
+
+
+def _clean() -> None:
+  """Deletes what --clean names and prints what was freed."""
+  if FLAGS.list or FLAGS.stage:
+    raise errors.UsageError(
+      f'--clean={FLAGS.clean} runs and lists nothing; leave out --stage and '
+      '--list.'
+    )
+  if FLAGS.clean == 'temporary':
+    from roar_tf import workspace
+    from roar_tf.study import cleaning
+
+    print(cleaning.clean_temporary(workspace.Workspace(FLAGS.workspace)))
+    return
+  contexts = cli.contexts(cli.require_flag('study'), FLAGS.dataset)
+  from roar_tf.study import cleaning, pipeline
+
+  print(cleaning.clean_shards(pipeline.study_work(contexts)))
 
 
 def run() -> None:

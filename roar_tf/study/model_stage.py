@@ -36,7 +36,8 @@ def units(context: Context) -> list[Unit]:
       workspace.digest(fingerprint),
     )
     trainings.save_weights(f'{directory}/weights.npz', state)
-    target.commit(fingerprint)
+    files = [*trainings.CHECKED, 'weights.npz']
+    target.commit(fingerprint, files=workspace.checksums(directory, files))
 
   return [Unit(f'{source.name} explained model', (target,), work)]
 

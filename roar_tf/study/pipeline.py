@@ -1,9 +1,11 @@
 """The stages of a study in their order, and what each has to do."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 
-from roar_tf import errors
+import tensorflow as tf
+
+from roar_tf import errors, workspace
 from roar_tf.cells import Cell
 from roar_tf.estimators import registry
 from roar_tf.study import (
@@ -66,6 +68,23 @@ class Work:
       )
     return train_stage.units(context, self.runs, self.input)
 
+  def without_spare_cells(self) -> 'Work':
+    """Returns this work without masked datasets that no run will read.
+
+    They were deleted, or never made, and all runs on them are done.
+    """
+    finished = {run.cell: True for run in self.runs}
+    for run in self.runs:
+      place = train_stage.directory(self.context, run)
+      finished[run.cell] &= tf.io.gfile.exists(f'{place}/{workspace.DONE}')
+    cells = [
+      cell
+      for cell in self.cells
+      if not finished.get(cell)
+      or tf.io.gfile.exists(self.context.dataset_done(cell.name))
+    ]
+    return dataclasses.replace(self, cells=cells)
+
 
 def study_work(contexts: Sequence[Context]) -> list[Work]:
   """Returns the work of a whole study, source by source."""
@@ -78,7 +97,8 @@ def study_work(contexts: Sequence[Context]) -> list[Work]:
   return works
 
 
-def _units(works: Sequence[Work], stage: str) -> list[Unit]:
+def units(works: Sequence[Work], stage: str) -> list[Unit]:
+  """Returns the units of a stage over all sources."""
   if stage == 'report':
     return report_stage.units(works)
   return [unit for work in works for unit in work.units(stage)]
@@ -88,6 +108,7 @@ def run(
   works: Sequence[Work],
   stages: Sequence[str],
   *,
+  only: Container[str] | None = None,
   worker: int = 0,
   num_workers: int = 1,
   parallel: int = 1,
@@ -98,6 +119,7 @@ def run(
   Args:
     works: what to make, source by source.
     stages: some of STAGES, in their order.
+    only: DONE markers of the artefacts to make; None for all.
     worker: this worker.
     num_workers: how many workers share every stage.
     parallel: units that this worker runs side by side.
@@ -115,7 +137,7 @@ def run(
     before = _step_seconds(works)
     tally = executor.execute(
       stage,
-      _units(works, stage),
+      _selected(works, stages, stage, only),
       worker=worker,
       num_workers=num_workers,
       parallel=parallel,
@@ -138,6 +160,21 @@ def run(
     )
 
 
+def _selected(works, stages, stage, only) -> list[Unit]:
+  """Returns the units of a stage, as far as somebody needs what they make."""
+  if only is None:
+    if stage == 'shards' and 'train' in stages:
+      works = [work.without_spare_cells() for work in works]
+    return units(works, stage)
+  chosen = [
+    dataclasses.replace(
+      unit, targets=tuple(t for t in unit.targets if t.done in only)
+    )
+    for unit in units(works, stage)
+  ]
+  return [unit for unit in chosen if unit.targets]
+
+
 def _check_before(works: Sequence[Work], stages: Sequence[str]) -> None:
   """Refuses to work beside, or from, artefacts made with other settings.
 
@@ -146,7 +183,7 @@ def _check_before(works: Sequence[Work], stages: Sequence[str]) -> None:
   """
   before = STAGES[: STAGES.index(stages[0])]
   for stage in (*before, *stages):
-    for unit in _units(works, stage):
+    for unit in units(works, stage):
       for target in unit.targets:
         target.check_settings()
 

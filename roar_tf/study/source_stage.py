@@ -1,6 +1,7 @@
 """Stage source: TFDS to `original` shards, mean and std of the train split."""
 
 import math
+import os
 
 import numpy as np
 
@@ -74,8 +75,12 @@ def _shard_unit(context, settings, split, index) -> Unit:
   return Unit(f'{source.name} {ORIGINAL} {split} {index}', (target,), work)
 
 
-def _write_manifest(context: Context, contents) -> None:
-  """Writes the exact mean and std of the train split, counts and checksums."""
+def _write_manifest(context: Context, contents) -> list[str]:
+  """Writes the exact mean and std of the train split, counts and checksums.
+
+  Returns:
+    The name of the file.
+  """
   source = context.experiment.source
   train = [d for (split, _), d in contents.items() if split == 'train']
   height, width, _ = source.image_shape
@@ -108,3 +113,4 @@ def _write_manifest(context: Context, contents) -> None:
       },
     },
   )
+  return [os.path.basename(context.manifest_path)]

@@ -29,19 +29,21 @@ def _unit(context: Context, run: Run, kind: str) -> Unit:
     'seed': run.seed,
   }
   inputs = {'original': context.dataset_done(ORIGINAL)}
-  needed = {}
+  reads = ()
   if run.cell:
     settings |= shards_stage.settings(run.cell)
     ranking = rank_stage.config_name(run.cell.estimator, run.cell.granularity)
     inputs['ranking'] = context.dataset_done(ranking)
     # Shards are a deletable cache: a run that is done does not ask for them.
     if kind == 'shards':
-      needed['cell'] = context.dataset_done(run.cell_name)
+      reads = (context.dataset_done(run.cell_name),)
   place = directory(context, run)
-  target = Target(f'{place}/DONE', 'train', VERSION, settings, inputs)
+  target = Target(
+    f'{place}/DONE', 'train', VERSION, settings, inputs, reads=reads
+  )
 
   def work(pending):
-    for path in needed.values():
+    for path in target.reads:
       workspace.require(path)
     ((_, fingerprint),) = pending
     trainings.train_one(
@@ -54,6 +56,7 @@ def _unit(context: Context, run: Run, kind: str) -> Unit:
       place,
       workspace.digest(fingerprint),
     )
-    target.commit(fingerprint)
+    files = workspace.checksums(place, trainings.CHECKED)
+    target.commit(fingerprint, files=files)
 
   return Unit(str(run), (target,), work)

@@ -15,6 +15,8 @@ from roar_tf.study.context import Context
 from roar_tf.training import examples, loop
 
 READ_BATCH = 1024
+CHECKED = ('result.json', 'test_predictions.npz')
+"""Files of a training that are a function of its settings and inputs alone."""
 
 
 def trainer(context: Context, role: str) -> loop.Trainer:

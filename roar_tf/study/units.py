@@ -27,6 +27,8 @@ class Target:
     inputs: DONE markers of what it is made from, by name.
     derived: whether it is made anew when its configuration has changed (a
       report), where for all others that is an error.
+    reads: DONE markers of what its making reads besides, a cache: once the
+      artefact is done nobody asks for it.
   """
 
   done: str
@@ -35,6 +37,7 @@ class Target:
   settings: Mapping
   inputs: Mapping[str, str] = dataclasses.field(default_factory=dict)
   derived: bool = False
+  reads: tuple[str, ...] = ()
 
   def fingerprint(self) -> dict:
     """Returns the fingerprint under the inputs that are there now.

@@ -1,5 +1,7 @@
 """Tests of roar_shards."""
 
+import shutil
+
 import pytest
 
 
@@ -43,27 +45,139 @@ def test_one_cell_is_written_from_what_is_there(tool, tiny, finished, damaged):
     (['--thresholds=30'], ['thresholds']),
   ],
 )
-def test_bad_usage_is_one_sentence(changes, words, tool, tmp_path):
-  outcome = tool(
-    'roar_shards',
-    '--dataset=planted_patch',
-    '--estimator=grad',
-    '--threshold=50',
-    f'--workspace={tmp_path}/w',
-    *changes,
-  )
-  assert outcome.status == 2
-  assert len(outcome.err.splitlines()) == 1
-  for word in words:
-    assert word in outcome.err
-  assert not (tmp_path / 'w/tfds').exists()
+def test_bad_usage_is_one_sentence(changes, words, refused):
+  usual = ['--dataset=planted_patch', '--estimator=grad', '--threshold=50']
+  refused('roar_shards', [*usual, *changes], words)
 
 
 @pytest.mark.parametrize('flag', ['dataset', 'estimator', 'threshold'])
-def test_required_flags_are_named(flag, tool, tmp_path):
+def test_required_flags_are_named(flag, refused):
   given = {'dataset': 'planted_patch', 'estimator': 'grad', 'threshold': '50'}
   del given[flag]
   arguments = [f'--{name}={value}' for name, value in given.items()]
-  outcome = tool('roar_shards', *arguments, f'--workspace={tmp_path}/w')
-  assert outcome.status == 2
-  assert len(outcome.err.splitlines()) == 1 and f'--{flag} ' in outcome.err
+  refused('roar_shards', arguments, [f'--{flag} '])
+
+
+# --- verify and repair -------------------------------------------------------
+
+
+def _flip(path):
+  data = bytearray(path.read_bytes())
+  data[len(data) // 3] ^= 16
+  path.write_bytes(bytes(data))
+
+
+def _shard(root, config, split='train', index=1):
+  (path,) = root.glob(
+    f'tfds/roar_tiny/{config}/*/*-{split}.tfrecord-{index:05d}-of-0000?'
+  )
+  return path
+
+
+def test_an_intact_workspace_is_said_to_be(tool, finished):
+  outcome = tool('roar_shards', '--verify', f'--workspace={finished}')
+  assert outcome.status == 0 and not outcome.err
+  (line,) = outcome.out.splitlines()
+  files = [
+    path
+    for pattern in ('tfds/**/*', '**/*DONE', '**/result.json', '**/*.npz')
+    for path in finished.glob(pattern)
+    if path.is_file()
+  ]
+  size = sum(path.stat().st_size for path in set(files))
+  assert line == f'{len(set(files))} files, {size:,} bytes: all intact'
+
+
+def test_every_damaged_file_has_a_line(tool, damaged):
+  paths = [
+    _shard(damaged, 'original'),
+    _shard(damaged, 'grad_pixel_remove_70'),
+    damaged / 'models/tiny/weights.npz',
+  ]
+  for path in paths:
+    _flip(path)
+  outcome = tool('roar_shards', '--verify', f'--workspace={damaged}')
+  assert outcome.status == 1 and not outcome.out
+  first, *lines = outcome.err.splitlines()
+  assert '3 files are damaged' in first and '--repair' in first
+  for path in paths:
+    name = str(path.relative_to(damaged))
+    assert sum(line.strip().startswith(f'{name}: ') for line in lines) == 1
+  assert len(lines) == 3
+  other = damaged / 'tfds/roar_other'
+  whole = 'grad_pixel_remove_30'
+  shutil.copytree(damaged / 'tfds/roar_tiny' / whole, other / whole)
+  outcome = tool(
+    'roar_shards', '--verify', f'--workspace={damaged}', '--dataset=other'
+  )
+  assert outcome.status == 0
+
+
+def test_repair_without_a_configuration_says_which_command(
+  tool, tiny, finished, damaged, artefacts
+):
+  ranking = _shard(damaged, 'ranking_grad_pixel')
+  _flip(ranking)
+  before = artefacts(damaged)
+  outcome = tool('roar_shards', '--repair', f'--workspace={damaged}')
+  assert outcome.status == 1
+  assert str(ranking.relative_to(damaged)) in outcome.err
+  wanted = '--dataset=tiny --estimator=grad --granularity=pixel'
+  command = f'roar_shards --repair --workspace={damaged} {wanted}'
+  assert command in outcome.err
+  # An estimator that makes something else is no help either.
+  flags = [f'--dataset={tiny.dataset}', *tiny.flags(damaged)]
+  for estimator in ([], ['--estimator=random']):
+    outcome = tool('roar_shards', '--repair', *flags, *estimator)
+    assert outcome.status == 1 and command in outcome.err
+    assert artefacts(damaged) == before
+  outcome = tool('roar_shards', '--repair', *flags, '--estimator=grad')
+  assert outcome.status == 0, outcome.err
+  assert artefacts(damaged) == artefacts(finished)
+
+
+def test_repair_with_other_settings_removes_nothing(
+  tool, tiny, damaged, artefacts
+):
+  _flip(_shard(damaged, 'ranking_grad_pixel'))
+  before = artefacts(damaged)
+  outcome = tool(
+    'roar_shards',
+    '--repair',
+    f'--study={tiny.study}',
+    *tiny.flags(damaged),
+    '--gin_bindings=explained/Training.epochs = 7',
+  )
+  assert outcome.status == 2 and 'Training.epochs' in outcome.err
+  assert artefacts(damaged) == before
+
+
+@pytest.mark.parametrize(
+  'arguments, words',
+  [
+    (['--verify'], ['--workspace', 'no directory']),
+    (['--verify', '--repair'], ['--verify', '--repair']),
+    (['--verify', '--threshold=50'], ['--verify', '--threshold']),
+    (['--verify', '--num_workers=2'], ['--num_workers']),
+    (['--repair', '--mode=keep'], ['--repair', '--mode']),
+    (['--repair', '--dataset=tiny', '--threshold=5'], ['--threshold']),
+    (['--repair', '--study=x', '--estimator=grad'], ['--estimator']),
+    (['--study=quickstart'], ['--study', '--repair']),
+  ],
+)
+def test_bad_usage_of_verify_is_one_sentence(arguments, words, refused):
+  refused('roar_shards', arguments, words)
+
+
+def test_verify_does_not_take_nothing_for_intact(refused, finished, tmp_path):
+  (tmp_path / 'empty').mkdir()
+  refused(
+    'roar_shards',
+    ['--verify', f'--workspace={tmp_path}/empty'],
+    ['--workspace', 'no artefacts'],
+  )
+  refused(
+    'roar_shards',
+    ['--verify', f'--workspace={finished}', '--dataset=tini'],
+    ['"tini"', '"tiny"'],
+  )

@@ -52,6 +52,10 @@ def _sentence(outcome, *words):
     (['--stuyd=quickstart'], ['stuyd', 'study']),
     (['--study=quickstart', 'train'], ['"train"']),
     (['--study=quickstart', '--stage=trian'], ['stage', 'trian']),
+    (['--study=quickstart', '--clean=shard'], ['clean', 'shard']),
+    (['--study=quickstart', '--clean=shards', '--list'], ['--clean', '--list']),
+    (['--clean=shards'], ['--study']),
+    (['--clean=temporary'], ['--workspace', 'no directory']),
     (['--study=quickstart', '--worker=two'], ['worker', 'two']),
     (['--study=quickstart', '--worker=2', '--num_workers=2'], ['--worker=2']),
     (['--study=quickstart', '--worker=-1'], ['worker', '-1']),
@@ -146,6 +150,7 @@ def test_help_shows_every_flag():
   for flag in (
     'study',
     'stage',
+    'clean',
     '[no]list',
     'workspace',
     'data_dir',

@@ -1,0 +1,128 @@
+"""Tests of what may be deleted: only that, and in an order that is safe."""
+
+import os
+import time
+
+import pytest
+
+from roar_tf import workspace
+from roar_tf.study import cleaning, integrity
+
+DAYS = 24 * 60 * 60
+
+
+def _is_cached(name):
+  return name.startswith('tfds/') and '_remove_' in name
+
+
+def test_only_the_masked_shards_of_the_study_go(
+  tool, tiny, finished, damaged, artefacts
+):
+  arguments = [f'--study={tiny.study}', *tiny.flags(damaged)]
+  other = damaged / 'tfds/roar_tiny/grad_pixel_keep_5/1.0.0/DONE'
+  other.parent.mkdir(parents=True)
+  other.write_text('of another study')
+  before = artefacts(finished)
+  cached = {name: data for name, data in before.items() if _is_cached(name)}
+  outcome = tool('roar_study', *arguments, '--clean=shards')
+  assert outcome.status == 0, outcome.err
+  size = sum(map(len, cached.values()))
+  assert outcome.out == (
+    f'clean: 4 masked datasets deleted, {len(cached)} files, {size:,} bytes\n'
+  )
+  assert other.read_text() == 'of another study'
+  other.unlink()
+  left = {n: data for n, data in before.items() if n not in cached}
+  assert artefacts(damaged) == left
+  assert not list(damaged.glob('tfds/roar_tiny/*_remove_*'))
+  # The study is done: it needs no shards, and neither has one of its runs.
+  again = tool('roar_study', *arguments)
+  assert again.status == 0, again.err
+  assert all(made == 0 for made, _, _ in again.counts().values())
+  assert again.counts()['shards'] == (0, 0, 0)
+  assert artefacts(damaged) == left
+  assert not integrity.verify(_folders(damaged)).damages
+  nothing = tool('roar_study', *arguments, '--clean=shards')
+  assert nothing.out.startswith('clean: 0 masked datasets')
+
+
+def test_shards_come_back_for_the_runs_that_need_them(
+  tool, tiny, finished, damaged, artefacts
+):
+  arguments = [f'--study={tiny.study}', *tiny.flags(damaged)]
+  tool('roar_study', *arguments, '--clean=shards')
+  run = damaged / 'runs/small/tiny/grad_pixel_remove_70/seed_1'
+  workspace.remove(str(run))
+  outcome = tool('roar_study', *arguments)
+  assert outcome.status == 0, outcome.err
+  # One cell: five shards, and the dataset.
+  assert outcome.counts()['shards'] == (6, 0, 0)
+  assert outcome.counts()['train'] == (1, 9, 0)
+  expected = {
+    name: data
+    for name, data in artefacts(finished).items()
+    if not _is_cached(name) or 'grad_pixel_remove_70' in name
+  }
+  assert artefacts(damaged) == expected
+  # Who asks for the stage wants the shards: five units per ranking write them.
+  outcome = tool('roar_study', *arguments, '--stage=shards')
+  assert outcome.counts()['shards'] == (13, 1, 0)
+  assert artefacts(damaged) == artefacts(finished)
+
+
+@pytest.mark.parametrize('after', [0, 1, 3, 6, 7, 9, 12])
+def test_what_a_killed_cleaning_leaves_passes_for_nothing(
+  after, tiny, finished, damaged, monkeypatch, artefacts
+):
+  works = tiny.works(damaged, 'Study.thresholds = (30,)')
+  remove, removed = workspace.remove, []
+
+  def killed(path):
+    if len(removed) == after:
+      raise KeyboardInterrupt
+    removed.append(path)
+    remove(path)
+
+  with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    patch.setattr(workspace, 'remove', killed)
+    cleaning.clean_shards(works)
+  kinds = [
+    (path.endswith('/DONE'), path.endswith('.DONE')) for path in removed[:8]
+  ]
+  assert (
+    kinds
+    == [(True, False), *[(False, True)] * 5, *[(False, False)] * 2][:after]
+  )
+  for marker in damaged.rglob('*.tfrecord-*.DONE'):
+    assert marker.with_name(marker.name.removesuffix('.DONE')).exists()
+  cleaning.clean_shards(works)
+  names = [n for n in artefacts(finished) if _is_cached(n) and '_30/' in n]
+  assert not set(artefacts(damaged)) & set(names)
+
+
+def _folders(root):
+  return integrity.folders(workspace.Workspace(str(root)))
+
+
+def test_old_temporary_files_go_and_nothing_else(tool, damaged, artefacts):
+  before = artefacts(damaged)
+  marker = next(damaged.glob('runs/**/DONE'))
+  suffix = '.tmp-' + '0123456789abcdef' * 2
+  old = [marker.with_name('result.json' + suffix)]
+  old += [path.with_name(path.name + suffix) for path in damaged.glob('*/*/*')]
+  young = [marker.with_name(f'DONE{suffix[:-1]}0')]
+  foreign = [marker.with_name('notes.tmp-1'), damaged / f'mine{suffix}']
+  for path in (*old, *young, *foreign):
+    path.write_bytes(b'half')
+    age = 0.9 if path in young else 1.1
+    then = time.time() - age * DAYS
+    os.utime(path, (then, then))
+  outcome = tool('roar_study', '--clean=temporary', f'--workspace={damaged}')
+  assert outcome.status == 0, outcome.err
+  assert outcome.out == (
+    f'clean: {len(old)} temporary files deleted, {4 * len(old)} bytes; '
+    '1 are not a day old\n'
+  )
+  assert all(path.exists() for path in (*young, *foreign))
+  assert not any(path.exists() for path in old)
+  assert artefacts(damaged) == before
