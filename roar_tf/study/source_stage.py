@@ -7,7 +7,8 @@ import numpy as np
 
 from roar_tf import shards, workspace
 from roar_tf.cells import ORIGINAL
-from roar_tf.datasets.source import SPLITS, Reader
+from roar_tf.datasets.reader import Reader
+from roar_tf.datasets.source import SPLITS
 from roar_tf.study import datasets_stage
 from roar_tf.study.context import Context
 from roar_tf.study.units import Target, Unit

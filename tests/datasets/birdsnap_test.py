@@ -13,7 +13,8 @@ import tensorflow_datasets as tfds
 
 from roar_tf import config, errors, workspace
 from roar_tf.datasets import birdsnap
-from roar_tf.datasets.source import Reader, Source
+from roar_tf.datasets.reader import Reader
+from roar_tf.datasets.source import Source
 from roar_tf.study import context, experiment, pipeline
 
 PARTS = (

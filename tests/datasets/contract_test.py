@@ -15,7 +15,8 @@ from PIL import Image
 
 from roar_tf import config
 from roar_tf.datasets import crop
-from roar_tf.datasets.source import SPLITS, Reader, Source
+from roar_tf.datasets.reader import Reader
+from roar_tf.datasets.source import SPLITS, Source
 from roar_tf.study import experiment
 
 COUNTS = {'train': 11, 'test': 7}

@@ -8,7 +8,8 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from roar_tf import errors
-from roar_tf.datasets.source import Reader, Source
+from roar_tf.datasets.reader import Reader
+from roar_tf.datasets.source import Source
 from roar_tf.study import experiment
 
 TINY = Source(
