@@ -23,11 +23,11 @@ import resource
 import subprocess
 import sys
 import tempfile
-import time
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 
 import keras
+import measuring
 import numpy as np
 import scipy.stats
 import tensorflow as tf
@@ -64,12 +64,6 @@ def _model(case: str) -> tuple[keras.Model, int, int]:
   return resnet.small_resnet((32, 32, 3), 10), 32, FLAGS.images or 64
 
 
-def _seconds(action) -> float:
-  start = time.perf_counter()
-  action()
-  return time.perf_counter() - start
-
-
 def _gemm_rate() -> float:
   """Returns the best of ten: floating point operations per second."""
   size = 4096
@@ -79,7 +73,7 @@ def _gemm_rate() -> float:
   return (
     2
     * size**3
-    / min(_seconds(lambda: product(matrix).numpy()) for _ in range(10))
+    / min(measuring.seconds(lambda: product(matrix).numpy()) for _ in range(10))
   )
 
 
@@ -110,20 +104,6 @@ def _operations(function, *arguments) -> int:
         )
       )
   return total
-
-
-def _bare(model):
-  """Returns the compiled gradient that anyone would write."""
-
-  @tf.function
-  def evaluate(images, targets):
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-      tape.watch(images)
-      logits = model(images, training=False)
-      selected = tf.gather(logits, targets, batch_dims=1)
-    return tape.gradient(selected, images)
-
-  return evaluate
 
 
 def _folded(model):
@@ -161,7 +141,10 @@ def _measure(case: str, gemm: float) -> float:
   keys = randomness.keys_of_ids([str(i) for i in range(count)])
   explain = compile_plan(plan, model)
   more = _inputs(size, rows)
-  functions = {'bare loop': _bare(model), 'folded loop': _folded(model)}
+  functions = {
+    'bare loop': measuring.bare_gradient(model),
+    'folded loop': _folded(model),
+  }
   per_row = _operations(functions['bare loop'], *more) / rows
   evaluations = plan.gradient_evaluations * count
   calls = max(1, evaluations // rows)
@@ -184,15 +167,11 @@ def _measure(case: str, gemm: float) -> float:
   times = {name: [] for name in actions}
   for _ in range(FLAGS.repeats):
     for name, action in actions.items():
-      times[name].append(_seconds(action))
+      times[name].append(measuring.seconds(action))
   # Neighbours on a shared machine slow one moment more than another.
   gemm = max(gemm, _gemm_rate())
-  rates = {
-    name: np.array([(evaluations if name == 'roar_tf' else calls * rows) / t])
-    for name in actions
-    for t in [np.array(times[name])]
-  }
-  rates = {name: rate.ravel() for name, rate in rates.items()}
+  work = dict.fromkeys(functions, calls * rows) | {'roar_tf': evaluations}
+  rates = {name: work[name] / np.array(times[name]) for name in actions}
   seconds = np.array(times['roar_tf']) / count
   print(
     f'\n{case}: {size} x {size}, {count} image(s) per call, at most {bound} '
@@ -222,7 +201,7 @@ def _variants(case: str) -> None:
       action = functools.partial(function, *inputs)
       values = action().numpy()
       times = [
-        _seconds(lambda run=action: run().numpy())
+        measuring.seconds(lambda run=action: run().numpy())
         for _ in range(max(3, FLAGS.repeats))
       ]
       if name == 'bare':
@@ -247,7 +226,7 @@ def _ways(case: str, model) -> dict:
   half.set_weights(model.get_weights())
   folded = _folded(model)
   return {
-    'bare': _bare(model),
+    'bare': measuring.bare_gradient(model),
     'folded': folded,
     'folded, XLA': tf.function(folded.python_function, jit_compile=True),
     'folded, bfloat16': _folded(half),

@@ -25,6 +25,7 @@ import warnings
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 
+import measuring
 from absl import app, flags
 
 STEPS = 25
@@ -196,18 +197,12 @@ def _measure(library, actions, estimators, images, repeats, budget):
     if budget is not None and time.perf_counter() - start > budget:
       print(f'{library} {name:<11} left out: the budget is spent', flush=True)
       continue
-    times = [_seconds(action)]
+    times = [measuring.seconds(action)]
     if times[0] < LONG:
-      times = [_seconds(action) for _ in range(repeats)]
+      times = [measuring.seconds(action) for _ in range(repeats)]
     found[name] = statistics.median(times) / images
     print(f'{library} {name:<11} {found[name]:9.3f} s/image', flush=True)
   return found
-
-
-def _seconds(action) -> float:
-  start = time.perf_counter()
-  action()
-  return time.perf_counter() - start
 
 
 def torch_resnet50():

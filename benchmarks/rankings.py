@@ -17,12 +17,12 @@ compressed tensors, which TFDS reads without roar_tf: they are for comparison.
 
 import math
 import os
-import time
 import zlib
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 
 import keras
+import measuring
 import numpy as np
 import scipy.ndimage
 import tensorflow as tf
@@ -132,12 +132,8 @@ def _encodings(cuts):
 
 
 def _rate(action, count: int) -> float:
-  seconds = []
-  for _ in range(FLAGS.repeats):
-    start = time.perf_counter()
-    action()
-    seconds.append(time.perf_counter() - start)
-  return count / np.median(seconds)
+  times = [measuring.seconds(action) for _ in range(FLAGS.repeats)]
+  return count / np.median(times)
 
 
 def _measure(maps: np.ndarray, encode, decode) -> tuple[float, float, float]:

@@ -12,10 +12,10 @@ of pairs, with the smallest and largest.
 import functools
 import os
 import tempfile
-import time
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 
+import measuring
 import numpy as np
 import tensorflow as tf
 from absl import app, flags
@@ -38,17 +38,14 @@ BATCH = 64
 CLASSES = 10
 
 
-def _seconds(action) -> float:
-  start = time.perf_counter()
-  action()
-  return time.perf_counter() - start
-
-
 def _pair(name: str, unit: str, work, action, other) -> None:
   """Times `action` and `other` in turn and prints rates and their ratio."""
   action(), other()
   times = np.array(
-    [(_seconds(action), _seconds(other)) for _ in range(FLAGS.repeats)]
+    [
+      (measuring.seconds(action), measuring.seconds(other))
+      for _ in range(FLAGS.repeats)
+    ]
   )
   ratios = times[:, 1] / times[:, 0]
   ours, bare = work / np.median(times, axis=0)
@@ -87,15 +84,7 @@ def _attribution(data: examples.Examples, trainer: loop.Trainer) -> None:
   plan = Plan(['grad', 'sg_grad', 'sg_sq_grad', 'var_grad'], Settings())
   model = trainer.load(trainer.initial_state(0))
   explain = compile_plan(plan, model)
-
-  @tf.function
-  def bare(images, targets):
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-      tape.watch(images)
-      logits = model(images, training=False)
-      selected = tf.gather(logits, targets, batch_dims=1)
-    return tape.gradient(selected, images)
-
+  bare = measuring.bare_gradient(model)
   count = 128
   images = trainer.normalise(data.images[:count])
   keys = data.keys[:count]
@@ -134,7 +123,7 @@ def _shards(data: examples.Examples) -> None:
 
     write(), read()
     for name, action in (('written', write), ('read', read)):
-      times = [_seconds(action) for _ in range(FLAGS.repeats)]
+      times = [measuring.seconds(action) for _ in range(FLAGS.repeats)]
       rates = COUNT / np.array(times)
       print(
         f'masked PNG shards {name}: {np.median(rates):,.0f} images/s '

@@ -35,6 +35,12 @@ class PreemptedError(RoarError):
   exit_status = 75
 
 
+def check_choice(name: str, value, known: tuple[str, ...]) -> None:
+  """Raises ValueError if a value is none of those known."""
+  if value not in known:
+    raise ValueError(f'{name} must be one of {known}, found {value!r}.')
+
+
 def nearest(name: str, known) -> str:
   """Returns ' Did you mean ...?' when a known name resembles `name`."""
   import difflib

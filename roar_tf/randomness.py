@@ -43,6 +43,27 @@ def keys_of_ids(ids) -> tf.Tensor:
   return _fingerprint(ids)
 
 
+def keys_of(values, ids, what: str) -> tf.Tensor:
+  """Returns int32 [B, 2] keys of ids, or of the content of values [B, ...].
+
+  Args:
+    values: what the ids name.
+    ids: strings or integers [B], or None.
+    what: what a message calls the values.
+
+  Raises:
+    ValueError: there are not as many ids as values.
+  """
+  if ids is None:
+    return keys_of_content(values)
+  keys = keys_of_ids(ids)
+  if not keys.shape[:1].is_compatible_with(values.shape[:1]):
+    raise ValueError(
+      f'{keys.shape[0]} ids were given for {values.shape[0]} {what}.'
+    )
+  return keys
+
+
 def keys_of_content(values) -> tf.Tensor:
   """Returns int32 [B, 2] keys: fingerprints of the bytes of values [B, ...]."""
   return _fingerprint(tf.convert_to_tensor(values))

@@ -44,8 +44,13 @@ class Ranking:
 
   def __post_init__(self):
     """Raises ValueError for an unknown way to break ties, or for no cuts."""
-    _check_choice('ties', self.ties, TIES)
+    errors.check_choice('ties', self.ties, TIES)
     object.__setattr__(self, 'cuts', _checked_cuts(self.cuts))
+
+  @property
+  def some_threshold(self) -> int:
+    """A threshold that the stored maps can tell, to name a ranking by."""
+    return self.cuts[0] if self.cuts else 50
 
   def check_threshold(self, threshold: int) -> None:
     """Raises UsageError for a threshold that the stored maps cannot tell."""
@@ -74,11 +79,6 @@ def _checked_cuts(cuts) -> tuple[int, ...] | None:
       f'(10, 30, 50, 70, 90), found {cuts!r}.'
     )
   return whole
-
-
-def _check_choice(name: str, value, known: tuple[str, ...]) -> None:
-  if value not in known:
-    raise ValueError(f'{name} must be one of {known}, found {value!r}.')
 
 
 def rank(
@@ -125,22 +125,15 @@ def rank(
       'scores must be floating point [batch, height, width, channels], found '
       f'{scores.dtype.name} {scores.shape}.'
     )
-  _check_choice('granularity', granularity, GRANULARITIES)
-  _check_choice('ties', ties, TIES)
-  _check_choice('counts', counts, COUNTS)
+  errors.check_choice('granularity', granularity, GRANULARITIES)
+  errors.check_choice('ties', ties, TIES)
+  errors.check_choice('counts', counts, COUNTS)
   cuts = _checked_cuts(cuts)
   if tf.executing_eagerly():
     check_finite(scores, ids)
     if counts == 'bernoulli':
       _check_uniforms(scores)
-  if ids is None:
-    keys = randomness.keys_of_content(scores)
-  else:
-    keys = randomness.keys_of_ids(ids)
-    if not keys.shape[:1].is_compatible_with(scores.shape[:1]):
-      raise ValueError(
-        f'{keys.shape[0]} ids were given for {scores.shape[0]} examples.'
-      )
+  keys = randomness.keys_of(scores, ids, 'examples')
   keys = randomness.fold(keys, randomness.Purpose.SEED, seed)
   return levels(scores, keys, granularity, ties, counts, cuts)
 

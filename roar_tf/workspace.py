@@ -57,6 +57,13 @@ class Workspace:
         'another directory or fix its permissions.'
       ) from e
 
+  def check_there(self) -> None:
+    """Raises UsageError if there is no such directory."""
+    if not tf.io.gfile.isdir(self.root):
+      raise errors.UsageError(
+        f'--workspace={self.root} is no directory; name one that a study made.'
+      )
+
   @property
   def tfds(self) -> str:
     """What `tfds.load` takes as `data_dir`."""

@@ -43,7 +43,7 @@ def main() -> None:
     pipeline.run([pipeline.Work(context, [])], ['source'], **execution)
     external.adopt(context, name, files)
   # A ranking serves all modes and thresholds; a cell of any names it.
-  threshold = (context.experiment.ranking.cuts or [50])[0]
+  threshold = context.experiment.ranking.some_threshold
   wanted = [
     cells.Cell(e, FLAGS.granularity, 'remove', threshold) for e in estimators
   ]

@@ -48,14 +48,18 @@ def main() -> None:
   from roar_tf.study import pipeline
 
   stages = ('source', 'model', 'rank', 'shards')
-  work = pipeline.Work(context, [_cell()])
+  work = pipeline.Work(context, [_cell(context)])
   pipeline.run([work], stages, **execution)
 
 
-def _cell():
-  """Returns the cell of the flags; any threshold if none is given."""
+def _cell(context):
+  """Returns the cell of the flags; any of its ranking without --threshold."""
   try:
-    threshold = 50 if FLAGS.threshold is None else int(FLAGS.threshold)
+    threshold = (
+      context.experiment.ranking.some_threshold
+      if FLAGS.threshold is None
+      else int(FLAGS.threshold)
+    )
   except ValueError as e:
     raise errors.UsageError(
       f'--threshold={FLAGS.threshold}: a threshold is a whole percentage from '
@@ -73,9 +77,7 @@ def _check_flags() -> None:
   what, ignored = '--repair', ('worker', 'num_workers')
   if FLAGS.verify:
     what, ignored = '--verify', (*ignored, 'repair', 'study', *CELL)
-  elif FLAGS.study:
-    ignored = (*ignored, *CELL)
-  elif not FLAGS.dataset:
+  elif FLAGS.study or not FLAGS.dataset:
     ignored = (*ignored, *CELL)
   elif not FLAGS.estimator:
     ignored = (*ignored, *CELL[1:])
@@ -95,9 +97,11 @@ def _works():
 
   if FLAGS.study:
     return pipeline.study_work(contexts), STAGES
-  cells = [_cell()] if FLAGS.estimator else []
-  stages = STAGES[: 4 if FLAGS.threshold else 3 if cells else 2]
-  return [pipeline.Work(contexts[0], cells)], stages
+  (context,) = contexts
+  cells = [_cell(context)] if FLAGS.estimator else []
+  last = 'shards' if FLAGS.threshold else 'rank' if cells else 'model'
+  stages = STAGES[: STAGES.index(last) + 1]
+  return [pipeline.Work(context, cells)], stages
 
 
 def _mend() -> None:

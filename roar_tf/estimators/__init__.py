@@ -89,7 +89,7 @@ def explain(
   )
   images = _checked_images(images)
   batch = images.shape[0]
-  keys = _keys(images, ids)
+  keys = randomness.keys_of(images, ids, 'images')
   if plan.needs_model:
     if model is None:
       raise ValueError(
@@ -146,17 +146,6 @@ def _classes(model, images) -> int | None:
   if known not in cache:
     cache[known] = gradient.check_model(model, images[:1])
   return cache[known]
-
-
-def _keys(images, ids) -> tf.Tensor:
-  if ids is None:
-    return randomness.keys_of_content(images)
-  keys = randomness.keys_of_ids(ids)
-  if not keys.shape[:1].is_compatible_with(images.shape[:1]):
-    raise ValueError(
-      f'{keys.shape[0]} ids were given for {images.shape[0]} images.'
-    )
-  return keys
 
 
 def _checked_images(images) -> tf.Tensor:

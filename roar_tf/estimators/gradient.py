@@ -6,7 +6,6 @@ gradient estimators are made from it.
 
 import contextlib
 import contextvars
-import threading
 from collections.abc import Sequence
 
 import tensorflow as tf
@@ -18,7 +17,7 @@ RULES = ('gradient', 'guided')
 """How a ReLU passes gradients back: by its derivative, or as GB does."""
 
 _prepared = contextvars.ContextVar('prepared model', default=None)
-_active = threading.local()
+_rule = contextvars.ContextVar('rule of ReLUs', default='gradient')
 
 
 @contextlib.contextmanager
@@ -144,11 +143,11 @@ def gradients(
   selected = tf.gather(logits, targets, batch_dims=1)
   values = {}
   for rule in rules:
-    _active.rule = rule
+    token = _rule.set(rule)
     try:
       (values[rule],) = tf.gradients(selected, images)
     finally:
-      _active.rule = 'gradient'
+      _rule.reset(token)
     if values[rule] is None:
       raise ValueError(
         'the logits have no gradient with respect to the images: the model '
@@ -195,7 +194,7 @@ def _register_rule(name: str) -> None:
 
   @tf.RegisterGradient(f'Roar{name}')
   def _(operation, gradient):
-    if getattr(_active, 'rule', 'gradient') == 'guided':
+    if _rule.get() == 'guided':
       gradient = tf.nn.relu(gradient)
     return derivative(gradient, operation.outputs[0])
 

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 
+from roar_tf import errors
 from roar_tf.estimators import controls
 
 TARGETS = ('predicted', 'label')
@@ -45,11 +46,5 @@ class Settings:
       raise ValueError(
         f'noise must be a number that is not negative, found {self.noise!r}.'
       )
-    for name, known in (
-      ('target', TARGETS),
-      ('sobel', tuple(controls.SOBEL_FORMS)),
-    ):
-      if getattr(self, name) not in known:
-        raise ValueError(
-          f'{name} must be one of {known}, found {getattr(self, name)!r}.'
-        )
+    errors.check_choice('target', self.target, TARGETS)
+    errors.check_choice('sobel', self.sobel, tuple(controls.SOBEL_FORMS))

@@ -2,7 +2,7 @@
 
 In evaluation mode a batch norm is an affine map per channel, and a convolution
 followed by one is a convolution with a bias. Folded, a ResNet-50's input
-gradients take about a tenth less time on a CPU: fewer passes over memory, and
+gradients take 4 to 10 % less time on a CPU: fewer passes over memory, and
 convolution, bias and ReLU run as one kernel.
 
 The user's model is called as ever; while that call is traced, its graphs of
@@ -11,6 +11,7 @@ the folded kernels are made from the variables in the graph that is being
 traced, so that later changes of the weights are seen.
 """
 
+import collections
 import contextlib
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -93,8 +94,8 @@ def _replacements(graph) -> dict[int, Call]:
     for node in depth
     if node.operation and not node.is_input
   ]
-  calls = _counts(id(node.operation) for node in nodes)
-  uses = _counts(id(t) for node in nodes for t in node.input_tensors)
+  calls = collections.Counter(id(node.operation) for node in nodes)
+  uses = collections.Counter(id(t) for n in nodes for t in n.input_tensors)
   producers = {id(t): node.operation for node in nodes for t in node.outputs}
   results = {id(t) for t in graph.outputs}
   replaced = {}
@@ -118,13 +119,6 @@ def _replacements(graph) -> dict[int, Call]:
     else:
       replaced[id(batch_norm)] = _scaling(batch_norm, scale, shift)
   return replaced
-
-
-def _counts(values) -> dict:
-  counts = {}
-  for value in values:
-    counts[value] = counts.get(value, 0) + 1
-  return counts
 
 
 def _is_batch_norm(operation, node) -> bool:

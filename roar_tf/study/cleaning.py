@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from roar_tf import errors, workspace
+from roar_tf import workspace
 from roar_tf.study.pipeline import Work
 
 DAY = 24 * 60 * 60
@@ -58,10 +58,7 @@ def clean_temporary(place: workspace.Workspace, age: float = DAY) -> str:
   Raises:
     UsageError: there is no such workspace.
   """
-  if not tf.io.gfile.isdir(place.root):
-    raise errors.UsageError(
-      f'--workspace={place.root} is no directory; name one that a study made.'
-    )
+  place.check_there()
   files = size = kept = 0
   for path in list(place.aside()):
     state = tf.io.gfile.stat(path)

@@ -80,10 +80,7 @@ def folders(place: workspace.Workspace, source: str | None = None) -> list[str]:
   Raises:
     UsageError: there are none, so that no typing error passes for intact data.
   """
-  if not tf.io.gfile.isdir(place.root):
-    raise errors.UsageError(
-      f'--workspace={place.root} is no directory; name one that a study made.'
-    )
+  place.check_there()
   found = list(place.artefacts())
   if source is not None:
     known = {place.source_of(folder) for folder in found} - {None}

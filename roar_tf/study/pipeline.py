@@ -5,7 +5,7 @@ from collections.abc import Callable, Container, Sequence
 
 import tensorflow as tf
 
-from roar_tf import errors, workspace
+from roar_tf import errors
 from roar_tf.cells import Cell
 from roar_tf.estimators import registry
 from roar_tf.study import (
@@ -75,8 +75,8 @@ class Work:
     """
     finished = {run.cell: True for run in self.runs}
     for run in self.runs:
-      place = train_stage.directory(self.context, run)
-      finished[run.cell] &= tf.io.gfile.exists(f'{place}/{workspace.DONE}')
+      marker = train_stage.done(self.context, run)
+      finished[run.cell] &= tf.io.gfile.exists(marker)
     cells = [
       cell
       for cell in self.cells

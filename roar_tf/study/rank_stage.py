@@ -124,14 +124,13 @@ def _explainer(context: Context, names: tuple[str, ...]):
   return context.cached(('explainer', names), make)
 
 
-def _scores(context, names, batch) -> dict[str, tf.Tensor]:
+def _scores(context, names, batch, keys) -> dict[str, tf.Tensor]:
   """Scores a full batch.
 
   Estimators that look at the model see what it sees, normalised images;
   controls see the images themselves, float 0..255. What was made elsewhere is
   read from its files.
   """
-  keys = randomness.keys_of_ids(batch['id'])
   seed = tf.constant(context.experiment.seed, tf.int32)
   images = tf.cast(batch['image'], tf.float32)
   targets = None
@@ -183,11 +182,10 @@ def _work(context: Context, split: str, index: int, pending):
     for batch in context.batches(ORIGINAL, source.layout, split, index, size):
       count = len(batch['id'])
       full = {name: _padded(value, size) for name, value in batch.items()}
-      scores = _scores(context, names, full)
+      keys = randomness.keys_of_ids(full['id'])
+      scores = _scores(context, names, full, keys)
       keys = randomness.fold(
-        randomness.keys_of_ids(full['id']),
-        randomness.Purpose.SEED,
-        context.experiment.seed,
+        keys, randomness.Purpose.SEED, context.experiment.seed
       )
       for estimator, granularity in wanted:
         values = scores[estimator]

@@ -32,13 +32,14 @@ def units(works) -> list[Unit]:
   study = first.experiment.study.name
   folder = first.workspace.report(study)
   places = {run: train_stage.directory(first, run) for run in runs}
-  finished = [r for r in runs if tf.io.gfile.exists(f'{places[r]}/DONE')]
+  markers = {run: train_stage.done(first, run) for run in runs}
+  finished = [run for run in runs if tf.io.gfile.exists(markers[run])]
   target = Target(
     f'{folder}/DONE',
     'report',
     VERSION,
     {'runs': [str(run) for run in runs]},
-    {str(run): f'{places[run]}/DONE' for run in finished},
+    {str(run): markers[run] for run in finished},
     derived=True,
   )
 

@@ -22,6 +22,11 @@ def directory(context: Context, run: Run) -> str:
   return context.workspace.run(run.study, run.source, run.cell_name, run.seed)
 
 
+def done(context: Context, run: Run) -> str:
+  """Returns the DONE marker of a run."""
+  return f'{directory(context, run)}/{workspace.DONE}'
+
+
 def _unit(context: Context, run: Run, kind: str) -> Unit:
   experiment = context.experiment
   settings = {
@@ -39,7 +44,7 @@ def _unit(context: Context, run: Run, kind: str) -> Unit:
       reads = (context.dataset_done(run.cell_name),)
   place = directory(context, run)
   target = Target(
-    f'{place}/DONE', 'train', VERSION, settings, inputs, reads=reads
+    done(context, run), 'train', VERSION, settings, inputs, reads=reads
   )
 
   def work(pending):

@@ -136,6 +136,20 @@ def test_repair_without_a_configuration_says_which_command(
   assert artefacts(damaged) == artefacts(finished)
 
 
+def test_a_ranking_of_a_few_cuts_is_repaired_too(tool, tiny, damaged):
+  flags = [f'--dataset={tiny.dataset}', *tiny.flags(damaged)]
+  flags += ['--gin_bindings=Ranking.cuts = (10, 90)']
+  # `gb` was not ranked yet: no threshold of 50 can name it.
+  outcome = tool('roar_rank', *flags, '--estimators=gb')
+  assert outcome.status == 0, outcome.err
+  ranking = _shard(damaged, 'ranking_gb_pixel')
+  before = ranking.read_bytes()
+  _flip(ranking)
+  outcome = tool('roar_shards', '--repair', *flags, '--estimator=gb')
+  assert outcome.status == 0, outcome.err
+  assert ranking.read_bytes() == before
+
+
 def test_repair_with_other_settings_removes_nothing(
   tool, tiny, damaged, artefacts
 ):
