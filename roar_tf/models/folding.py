@@ -181,9 +181,10 @@ def _convolution(layer, scale, shift) -> Call:
       dilation_rate=layer.dilation_rate,
       data_format='channels_last',
     )
-    # Not tf.nn.bias_add: TensorFlow (2.21, oneDNN) would fuse it into the
-    # convolution, and two threads in such a kernel crash the process.
-    return outputs + bias
+    # Reshaped, which costs nothing, or TensorFlow (2.21, oneDNN) would fuse the
+    # bias into the convolution: two threads in that kernel crash the process.
+    flat = tf.nn.bias_add(tf.reshape(outputs, [-1, bias.shape[0]]), bias)
+    return tf.reshape(flat, tf.shape(outputs))
 
   return call
 
