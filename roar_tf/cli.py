@@ -21,6 +21,7 @@ from absl import logging as absl_logging  # noqa: E402
 from roar_tf import errors  # noqa: E402
 
 FLAGS = flags.FLAGS
+STRATEGIES = ('auto', 'one_device', 'mirrored', 'multi_worker', 'tpu')
 # Flags defined here belong to the tool that asks for them, in its --help too.
 flags.disclaim_key_flags()
 
@@ -66,6 +67,21 @@ def define_shared_flags() -> None:
   )
 
 
+def define_device_flags() -> None:
+  """Defines the flags of binaries that train or explain."""
+  flags.DEFINE_enum(
+    'strategy',
+    'auto',
+    STRATEGIES,
+    'Devices that share one training or one ranking; auto takes the TPU that '
+    '--tpu names, the hosts of TF_CONFIG, all GPUs, or the one device there '
+    'is.',
+  )
+  flags.DEFINE_string(
+    'tpu', None, 'A TPU: "local" on a TPU VM, or the name of one.'
+  )
+
+
 def define_worker_flags() -> None:
   """Defines the flags of binaries whose units several workers may share."""
   flags.DEFINE_integer('worker', 0, 'This worker, from 0.', lower_bound=0)
@@ -108,9 +124,20 @@ def contexts(study: str | None = None, dataset: str | None = None, seed=None):
     seed=FLAGS.seed if seed is None else seed,
   )
   place.make()
+  devices = _devices()
   return [
-    context.Context(place, e, FLAGS.data_dir, _stop.is_set) for e in experiments
+    context.Context(place, e, FLAGS.data_dir, _stop.is_set, devices)
+    for e in experiments
   ]
+
+
+def _devices():
+  """Returns the devices that the flags ask for; one, for tools without them."""
+  from roar_tf.training import distribution
+
+  if 'strategy' not in FLAGS:
+    return distribution.one_device()
+  return distribution.connect(FLAGS.strategy, FLAGS.tpu)
 
 
 def run(main: Callable[[], None]) -> None:

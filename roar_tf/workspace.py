@@ -324,7 +324,7 @@ def is_done(path: str, fingerprint_: Mapping) -> bool:
     return False
   if done['fingerprint'] == fingerprint_:
     return True
-  changes = '; '.join(_differences(done['fingerprint'], fingerprint_))
+  changes = '; '.join(differences(done['fingerprint'], fingerprint_))
   raise errors.UsageError(
     f'{path} was made with other settings ({changes}): ask for those settings, '
     'use another --workspace, or delete that directory to make it anew.'
@@ -345,7 +345,7 @@ def check_settings(
     is_done(path, fingerprint(stage, version, settings, inputs))
 
 
-def _differences(old: Mapping, new: Mapping) -> Iterator[str]:
+def differences(old: Mapping, new: Mapping) -> Iterator[str]:
   """Yields sentences such as 'steps: 10 there, 20 asked for'."""
   if old.get('version') != new.get('version'):
     yield (

@@ -191,6 +191,7 @@ def artefacts():
       for path in sorted(root.rglob('*'))
       if path.is_file()
       and path.name != 'timing.json'
+      and path.parent.name != 'events'
       and '.tmp-' not in path.name
     }
 

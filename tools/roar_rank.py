@@ -19,6 +19,7 @@ flags.DEFINE_string(
   'name for them. See docs/external_attributions.md.',
 )
 cli.define_shared_flags()
+cli.define_device_flags()
 cli.define_worker_flags()
 
 

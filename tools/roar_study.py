@@ -23,6 +23,7 @@ flags.DEFINE_enum(
   'written in the workspace, then exit.',
 )
 cli.define_shared_flags()
+cli.define_device_flags()
 cli.define_worker_flags()
 
 

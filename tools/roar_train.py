@@ -20,6 +20,7 @@ flags.DEFINE_integer(
   lower_bound=0,
 )
 cli.define_shared_flags()
+cli.define_device_flags()
 
 
 def main() -> None:

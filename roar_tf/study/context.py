@@ -11,6 +11,7 @@ from roar_tf import shards, workspace
 from roar_tf.cells import ORIGINAL
 from roar_tf.datasets.source import SPLITS
 from roar_tf.study.experiment import Experiment
+from roar_tf.training import distribution
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -22,6 +23,7 @@ class Context:
     experiment: configuration.
     data_dir: where TFDS looks for datasets; its default if None.
     stop: whether a signal asked to stop.
+    devices: what trains and explains.
     cache: what `cached` has made, by key.
   """
 
@@ -29,6 +31,9 @@ class Context:
   experiment: Experiment
   data_dir: str | None = None
   stop: Callable[[], bool] = lambda: False
+  devices: distribution.Devices = dataclasses.field(
+    default_factory=distribution.one_device
+  )
   cache: dict = dataclasses.field(default_factory=dict)
   _lock: threading.RLock = dataclasses.field(default_factory=threading.RLock)
 

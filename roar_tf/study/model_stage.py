@@ -6,7 +6,7 @@ from roar_tf.study import trainings
 from roar_tf.study.context import Context
 from roar_tf.study.units import Target, Unit
 
-VERSION = 1
+VERSION = 2
 
 
 def units(context: Context) -> list[Unit]:
@@ -33,11 +33,12 @@ def units(context: Context) -> list[Unit]:
       trainings.examples_of(context, None, 'shards'),
       ('explained', source.name, experiment.seed),
       directory,
-      workspace.digest(fingerprint),
+      fingerprint,
     )
-    trainings.save_weights(f'{directory}/weights.npz', state)
-    files = [*trainings.CHECKED, 'weights.npz']
-    target.commit(fingerprint, files=workspace.checksums(directory, files))
+    if context.devices.is_chief:
+      trainings.save_weights(f'{directory}/weights.npz', state)
+    files = (*trainings.CHECKED, 'weights.npz')
+    trainings.commit(context, target, fingerprint, directory, files)
 
   return [Unit(f'{source.name} explained model', (target,), work)]
 

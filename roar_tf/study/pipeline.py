@@ -24,6 +24,10 @@ from roar_tf.study.grid import Run
 from roar_tf.study.units import Unit
 from roar_tf.training.loop import Trainer
 
+TOGETHER = ('model', 'train')
+"""Stages whose units all hosts of one program share; the first does the rest,
+while the others wait. (Several programs share units by --worker.)"""
+
 
 @dataclasses.dataclass(frozen=True)
 class Work:
@@ -133,7 +137,13 @@ def run(
   """
   _check_before(works, stages)
   failures = []
+  devices = works[0].context.devices
+  if devices.replicas > 1:
+    parallel = 1  # One program uses all of them.
   for stage in stages:
+    if not devices.is_chief and stage not in TOGETHER:
+      devices.barrier()
+      continue
     before = _step_seconds(works)
     tally = executor.execute(
       stage,
@@ -153,6 +163,7 @@ def run(
       share = in_steps / (tally.seconds * min(parallel, tally.made))
       summary += f', {share:.0%} of it in training steps'
     print(summary, flush=True)
+    devices.barrier()
   if failures:
     lines = '\n  '.join(failures)
     raise errors.UnitsFailedError(

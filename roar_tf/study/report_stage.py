@@ -9,7 +9,7 @@ import tensorflow as tf
 from roar_tf import errors, workspace
 from roar_tf.analysis import figures, report, results
 from roar_tf.cells import ORIGINAL
-from roar_tf.study import rank_stage, shards_stage, train_stage, trainings
+from roar_tf.study import rank_stage, train_stage, trainings
 from roar_tf.study.context import Context
 from roar_tf.study.grid import Run
 from roar_tf.study.units import Target, Unit, environment
@@ -146,7 +146,7 @@ def _mosaic(context: Context):
   granularity, mode = study.granularities[0], study.modes[0]
   try:
     batch = _first_test_image(
-      context, ORIGINAL, shards_stage.cell_layout(context)
+      context, ORIGINAL, trainings.plain_layout(context.experiment.source)
     )
     images = {}
     for cell in study.cells():
@@ -156,7 +156,9 @@ def _mosaic(context: Context):
           rank_stage.config_name(cell.estimator, granularity),
           trainings.ranking_layout(source, granularity),
         )
-        masked = trainings.masked(context, cell, batch, ranking)
+        masked = trainings.masked(
+          context, cell, batch['image'], ranking['levels']
+        )
         images[cell.estimator, cell.threshold] = masked[0].numpy()
   except errors.RoarError:
     return None  # A report on runs alone: source or rankings are gone.

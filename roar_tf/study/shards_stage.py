@@ -17,7 +17,7 @@ BATCH = 1024
 def units(context: Context, cells: list[Cell]) -> list[Unit]:
   """Returns one unit per ranking and source shard, for all its cells."""
   source = context.experiment.source
-  layout = cell_layout(context)
+  layout = trainings.plain_layout(source)
   made = []
   for ranking, group in itertools.groupby(cells, lambda cell: cell.ranking):
     group = list(group)
@@ -44,12 +44,6 @@ def units(context: Context, cells: list[Cell]) -> list[Unit]:
     for cell in cells
   ]
   return [*made, *last]
-
-
-def cell_layout(context: Context) -> shards.Layout:
-  """Returns what a record of a cell holds."""
-  source = context.experiment.source
-  return shards.Layout(image=source.image_shape, classes=source.num_classes)
 
 
 def settings(cell: Cell) -> dict:
@@ -88,7 +82,7 @@ def _work(context: Context, cells, split: str, index: int, pending):
   done = {target.done for target, _ in pending}
   cells = [c for c in cells if context.shard_done(c.name, split, index) in done]
   source = context.experiment.source
-  layout = cell_layout(context)
+  layout = trainings.plain_layout(source)
   name = rank_stage.config_name(cells[0].estimator, cells[0].granularity)
   ranking_layout = trainings.ranking_layout(source, cells[0].granularity)
   with contextlib.ExitStack() as stack:
@@ -105,7 +99,9 @@ def _work(context: Context, cells, split: str, index: int, pending):
     ):
       trainings.check_same_ids(context, cells[0].ranking, batch, ranking)
       for cell, writer in zip(cells, writers, strict=True):
-        images = trainings.masked(context, cell, batch, ranking)
+        images = trainings.masked(
+          context, cell, batch['image'], ranking['levels']
+        )
         writer.write(layout.serialize({**batch, 'image': images}))
   for (target, fingerprint), writer in zip(pending, writers, strict=True):
     target.commit(fingerprint, contents=writer.contents)

@@ -9,7 +9,7 @@ from roar_tf.study.context import Context
 from roar_tf.study.grid import Run
 from roar_tf.study.units import Target, Unit
 
-VERSION = 1
+VERSION = 2
 
 
 def units(context: Context, runs: Sequence[Run], kind: str) -> list[Unit]:
@@ -59,9 +59,8 @@ def _unit(context: Context, run: Run, kind: str) -> Unit:
       # independent, as the statistics assume.
       ('run', run.source, run.cell_name, run.seed),
       place,
-      workspace.digest(fingerprint),
+      fingerprint,
     )
-    files = workspace.checksums(place, trainings.CHECKED)
-    target.commit(fingerprint, files=files)
+    trainings.commit(context, target, fingerprint, place, trainings.CHECKED)
 
   return Unit(str(run), (target,), work)

@@ -1,8 +1,9 @@
 """What the stages model and train share: trainers, data, one training."""
 
+import contextlib
 import io
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import tensorflow as tf
@@ -12,7 +13,8 @@ from roar_tf.cells import ORIGINAL, Cell
 from roar_tf.datasets.source import SPLITS
 from roar_tf.study import progress
 from roar_tf.study.context import Context
-from roar_tf.training import examples, loop
+from roar_tf.study.units import Target
+from roar_tf.training import events, examples, files, loop
 
 READ_BATCH = 1024
 CHECKED = ('result.json', 'test_predictions.npz')
@@ -39,14 +41,18 @@ def trainer(context: Context, role: str) -> loop.Trainer:
       source.num_classes,
       training,
       *context.statistics,
+      context.devices,
     ),
   )
 
 
 def examples_of(
   context: Context, cell: Cell | None, kind: str
-) -> dict[str, examples.Examples]:
-  """Returns both splits of a cell in memory.
+) -> dict[str, examples.Examples | files.Files]:
+  """Returns both splits of a cell.
+
+  A source whose decoded train images fit `examples.MEMORY_BOUND` is held in
+  memory, which changes no result.
 
   Args:
     context: the experiment.
@@ -56,24 +62,21 @@ def examples_of(
 
   Raises:
     DataError: a shard is damaged; nothing is trained on any of it.
-    RoarError: the images would not fit the memory bound.
   """
   source = context.experiment.source
   size = np.prod(source.image_shape) * source.count('train')
   if size > examples.MEMORY_BOUND:
-    raise errors.RoarError(
-      f'{source.name} has {size / 2**30:.0f} GiB of train images, more than '
-      f'the {examples.MEMORY_BOUND / 2**30:.0f} GiB that training holds in '
-      'memory; set gin parameter Source.train_subset.'
-    )
+    return {split: _on_disk(context, cell, kind, split) for split in SPLITS}
 
   def load():
     return {
       split: examples.from_batches(
-        batch
-        for part, index in context.all_shards()
-        if part == split
-        for batch in _batches(context, cell, kind, split, index)
+        (
+          batch
+          for index in range(len(source.shard_bounds(split)))
+          for batch in _batches(context, cell, kind, split, index)
+        ),
+        tuple(stop - start for start, stop in source.shard_bounds(split)),
       )
       for split in SPLITS
     }
@@ -82,25 +85,64 @@ def examples_of(
   return context.cached(('examples', cell, kind), load, keep=2)
 
 
+def _on_disk(context, cell, kind, split) -> files.Files:
+  """Returns a split of a cell, to be read while it is trained on."""
+  source = context.experiment.source
+  name, ranked = _datasets(cell, kind)
+  images = _records(context, name, split, plain_layout(source))
+  if ranked is None:
+    return files.Files(images)
+  return files.Files(
+    images,
+    _records(context, ranked, split, ranking_layout(source, cell.granularity)),
+    lambda images, levels, keys: masked(context, cell, images, levels, keys),
+  )
+
+
+def _records(context, config, split, layout) -> files.Records:
+  """Returns the shards of one dataset of a source."""
+  indices = range(len(context.experiment.source.shard_bounds(split)))
+  return files.Records(
+    tuple(context.shard_path(config, split, i) for i in indices),
+    tuple(
+      workspace.require(context.shard_done(config, split, i))['contents']
+      for i in indices
+    ),
+    layout,
+  )
+
+
+def _datasets(cell: Cell | None, kind: str) -> tuple[str, str | None]:
+  """Returns the dataset that images come from, and their ranking or None."""
+  if cell is None:
+    return ORIGINAL, None
+  if kind == 'shards':
+    return cell.name, None
+  return ORIGINAL, f'ranking_{cell.ranking}'
+
+
+def plain_layout(source) -> shards.Layout:
+  """Returns what a record of a cell holds."""
+  return shards.Layout(image=source.image_shape, classes=source.num_classes)
+
+
 def _batches(context, cell, kind, split, index):
   """Yields the batches of one shard of a cell."""
   source = context.experiment.source
-  plain = shards.Layout(image=source.image_shape, classes=source.num_classes)
-  name = cell.name if cell and kind == 'shards' else ORIGINAL
-  batches = context.batches(name, plain, split, index, READ_BATCH)
-  if cell is None or kind == 'shards':
+  name, ranked = _datasets(cell, kind)
+  batches = context.batches(
+    name, plain_layout(source), split, index, READ_BATCH
+  )
+  if ranked is None:
     yield from batches
     return
   levels = context.batches(
-    f'ranking_{cell.ranking}',
-    ranking_layout(source, cell.granularity),
-    split,
-    index,
-    READ_BATCH,
+    ranked, ranking_layout(source, cell.granularity), split, index, READ_BATCH
   )
   for batch, ranking in zip(batches, levels, strict=True):
     check_same_ids(context, cell.ranking, batch, ranking)
-    yield {**batch, 'image': masked(context, cell, batch, ranking)}
+    images = masked(context, cell, batch['image'], ranking['levels'])
+    yield {**batch, 'image': images}
 
 
 def ranking_layout(source, granularity: str) -> shards.Layout:
@@ -110,16 +152,19 @@ def ranking_layout(source, granularity: str) -> shards.Layout:
   return shards.Layout(levels=(height, width, depth))
 
 
-def masked(context: Context, cell: Cell, batch, ranking) -> tf.Tensor:
-  """Returns the images of a batch as a cell has them, uint8 [B, H, W, C]."""
+def masked(
+  context: Context, cell: Cell, images, levels, keys=None
+) -> tf.Tensor:
+  """Returns images [B, H, W, C] as a cell has them, same type."""
   mean, _ = context.statistics
   fills = {'mean': mean, **masking.CONSTANT_FILLS}
   return masking.mask(
-    batch['image'],
-    ranking['levels'],
+    images,
+    levels,
     threshold=cell.threshold,
     mode=cell.mode,
     fill=fills[cell.fill],
+    keys=keys,
   )
 
 
@@ -147,16 +192,17 @@ def check_same_ids(context: Context, ranking_name, batch, ranking) -> None:
 def train_one(
   context: Context,
   role: str,
-  data: dict[str, examples.Examples],
+  data: dict[str, examples.Examples | files.Files],
   seed_words: tuple,
   directory: str,
-  digest: str,
+  fingerprint: Mapping,
 ) -> loop.pure.State:
   """Trains and evaluates once, and writes everything but the DONE marker.
 
   Writes `result.json` (accuracy, top5, steps, test_images),
-  `test_predictions.npz` (ids, labels, predictions, correct), `config.gin` and
-  `timing.json`. A checkpoint lies beside them until the end.
+  `test_predictions.npz` (ids, labels, predictions, correct), `config.gin`,
+  `timing.json`, and `events` for TensorBoard. Checkpoints lie beside them until
+  the end.
 
   Returns:
     The last state.
@@ -164,45 +210,82 @@ def train_one(
   start = time.monotonic()
   machine = trainer(context, role)
   in_steps = machine.step_seconds
-  saved = f'{directory}/checkpoint.npz'
+  checkpoints = f'{directory}/checkpoints'
   what = context.workspace.relative(directory)
   total = machine.training.steps(len(data['train']))
-  with progress.bar(total, what, 'steps', inner=True) as bar:
+  with contextlib.ExitStack() as stack:
+    bar = stack.enter_context(progress.bar(total, what, 'steps', inner=True))
+    log = {}
+    if context.devices.is_chief:
+      log['log'] = stack.enter_context(
+        events.writing(
+          f'{directory}/events', context.experiment.operative_config
+        )
+      )
     state, steps = machine.train(
       data['train'],
       *seed_words,
-      resumption=loop.Resumption(saved, digest, stop=context.stop),
+      resumption=loop.Resumption(checkpoints, fingerprint, stop=context.stop),
       progress=progress.logged(bar, what),
+      **log,
     )
   outcome = machine.evaluate(state, data['test'])
+  if context.devices.is_chief:
+    _write_outcome(
+      context,
+      directory,
+      outcome,
+      data['test'],
+      steps,
+      {
+        'seconds': time.monotonic() - start,
+        'step_seconds': machine.step_seconds - in_steps,
+      },
+    )
+  return state
+
+
+def _write_outcome(
+  context: Context, directory: str, outcome, test, steps: int, timing
+) -> None:
+  """Writes the files of a finished training and deletes its checkpoints."""
   workspace.write_json(
     f'{directory}/result.json',
     {
       'accuracy': float(outcome.correct.mean()),
       'top5': float(outcome.in_top5.mean()),
       'steps': steps,
-      'test_images': len(data['test']),
+      'test_images': len(test),
     },
   )
   _write_npz(
     f'{directory}/test_predictions.npz',
-    ids=data['test'].ids.astype('S'),
-    labels=data['test'].labels.numpy(),
+    ids=test.ids.astype('S'),
+    labels=np.asarray(test.labels),
     predictions=outcome.predictions,
     correct=outcome.correct,
   )
   workspace.write_atomic(
     f'{directory}/config.gin', context.experiment.operative_config.encode()
   )
-  workspace.write_json(
-    f'{directory}/timing.json',
-    {
-      'seconds': time.monotonic() - start,
-      'step_seconds': machine.step_seconds - in_steps,
-    },
-  )
-  workspace.remove(saved)
-  return state
+  workspace.write_json(f'{directory}/timing.json', timing)
+  workspace.remove(f'{directory}/checkpoints')
+
+
+def commit(
+  context: Context, target: Target, fingerprint, directory: str, files
+) -> None:
+  """Writes the DONE marker of a training, on the host that writes.
+
+  All hosts wait for it: they must agree on what is done.
+  """
+  if context.devices.is_chief:
+    target.commit(
+      fingerprint,
+      files=workspace.checksums(directory, files),
+      replicas=context.devices.replicas,
+    )
+  context.devices.barrier()
 
 
 def _write_npz(path: str, **arrays) -> None:

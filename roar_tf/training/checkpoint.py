@@ -1,55 +1,127 @@
-"""Checkpoints of an unfinished training: an npz behind its checksum.
+"""Checkpoints of an unfinished training: npz files behind their checksums.
 
-A checkpoint holds the state, the number of finished steps and the digest of the
-run's fingerprint. It is published whole and checked when it is read; it is
-deleted when the run is done.
+A checkpoint holds the state, which counts its steps, and the fingerprint of the
+run. Each is published whole and checked when it is read. The two newest are
+kept, and all are deleted when the run is done.
 """
 
 import hashlib
 import io
+import json
+import logging
+from collections.abc import Mapping
 
 import numpy as np
 import tensorflow as tf
 
-from roar_tf import workspace
+from roar_tf import errors, workspace
+from roar_tf.training.step import PARTS
 
-_PARTS = ('trainable', 'moving', 'velocity')
+KEPT = 2
+_log = logging.getLogger('roar_tf')
 
 
-def save(path: str, state: dict, step: int, digest: str) -> None:
-  """Publishes a checkpoint after `step` finished steps."""
+def save(directory: str, state: Mapping, fingerprint: Mapping) -> None:
+  """Publishes a checkpoint and deletes all but the newest ones."""
+  step = int(state['step'])
   buffer = io.BytesIO()
   arrays = {
     f'{part}/{index:05d}': np.asarray(value)
-    for part in _PARTS
+    for part in PARTS
     for index, value in enumerate(state[part])
   }
-  np.savez(buffer, step=np.int64(step), digest=np.array(digest), **arrays)
+  np.savez(
+    buffer,
+    step=np.int64(step),
+    seed=np.int32(state['seed']),
+    fingerprint=np.array(json.dumps(fingerprint, sort_keys=True)),
+    **arrays,
+  )
   data = buffer.getvalue()
-  workspace.write_atomic(path, hashlib.sha256(data).digest() + data)
+  workspace.write_atomic(
+    f'{directory}/step_{step:08d}.npz', hashlib.sha256(data).digest() + data
+  )
+  for path in _newest_first(directory)[KEPT:]:
+    workspace.remove(path)
 
 
-def restore(path: str, digest: str) -> tuple[dict, int] | None:
-  """Returns (state, finished steps), or None where nothing can be resumed.
+def restore(directory: str, fingerprint: Mapping, like: Mapping) -> dict | None:
+  """Returns the newest state that is intact, or None where there is none.
 
-  A checkpoint of another configuration, or a damaged one, is not resumed: the
-  run starts again from its first step.
+  A damaged checkpoint is warned about, and the one before it is taken.
+
+  Args:
+    directory: where `save` put them.
+    fingerprint: what the run is now.
+    like: a state of the run's model; its values are not looked at.
+
+  Raises:
+    UsageError: the checkpoint is of another configuration or model.
   """
-  if not tf.io.gfile.exists(path):
-    return None
-  content = workspace.read_bytes(path)
-  checksum, data = content[:32], content[32:]
-  if hashlib.sha256(data).digest() != checksum:
-    return None
-  with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-    if str(arrays['digest']) != digest:
-      return None
-    state = {
-      part: [
-        tf.constant(arrays[name])
-        for name in sorted(arrays.files)
-        if name.startswith(f'{part}/')
-      ]
-      for part in _PARTS
-    }
-    return state, int(arrays['step'])
+  for path in _newest_first(directory):
+    content = workspace.read_bytes(path)
+    checksum, data = content[:32], content[32:]
+    if hashlib.sha256(data).digest() != checksum:
+      _log.warning(
+        '%s is damaged; training goes on from the checkpoint before it, or '
+        'from its start',
+        path,
+      )
+      continue
+    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+      _check_same(path, json.loads(str(arrays['fingerprint'])), fingerprint)
+      state = {
+        part: [
+          arrays[name]
+          for name in sorted(arrays.files)
+          if name.startswith(f'{part}/')
+        ]
+        for part in PARTS
+      }
+      state |= {name: arrays[name] for name in ('step', 'seed')}
+    _check_shapes(path, state, like)
+    return tf.nest.map_structure(tf.constant, state)
+  return None
+
+
+def _newest_first(directory: str) -> list[str]:
+  names = [
+    name
+    for name in workspace.names_in(directory)
+    if name.startswith('step_') and name.endswith('.npz')
+  ]
+  return [f'{directory}/{name}' for name in sorted(names, reverse=True)]
+
+
+def _check_same(path: str, saved: Mapping, now: Mapping) -> None:
+  if saved != now:
+    changes = '; '.join(workspace.differences(saved, now))
+    raise errors.UsageError(
+      f'{path} was saved under other settings ({changes}): ask for those '
+      'settings to go on, or delete its directory to start that run anew.'
+    )
+
+
+def _check_shapes(path: str, state: Mapping, like: Mapping) -> None:
+  found, wanted = (
+    [
+      f'{tf.as_dtype(v.dtype).name} {tuple(v.shape)}'
+      for part in PARTS
+      for v in values[part]
+    ]
+    for values in (state, like)
+  )
+  if found == wanted:
+    return
+  if len(found) != len(wanted):
+    reason = f'{len(found)} variables where the model has {len(wanted)}'
+  else:
+    one, other = next(
+      (a, b) for a, b in zip(found, wanted, strict=True) if a != b
+    )
+    reason = f'a variable {one} where the model has {other}'
+  raise errors.UsageError(
+    f'{path} belongs to a model of another architecture or number of classes '
+    f'({reason}): bring that model back, or delete its directory to start that '
+    'run anew.'
+  )

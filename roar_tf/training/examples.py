@@ -1,18 +1,23 @@
-"""The examples of one dataset in memory, and the order in which they train.
+"""The examples of one split, in memory.
 
-Datasets of small images fit in memory decoded; a cell larger than
-`MEMORY_BOUND` bytes is refused.
+Datasets of small images fit in memory decoded. `files.Files` is the same for
+those that do not; both hand out the same batches in the same order.
 """
 
 import dataclasses
+from collections.abc import Iterable
 
 import numpy as np
 import tensorflow as tf
 
 from roar_tf import randomness
+from roar_tf.training.order import Order, Piece, Share, in_turn
 
 MEMORY_BOUND = 4 << 30
-"""Bytes of decoded images that one split may take."""
+"""Bytes of decoded images up to which a split is held in memory."""
+
+AHEAD = 4
+"""Batches that are ready before they are asked for."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,19 +29,72 @@ class Examples:
     labels: int32 [N].
     keys: int32 [N, 2].
     ids: bytes objects [N].
+    shards: examples of every shard of the split; one shard if None.
   """
 
   images: tf.Tensor
   labels: tf.Tensor
   keys: tf.Tensor
   ids: np.ndarray
+  shards: tuple[int, ...] | None = None
 
   def __len__(self):
     """Returns N."""
     return int(self.images.shape[0])
 
+  @property
+  def counts(self) -> tuple[int, ...]:
+    """Examples of every shard."""
+    return self.shards or (len(self),)
 
-def from_batches(batches) -> Examples:
+  def training_batches(
+    self, order: Order, start: int, stop: int, share: Share
+  ) -> tf.data.Dataset:
+    """Returns a host's share of positions start..stop-1 of an order.
+
+    Returns:
+      Batches of `share.per_replica` examples: `image` uint8 [B, H, W, C],
+      `label` int32 [B], `key` int32 [B, 2], `epoch` int32 [B].
+    """
+    return self._batches(order.pieces(start, stop), share).prefetch(AHEAD)
+
+  def test_batches(self, share: Share) -> tf.data.Dataset:
+    """Returns a host's share of one pass; the last batch is filled up."""
+    pieces = in_turn(self.counts, share.batch_size)
+    return self._batches(pieces, share).prefetch(AHEAD)
+
+  def fault(self) -> str:
+    """What is wrong with the files that are being read: there are none."""
+    return ''
+
+  def _batches(self, pieces: Iterable[Piece], share: Share) -> tf.data.Dataset:
+    first = np.cumsum([0, *self.counts])
+    indices, epochs = [np.empty([0], np.int32)], [np.empty([0], np.int32)]
+    for piece in pieces:
+      rows = share.of(piece)
+      joined = np.concatenate(
+        [
+          np.arange(first[s], first[s + 1], dtype=np.int32)
+          for s in piece.shards
+        ]
+      )
+      indices.append(joined[rows])
+      epochs.append(np.full(len(rows), piece.epoch, np.int32))
+    both = tuple(
+      np.concatenate(values).reshape(-1, share.per_replica)
+      for values in (indices, epochs)
+    )
+    return tf.data.Dataset.from_tensor_slices(both).map(
+      lambda index, epoch: {
+        'image': tf.gather(self.images, index),
+        'label': tf.gather(self.labels, index),
+        'key': tf.gather(self.keys, index),
+        'epoch': epoch,
+      }
+    )
+
+
+def from_batches(batches, shards: tuple[int, ...] | None = None) -> Examples:
   """Joins batches as `shards.read_batches` yields them, in their order."""
   batches = list(batches)
   ids = tf.concat([b['id'] for b in batches], 0)
@@ -45,37 +103,5 @@ def from_batches(batches) -> Examples:
     labels=tf.cast(tf.concat([b['label'] for b in batches], 0), tf.int32),
     keys=randomness.keys_of_ids(ids),
     ids=ids.numpy(),
+    shards=shards,
   )
-
-
-class Order:
-  """The order of all training examples: a random-access stream.
-
-  Position p of the stream is example `permutation(epoch)[p % N]` with epoch
-  p // N, a permutation drawn from (seed words, epoch). Batches run on across
-  epochs, so an epoch is exactly N positions and any step can be resumed.
-  """
-
-  def __init__(self, count: int, *seed_words):
-    self._count = count
-    self._words = seed_words
-    self._cache = {}
-
-  def positions(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns (indices int32, epochs int32) of positions start..stop-1."""
-    positions = np.arange(start, stop, dtype=np.int64)
-    epochs, within = np.divmod(positions, self._count)
-    indices = np.empty(positions.shape, np.int32)
-    for epoch in np.unique(epochs):
-      here = epochs == epoch
-      indices[here] = self._permutation(int(epoch))[within[here]]
-    return indices, epochs.astype(np.int32)
-
-  def _permutation(self, epoch: int) -> np.ndarray:
-    if epoch not in self._cache:
-      self._cache = {e: p for e, p in self._cache.items() if e == epoch - 1}
-      generator = randomness.generator(
-        randomness.Purpose.ORDER, *self._words, epoch
-      )
-      self._cache[epoch] = generator.permutation(self._count)
-    return self._cache[epoch]

@@ -1,4 +1,4 @@
-"""One loop around the pure step.
+"""One loop around the pure step, on any devices.
 
 A `Trainer` compiles a model's training and evaluation once per shape and
 trains any number of runs with them: a run of a tiny model pays neither a
@@ -9,27 +9,37 @@ import dataclasses
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from roar_tf import errors, randomness
-from roar_tf.training import augmentation, checkpoint, preprocessing, schedule
+from roar_tf.training import checkpoint, distribution
 from roar_tf.training import step as pure
-from roar_tf.training.examples import Examples, Order
+from roar_tf.training.examples import Examples
+from roar_tf.training.files import Files
+from roar_tf.training.order import Order, Share
 from roar_tf.training.settings import Training
 
-STEPS_PER_CALL = 32
-"""Training steps per host call; does not change results."""
+STEPS_PER_CALL = 256
+"""Most training steps of one host call; does not change results."""
+
+FIRST_CALL = 1
+"""Steps of the first call, which tells how long a step takes."""
+
+CALL_SECONDS = 1.0
+"""How long a call should last: progress and signals are seen between calls."""
 
 EVALUATION_BATCH = 256
-"""Test images per call; the last batch is padded."""
-
+"""Most test images per call and replica; the last batch is padded."""
 
 _KERAS = threading.Lock()
 """Building and tracing models touches Keras' global state."""
+
+_POLICIES = {'float32': None, 'bfloat16': 'mixed_bfloat16'}
+"""`Training.precision` as Keras knows it; None is Keras' own setting."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,14 +47,14 @@ class Resumption:
   """Where and when an unfinished training is saved.
 
   Attributes:
-    path: file of the checkpoint.
-    digest: digest of the run's fingerprint.
+    directory: of its checkpoints.
+    fingerprint: the run's.
     every_seconds: time between checkpoints.
     stop: asked after every call; true saves and raises PreemptedError.
   """
 
-  path: str
-  digest: str
+  directory: str
+  fingerprint: Mapping
   every_seconds: float = 60.0
   stop: Callable[[], bool] = lambda: False
 
@@ -70,6 +80,7 @@ class Trainer:
   Attributes:
     model: the architecture; its variables belong to `load`.
     training: hyperparameters.
+    devices: the replicas that share every batch.
     step_seconds: time spent in training steps so far, over all runs.
   """
 
@@ -81,6 +92,7 @@ class Trainer:
     training: Training,
     mean,
     std,
+    devices: distribution.Devices | None = None,
   ):
     """Builds the model once.
 
@@ -91,21 +103,39 @@ class Trainer:
       training: hyperparameters.
       mean: [C] per-channel mean of the unmasked train split, 0..255.
       std: [C] per-channel standard deviation, likewise.
+      devices: where to train; one device if None.
+
+    Raises:
+      UsageError: the replicas or microbatches do not divide the batch.
     """
     self._factory = lambda: factory(image_shape, num_classes)
     self.training = training
-    self._mean = tf.constant(mean, tf.float32)
-    self._std = tf.constant(std, tf.float32)
+    self.devices = devices or distribution.one_device()
+    self._mean, self._std = (tuple(map(float, v)) for v in (mean, std))
+    self._check_batch()
     with _KERAS:
-      self.model = self._factory()
+      self.model = self._build()
+    self._check_classes(num_classes)
     self.step_seconds = 0.0
     self._lock = threading.Lock()
-    self._steps = tf.function(self._run_steps)
-    self._logits = tf.function(self._predict)
+    self._compiled = {}
+    self._evaluation = tf.function(self._evaluate_batch)
+
+  def step(self, train_images: int) -> pure.Step:
+    """Returns the pure step that this trainer runs on every replica."""
+    return pure.Step(
+      self.model,
+      self.training,
+      train_images,
+      self._mean,
+      self._std,
+      self.devices.replicas,
+      self.devices.reduce,
+    )
 
   def normalise(self, images) -> tf.Tensor:
-    """Returns float32 (images - mean) / std."""
-    return (tf.cast(images, tf.float32) - self._mean) / self._std
+    """Returns (images - mean) / std, in the type that the model takes."""
+    return self.step(1).normalised(images)
 
   def initial_state(self, *seed_words) -> pure.State:
     """Returns a freshly initialised state; the words decide every weight.
@@ -121,16 +151,21 @@ class Trainer:
       state = random.getstate()
       random.seed(int(generator.integers(2**31)))
       try:
-        model = self._factory()
+        model = self._build()
       finally:
         random.setstate(state)
     weights = [tf.convert_to_tensor(v) for v in model.trainable_variables]
+    seed = randomness.generator(
+      randomness.Purpose.AUGMENTATION, *seed_words
+    ).integers(2**31)
     return {
       'trainable': weights,
       'moving': [
         tf.convert_to_tensor(v) for v in model.non_trainable_variables
       ],
       'velocity': [tf.zeros_like(w) for w in weights],
+      'step': tf.constant(0, tf.int64),
+      'seed': tf.constant(int(seed), tf.int32),
     }
 
   def load(self, state: pure.State) -> keras.Model:
@@ -145,10 +180,11 @@ class Trainer:
 
   def train(
     self,
-    examples: Examples,
+    examples: Examples | Files,
     *seed_words,
     resumption: Resumption | None = None,
     progress: Callable[[int], None] = lambda steps: None,
+    log: Callable[[int, Mapping], None] = lambda step, metrics: None,
   ) -> tuple[pure.State, int]:
     """Trains from random initialisation, or from where it was interrupted.
 
@@ -158,133 +194,226 @@ class Trainer:
         initial weights, the order and the augmentation.
       resumption: where to save and resume; None trains in one piece.
       progress: told the number of steps just finished.
+      log: told the number of finished steps and the metrics of the last one.
 
     Returns:
       The last state, never the best, and its number of steps.
 
     Raises:
       PreemptedError: stopped and saved.
+      DataError: a shard is damaged; it is named.
+      UsageError: the checkpoint belongs to another run.
       RoarError: the loss is not finite; the step is named.
     """
     training = self.training
     total = training.steps(len(examples))
-    order = Order(len(examples), *seed_words)
-    seed = int(
-      randomness.generator(
-        randomness.Purpose.AUGMENTATION, *seed_words
-      ).integers(2**31)
-    )
-    state, done = self._resume(resumption) or (None, 0)
-    if state is None:
-      state = self.initial_state(*seed_words)
-    data = (examples.images, examples.labels, examples.keys)
+    state = self.initial_state(*seed_words)
+    if resumption:
+      state = (
+        checkpoint.restore(resumption.directory, resumption.fingerprint, state)
+        or state
+      )
+    done = int(state['step'])
     progress(done)
-    saved = time.monotonic()
+    if done == total:
+      return state, total
+    order = Order(examples.counts, training.shuffle_shards, *seed_words)
+    batch = training.batch_size
+    batches = self.devices.iterator(
+      lambda: examples.training_batches(
+        order, done * batch, total * batch, self._share(batch)
+      )
+    )
+    variables = self.devices.variables(state)
+    run = self._run_of(len(examples))
+    saved, count = time.monotonic(), FIRST_CALL
     while done < total:
-      count = min(STEPS_PER_CALL, total - done)
-      batch = training.batch_size
-      indices, epochs = order.positions(
-        done * batch, (done + STEPS_PER_CALL) * batch
-      )
-      arguments = (
-        state,
-        tf.constant(done),
-        tf.constant(count),
-        tf.constant(indices.reshape(-1, batch)),
-        tf.constant(epochs.reshape(-1, batch)),
-        tf.constant(seed),
-        *data,
-      )
+      count = min(count, total - done)
+      arguments = (variables, batches, tf.constant(count))
       with _KERAS:  # Traced outside of the clock, the first time.
-        self._steps.get_concrete_function(*arguments)
+        run.get_concrete_function(*arguments)
       start = time.monotonic()
-      state, loss = self._steps(*arguments)
-      finite = bool(np.isfinite(loss.numpy()))
+      metrics = _read(examples, run, *arguments)
+      seconds = time.monotonic() - start
       with self._lock:
-        self.step_seconds += time.monotonic() - start
-      if not finite:
+        self.step_seconds += seconds
+      if metrics['failed'] >= 0:
         raise errors.RoarError(
-          f'the loss became {loss.numpy()} between steps {done} and '
-          f'{done + count}; lower Training.base_learning_rate.'
+          f'the loss became {metrics["loss"]} in step {metrics["failed"] + 1} '
+          f'of {total}; lower Training.base_learning_rate. The last '
+          'checkpoint, if there is one, is kept.'
         )
       done += count
       progress(count)
+      log(done, {**metrics, 'images_per_second': count * batch / seconds})
       if resumption and done < total:
-        stop = resumption.stop()
-        if stop or time.monotonic() - saved > resumption.every_seconds:
-          checkpoint.save(resumption.path, state, done, resumption.digest)
-          saved = time.monotonic()
-        if stop:
-          raise errors.PreemptedError(
-            f'stopped after step {done} of {total}, which is saved; run '
-            'the same command again to go on.'
-          )
-    return state, total
+        saved = self._save_if_due(resumption, variables, done, total, saved)
+      count = self._next_count(count, seconds)
+    return self.devices.values(variables), total
 
-  def evaluate(self, state: pure.State, examples: Examples) -> Evaluation:
+  def evaluate(
+    self, state: pure.State, examples: Examples | Files
+  ) -> Evaluation:
     """Classifies every example, after `Training.eval_preprocess`."""
-    count = len(examples)
-    padded = -count % EVALUATION_BATCH
-    # Repeating the last image keeps every batch at one shape.
-    indices = np.minimum(np.arange(count + padded), count - 1)
-    logits = tf.concat(
-      [
-        self._logits(state, tf.gather(examples.images, part))
-        for part in indices.reshape(-1, EVALUATION_BATCH)
-      ],
-      0,
-    )[:count]
-    labels = examples.labels
-    predictions = tf.argmax(logits, -1, tf.int32)
-    top = min(5, logits.shape[-1])
+    replicas = self.devices.replicas
+    batch = replicas * min(
+      EVALUATION_BATCH,
+      self.training.batch_size // replicas // self.training.microbatches,
+    )
+    share = self._share(batch)
+    iterator = self.devices.iterator(lambda: examples.test_batches(share))
+    weights = {name: state[name] for name in ('trainable', 'moving')}
+    variables = self.devices.variables(weights)
+    with _KERAS:
+      self._evaluation.get_concrete_function(variables, iterator)
+    found = [
+      _read(examples, self._evaluation, variables, iterator)
+      for _ in range(-(-len(examples) // batch))
+    ]
+    predictions, in_top5 = (
+      np.concatenate([f[name] for f in found])[: len(examples)]
+      for name in ('predictions', 'in_top5')
+    )
     return Evaluation(
-      predictions=predictions.numpy(),
-      correct=(predictions == labels).numpy(),
-      in_top5=tf.math.in_top_k(labels, logits, top).numpy(),
+      predictions=predictions,
+      correct=predictions == np.asarray(examples.labels),
+      in_top5=in_top5,
     )
 
-  def _resume(self, resumption):
-    if resumption is None:
-      return None
-    return checkpoint.restore(resumption.path, resumption.digest)
+  def _build(self) -> keras.Model:
+    """Builds the model under `Training.precision`; callers hold the lock."""
+    policy = _POLICIES[self.training.precision]
+    before = keras.config.dtype_policy()
+    if policy:
+      keras.config.set_dtype_policy(policy)
+    try:
+      return self._factory()
+    finally:
+      keras.config.set_dtype_policy(before)
 
-  def _predict(self, state, images):
-    preprocess = preprocessing.EVAL_PREPROCESS[self.training.eval_preprocess]
-    images = self.normalise(preprocess(images))
-    return pure.predict(self.model, state, images)
-
-  def _run_steps(
-    self, state, first, count, indices, epochs, seed, images, labels, keys
-  ):
-    """Runs `count` steps from step `first`; row i of indices is one batch."""
-    training = self.training
-    augment = augmentation.AUGMENTATIONS[training.augmentation]
-
-    def body(i, state, _):
-      batch = tf.gather(images, indices[i])
-      # One seed per (run, example, epoch): epochs of a batch may differ.
-      seeds = randomness.fold(
-        tf.gather(keys, indices[i]), randomness.Purpose.AUGMENTATION, seed
+  def _check_batch(self) -> None:
+    training, name = self.training, 'gin parameter Training.batch_size'
+    self.devices.check_divides(training.batch_size, name)
+    part = training.batch_size // self.devices.replicas
+    if part % training.microbatches:
+      raise errors.UsageError(
+        f'{name}: {part} examples of a replica cannot be split evenly into '
+        f'Training.microbatches = {training.microbatches}.'
       )
-      seeds += epochs[i][:, None]
-      batch = augment(
-        batch, randomness.hashed_uniform(seeds, augmentation.DRAWS)
-      )
-      rate = schedule.learning_rate(training, images.shape[0], first + i)
-      state, loss = pure.step(
-        self.model,
-        training,
-        state,
-        self.normalise(batch),
-        tf.gather(labels, indices[i]),
-        rate,
-      )
-      return i + 1, state, loss
 
-    _, state, loss = tf.while_loop(
-      lambda i, state, loss: i < count,
-      body,
-      (0, state, tf.constant(0.0)),
-      parallel_iterations=1,
+  def _check_classes(self, num_classes: int) -> None:
+    shape = tuple(self.model.outputs[0].shape)
+    if shape != (None, num_classes):
+      raise errors.UsageError(
+        'the model of gin parameter Training.model must return logits of shape '
+        f'(None, {num_classes}) for {num_classes} classes, found {shape}.'
+      )
+
+  def _share(self, batch_size: int) -> Share:
+    devices = self.devices
+    return Share(batch_size, devices.replicas, devices.local_replicas)
+
+  def _run_of(self, train_images: int):
+    """Returns the compiled loop for a split of that size."""
+    with self._lock:
+      if train_images not in self._compiled:
+        self._compiled[train_images] = tf.function(
+          self._looped(self.step(train_images))
+        )
+      return self._compiled[train_images]
+
+  def _looped(self, step: pure.Step):
+    """Returns a function that runs several steps on all replicas."""
+
+    def one(variables, batch):
+      state = tf.nest.map_structure(tf.convert_to_tensor, variables)
+      state, metrics = step(state, batch)
+      tf.nest.map_structure(lambda v, new: v.assign(new), variables, state)
+      return metrics
+
+    def run(variables, batches, count):
+      dtype = self.model.outputs[0].dtype
+      loss = tf.zeros([], dtype)
+      accuracy, rate = tf.zeros([]), tf.zeros([])
+      failed = tf.constant(-1, tf.int64)
+      first = tf.identity(self.devices.local(variables['step'])[0])
+      for i in tf.range(tf.cast(count, tf.int64)):
+        every = self.devices.strategy.run(one, (variables, next(batches)))
+        metrics = {
+          name: self.devices.local(value)[0] for name, value in every.items()
+        }
+        # The first loss that is not finite stays.
+        fine = failed < 0
+        loss = tf.where(fine, metrics['loss'], loss)
+        accuracy, rate = metrics['accuracy'], metrics['rate']
+        bad = fine & ~tf.math.is_finite(loss)
+        failed = tf.where(bad, first + i, failed)
+      return {
+        'loss': loss,
+        'accuracy': accuracy,
+        'rate': rate,
+        'failed': failed,
+      }
+
+    return run
+
+  def _save_if_due(self, resumption, variables, done, total, saved) -> float:
+    """Saves now and then, and where a signal asks to stop; returns when."""
+    stop = self.devices.any(resumption.stop())
+    if stop or time.monotonic() - saved > resumption.every_seconds:
+      if self.devices.is_chief:
+        checkpoint.save(
+          resumption.directory,
+          self.devices.values(variables),
+          resumption.fingerprint,
+        )
+      saved = time.monotonic()
+    if stop:
+      raise errors.PreemptedError(
+        f'stopped after step {done} of {total}, which is saved; run '
+        'the same command again to go on.'
+      )
+    return saved
+
+  def _next_count(self, count: int, seconds: float) -> int:
+    """Returns how many steps the next call should take."""
+    if self.devices.hosts > 1:  # All hosts must agree without asking.
+      return min(STEPS_PER_CALL, 32)
+    wanted = int(count * CALL_SECONDS / max(seconds, 1e-6))
+    return int(np.clip(wanted, 1, min(8 * count, STEPS_PER_CALL)))
+
+  def _evaluate_batch(self, variables, batches):
+    step = self.step(1)
+
+    def one(variables, batch):
+      state = tf.nest.map_structure(tf.convert_to_tensor, variables)
+      logits = step.predict(state, batch['image'])
+      label = batch['label']
+      own = tf.gather(logits, label, batch_dims=1)
+      better = tf.reduce_sum(tf.cast(logits > own[:, None], tf.int32), axis=1)
+      # As tf.math.in_top_k, which a TPU lacks: ties at the border count.
+      in_top5 = (better < 5) & tf.math.is_finite(own)
+      return tf.argmax(logits, -1, tf.int32), tf.cast(in_top5, tf.int32)
+
+    outcome = self.devices.strategy.run(one, (variables, next(batches)))
+    predictions, in_top5 = (self.devices.gathered(value) for value in outcome)
+    return {'predictions': predictions, 'in_top5': in_top5 > 0}
+
+
+def _read(examples: Examples | Files, function: Callable, *arguments) -> dict:
+  """Returns what a compiled function that reads examples returns, as NumPy.
+
+  Raises:
+    DataError: it failed and a file of the examples is damaged.
+  """
+  try:
+    return tf.nest.map_structure(
+      lambda value: value.numpy(), function(*arguments)
     )
-    return state, loss
+  except tf.errors.OpError as e:
+    fault = examples.fault()
+    if not fault:
+      raise
+    raise errors.DataError(
+      f'{fault}; `roar_shards --verify` finds all damage, `--repair` mends it.'
+    ) from e

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import tensorflow as tf
 
+from roar_tf.training import resampling
+
 _CROP, _RESIZED = 224, 256
 """The released code's sizes: IMAGE_SIZE, and that plus CROP_PADDING = 32."""
 
@@ -52,9 +54,7 @@ def center_crop(images) -> tf.Tensor:
 def _taps(size: int) -> tuple[np.ndarray, np.ndarray]:
   """Returns which four values make each value of a cropped side, and how much.
 
-  As TensorFlow 1's `resize_bicubic` counts: value i of the enlarged side lies
-  at i * size / enlarged, no half pixels; cubic convolution with a = -0.75;
-  beyond the border the border's value.
+  See `resampling`.
 
   Args:
     size: S, pixels of a side.
@@ -66,20 +66,9 @@ def _taps(size: int) -> tuple[np.ndarray, np.ndarray]:
   offset = (enlarged - size + 1) // 2
   place = (np.arange(size) + offset) * size / enlarged
   first = np.floor(place)
-  far, near = 1 + place - first, place - first
-  weights = [_outer(far), _inner(near), _inner(1 - near), _outer(2 - near)]
+  weights = resampling.weights(place - first)
   indices = np.clip(first + np.arange(-1, 3)[:, None], 0, size - 1)
   return indices.astype(np.int32), np.array(weights, np.float32)
-
-
-def _inner(distance):
-  """Weight of a value less than 1 away."""
-  return (1.25 * distance - 2.25) * distance**2 + 1
-
-
-def _outer(distance):
-  """Weight of a value 1 to 2 away."""
-  return -0.75 * (((distance - 5) * distance + 8) * distance - 4)
 
 
 EVAL_PREPROCESS: Mapping[str, Callable[[tf.Tensor], tf.Tensor]] = {

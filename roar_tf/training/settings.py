@@ -25,9 +25,16 @@ class Training:
     momentum: Nesterov momentum.
     l2: factor of half the sum of squares of all but batch-norm variables.
     label_smoothing: probability spread evenly over all classes.
-    augmentation: none, flip or pad_crop_flip.
+    augmentation: none, flip, pad_crop_flip, or resized_crop_flip (the paper's).
     eval_preprocess: what test images go through before they are classified:
       none, or center_crop, the released code's second crop, which smears masks.
+    precision: float32, or bfloat16: computes in bfloat16 and keeps variables
+      and logits in float32 (Keras' policy mixed_bfloat16).
+    microbatches: parts of a replica's batch that are computed one after the
+      other, their gradients summed, where a batch exceeds memory; batch norm
+      sees one part at a time.
+    shuffle_shards: how many shards of the train split are read and shuffled
+      together; an epoch is one permutation of all images if there are no more.
   """
 
   model: Callable = gin.REQUIRED
@@ -41,6 +48,9 @@ class Training:
   label_smoothing: float = 0.1
   augmentation: str = 'none'
   eval_preprocess: str = 'none'
+  precision: str = 'float32'
+  microbatches: int = 1
+  shuffle_shards: int = 16
 
   def __post_init__(self):
     """Raises UsageError for values that mean nothing."""
@@ -54,6 +64,9 @@ class Training:
       'label_smoothing': lambda v: 0 <= v < 1,
       'augmentation': lambda v: v in augmentation.AUGMENTATIONS,
       'eval_preprocess': lambda v: v in preprocessing.EVAL_PREPROCESS,
+      'precision': lambda v: v in ('float32', 'bfloat16'),
+      'microbatches': lambda v: type(v) is int and v > 0,
+      'shuffle_shards': lambda v: type(v) is int and v > 0,
       'drops': lambda v: (
         [e for e, factor in v if factor >= 0] == sorted(e for e, _ in v)
       ),

@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from roar_tf import errors
 from roar_tf.training import checkpoint
 
+FINGERPRINT = {'settings': {'Training.epochs': 3}, 'inputs': {}}
 
-def _state(moving=2):
+
+def _state(moving=2, step=7):
   generator = np.random.default_rng(0)
 
   def draw(*shape):
@@ -20,53 +23,89 @@ def _state(moving=2):
     'trainable': [draw(2, 3), *(draw(1) for _ in range(12))],
     'moving': [draw(3) for _ in range(moving)],
     'velocity': [draw(2, 3), *(draw(1) for _ in range(12))],
+    'step': tf.constant(step, tf.int64),
+    'seed': tf.constant(-5, tf.int32),
   }
 
 
 def _assert_equal(found, expected):
-  assert set(found) == set(expected)
-  for part, values in expected.items():
-    for ours, theirs in zip(found[part], values, strict=True):
-      assert ours.dtype == theirs.dtype
-      assert np.asarray(ours).tobytes() == np.asarray(theirs).tobytes()
-      assert ours.shape == theirs.shape
+  def same(ours, theirs):
+    assert ours.dtype == theirs.dtype and ours.shape == theirs.shape
+    assert np.asarray(ours).tobytes() == np.asarray(theirs).tobytes()
+
+  tf.nest.map_structure(same, found, expected)
 
 
 @pytest.fixture
-def path(tmp_path):
-  return str(tmp_path / 'run' / 'checkpoint.npz')
+def directory(tmp_path):
+  return str(tmp_path / 'run' / 'checkpoints')
 
 
-def test_round_trip_keeps_every_bit(path):
+def _restore(directory, like=None):
+  return checkpoint.restore(directory, FINGERPRINT, like or _state())
+
+
+def _save(directory, state):
+  """Saves a state and returns its file."""
+  checkpoint.save(directory, state, FINGERPRINT)
+  return f'{directory}/step_{int(state["step"]):08d}.npz'
+
+
+def test_round_trip_keeps_every_bit(directory):
   state = _state()
   state['velocity'][0] = tf.constant([[np.nan, -0.0, 1e-42], [np.inf, 1, 2]])
-  checkpoint.save(path, state, 1234, 'digest')
-  found, step = checkpoint.restore(path, 'digest')
-  assert step == 1234 and isinstance(step, int)
-  _assert_equal(found, state)
+  _save(directory, state)
+  _assert_equal(_restore(directory), state)
 
 
-def test_a_model_without_moving_statistics_is_restored_whole(path):
+def test_a_model_without_moving_statistics_is_restored_whole(directory):
   state = _state(moving=0)
-  checkpoint.save(path, state, 1, 'digest')
-  found, _ = checkpoint.restore(path, 'digest')
-  _assert_equal(found, state)
+  _save(directory, state)
+  _assert_equal(_restore(directory, state), state)
 
 
-def test_the_newest_replaces_the_one_before_and_nothing_else_is_left(path):
-  checkpoint.save(path, _state(), 1, 'digest')
-  checkpoint.save(path, _state(), 2, 'digest')
-  assert checkpoint.restore(path, 'digest')[1] == 2
-  assert os.listdir(os.path.dirname(path)) == ['checkpoint.npz']
+def test_the_two_newest_are_kept_and_the_newest_is_restored(directory):
+  for step in (1, 20, 300):
+    _save(directory, _state(step=step))
+  assert int(_restore(directory)['step']) == 300
+  names = ['step_00000020.npz', 'step_00000300.npz']
+  assert sorted(os.listdir(directory)) == names
 
 
-def test_where_there_is_none_nothing_is_resumed(path):
-  assert checkpoint.restore(path, 'digest') is None
+def test_where_there_is_none_nothing_is_resumed(directory):
+  assert _restore(directory) is None
+  os.makedirs(directory)
+  with open(f'{directory}/step_00000001.npz.tmp-abc', 'wb') as file:
+    file.write(b'half')
+  assert _restore(directory) is None
 
 
-def test_another_configuration_is_not_resumed(path):
-  checkpoint.save(path, _state(), 1, 'digest')
-  assert checkpoint.restore(path, 'other') is None
+def test_another_configuration_is_refused_and_named(directory):
+  path = _save(directory, _state())
+  other = {'settings': {'Training.epochs': 4}, 'inputs': {}}
+  with pytest.raises(errors.UsageError) as caught:
+    checkpoint.restore(directory, other, _state())
+  message = str(caught.value)
+  assert path in message and 'Training.epochs: 3 there, 4 asked' in message
+
+
+@pytest.mark.parametrize(
+  'change, reason',
+  [
+    (lambda s: s['trainable'].pop(), '28 variables where .* 27'),
+    (lambda s: s['moving'].append(tf.zeros([2])), '28 variables .* 29'),
+    (
+      lambda s: s['trainable'].__setitem__(0, tf.zeros([2, 4])),
+      r'float32 \(2, 3\) where .* float32 \(2, 4\)',
+    ),
+  ],
+)
+def test_another_model_is_refused_and_named(directory, change, reason):
+  _save(directory, _state())
+  like = _state()
+  change(like)
+  with pytest.raises(errors.UsageError, match=reason):
+    _restore(directory, like)
 
 
 def _write(path, data):
@@ -74,38 +113,34 @@ def _write(path, data):
     file.write(data)
 
 
-def test_a_truncated_checkpoint_is_not_resumed(path):
-  checkpoint.save(path, _state(), 7, 'digest')
+def test_a_truncated_checkpoint_is_not_resumed(directory):
+  path = _save(directory, _state())
   with open(path, 'rb') as file:
     data = file.read()
   for size in [0, 1, 20, 50, *range(100, len(data), 97), len(data) - 1]:
     _write(path, data[:size])
-    assert checkpoint.restore(path, 'digest') is None, size
+    assert _restore(directory) is None, size
 
 
 @pytest.mark.parametrize(
   'data', [b'', b'nonsense', b'\x93NUMPY', b'PK\x03\x04']
 )
-def test_another_file_is_not_resumed(path, data):
-  checkpoint.save(path, _state(), 7, 'digest')
-  _write(path, data)
-  assert checkpoint.restore(path, 'digest') is None
+def test_another_file_is_not_resumed(directory, data):
+  _write(_save(directory, _state()), data)
+  assert _restore(directory) is None
 
 
-def test_a_flipped_bit_is_noticed_or_harmless(path):
-  state = _state()
-  checkpoint.save(path, state, 7, 'digest')
+def test_a_flipped_bit_gives_the_checkpoint_before(directory):
+  _save(directory, _state(step=1))
+  path = _save(directory, _state(step=2))
   with open(path, 'rb') as file:
     data = file.read()
   generator = np.random.default_rng(0)
   # The directory of the archive, at its end, and some of the rest.
-  places = [*generator.integers(0, len(data), 300)]
-  places += [*range(len(data) - 400, len(data))]
+  places = [*generator.integers(0, len(data), 200)]
+  places += [*range(len(data) - 300, len(data))]
   for place in places:
     damaged = bytearray(data)
     damaged[place] ^= 1 << int(generator.integers(8))
     _write(path, damaged)
-    found = checkpoint.restore(path, 'digest')
-    if found is not None:
-      assert found[1] == 7
-      _assert_equal(found[0], state)
+    assert int(_restore(directory)['step']) == 1, place

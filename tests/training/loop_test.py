@@ -1,5 +1,6 @@
 """Tests of whole trainings: repetition, interruption, evaluation."""
 
+import dataclasses
 import functools
 import os
 from concurrent import futures
@@ -17,6 +18,7 @@ from roar_tf.training import (
   checkpoint,
   examples,
   loop,
+  order,
   preprocessing,
   schedule,
   settings,
@@ -31,8 +33,13 @@ STEPS = 19  # Of 50 images, 3 epochs, batches of 8.
 @pytest.fixture(autouse=True)
 def short_calls(monkeypatch):
   """Several calls even in a short training."""
-  monkeypatch.setattr(loop, 'STEPS_PER_CALL', 4)
-  monkeypatch.setattr(loop, 'EVALUATION_BATCH', 16)
+  _calls_of(monkeypatch, 4)
+
+
+def _calls_of(monkeypatch, steps):
+  for name in ('FIRST_CALL', 'STEPS_PER_CALL'):
+    monkeypatch.setattr(loop, name, steps)
+  monkeypatch.setattr(loop, 'CALL_SECONDS', 1e9)
 
 
 def _examples(count, seed=0):
@@ -90,10 +97,7 @@ def trained(trainer, split):
 
 
 def _assert_equal(found, expected):
-  assert set(found) == set(expected)
-  for part, values in expected.items():
-    for one, other in zip(found[part], values, strict=True):
-      np.testing.assert_array_equal(one, other)
+  tf.nest.map_structure(np.testing.assert_array_equal, found, expected)
 
 
 def _differ(found, expected, part='trainable'):
@@ -121,7 +125,7 @@ def test_another_trainer_gives_the_same_bits(split, trained):
 def test_steps_per_call_do_not_change_the_bits(
   trainer, split, trained, monkeypatch
 ):
-  monkeypatch.setattr(loop, 'STEPS_PER_CALL', 7)
+  _calls_of(monkeypatch, 7)
   _assert_equal(trainer.train(split, 'cell', 1)[0], trained)
 
 
@@ -208,10 +212,11 @@ def test_a_whole_training_equals_numpy(split):
   velocity = [np.zeros_like(kernel), np.zeros_like(bias)]
   images = (split.images.numpy() - np.array(MEAN)) / np.array(STD)
   images, labels = images.reshape(50, -1), split.labels.numpy()
-  order = examples.Order(50, 'run', 3)
+  positions = order.Order([50], 16, 'run', 3)
   losses = 16  # 125 examples in batches of 8.
   for i in range(losses):
-    indices, _ = order.positions(8 * i, 8 * i + 8)
+    pieces = positions.pieces(8 * i, 8 * i + 8)
+    indices = np.concatenate([piece.rows for piece in pieces])
     rate = float(schedule.learning_rate(trainer.training, 50, i))
     flat = images[indices]
     goal = 0.9 * np.eye(CLASSES)[labels[indices]] + 0.1 / CLASSES
@@ -245,6 +250,7 @@ def _recorded_draws(split, monkeypatch, batch_size, *seed_words):
     images = tf.numpy_function(record, [images, uniforms], images.dtype)
     return tf.ensure_shape(images, shape)
 
+  recording.draws = 3
   monkeypatch.setitem(augmentation.AUGMENTATIONS, 'recording', recording)
   trainer = _trainer(
     _linear, epochs=4, batch_size=batch_size, augmentation='recording'
@@ -305,9 +311,12 @@ class Stop:
     return self.count in self.calls
 
 
-def _resumption(tmp_path, stop=lambda: False, digest='digest', **arguments):
-  path = str(tmp_path / 'run' / 'checkpoint.npz')
-  return loop.Resumption(path, digest, stop=stop, **arguments)
+FINGERPRINT = {'settings': {'seed': 1}, 'inputs': {}}
+
+
+def _resumption(tmp_path, stop=lambda: False, **arguments):
+  directory = str(tmp_path / 'run' / 'checkpoints')
+  return loop.Resumption(directory, FINGERPRINT, stop=stop, **arguments)
 
 
 @pytest.mark.parametrize('call', [0, 2, 3])
@@ -319,8 +328,8 @@ def test_a_stopped_and_resumed_run_ends_in_the_same_bits(
     trainer.train(
       split, 'cell', 1, resumption=_resumption(tmp_path, Stop(call))
     )
-  _, saved = checkpoint.restore(_resumption(tmp_path).path, 'digest')
-  assert saved == after
+  saved = _resumption(tmp_path).directory
+  assert os.listdir(saved) == [f'step_{after:08d}.npz']
   told = []
   state, steps = trainer.train(
     split, 'cell', 1, resumption=_resumption(tmp_path), progress=told.append
@@ -371,25 +380,71 @@ def test_a_killed_run_resumes_from_its_last_checkpoint(
 def test_without_need_nothing_is_saved(trainer, split, tmp_path):
   resumption = _resumption(tmp_path, every_seconds=1e9)
   trainer.train(split, 'cell', 1, resumption=resumption)
-  assert not os.path.exists(resumption.path)
+  assert not os.path.exists(resumption.directory)
 
 
-@pytest.mark.parametrize('why', ['damaged', 'empty', 'other run'])
-def test_an_unusable_checkpoint_starts_the_run_again(
-  trainer, split, trained, tmp_path, why
+@pytest.mark.parametrize(
+  'damaged, resumed_at', [(0, 12), (1, 8), (2, 0)], ids=str
+)
+def test_damaged_checkpoints_are_passed_over_with_a_warning(
+  trainer, split, trained, tmp_path, caplog, damaged, resumed_at
 ):
-  digest = 'other' if why == 'other run' else 'digest'
-  resumption = _resumption(tmp_path, Stop(1), digest)
+  resumption = _resumption(tmp_path, Stop(2), every_seconds=0)
   with pytest.raises(errors.PreemptedError):
-    trainer.train(split, 'cell', 2, resumption=resumption)
-  if why != 'other run':
-    size = os.path.getsize(resumption.path) // 2 if why == 'damaged' else 0
-    os.truncate(resumption.path, size)
+    trainer.train(split, 'cell', 1, resumption=resumption)
+  names = sorted(os.listdir(resumption.directory), reverse=True)
+  assert names == ['step_00000012.npz', 'step_00000008.npz']
+  for name in names[:damaged]:
+    path = f'{resumption.directory}/{name}'
+    os.truncate(path, os.path.getsize(path) // 2)
   told = []
-  state, _ = trainer.train(
-    split, 'cell', 1, resumption=_resumption(tmp_path), progress=told.append
+  with caplog.at_level('WARNING', 'roar_tf'):
+    state, _ = trainer.train(
+      split, 'cell', 1, resumption=_resumption(tmp_path), progress=told.append
+    )
+  assert told[0] == resumed_at and sum(told) == STEPS
+  warned = [record.getMessage() for record in caplog.records]
+  assert len(warned) == damaged
+  for name, message in zip(names, warned, strict=False):
+    assert name in message and 'damaged' in message
+  _assert_equal(state, trained)
+
+
+def test_a_checkpoint_of_other_settings_is_refused_by_name(
+  trainer, split, tmp_path
+):
+  resumption = _resumption(tmp_path, Stop(0))
+  with pytest.raises(errors.PreemptedError):
+    trainer.train(split, 'cell', 1, resumption=resumption)
+  other = dataclasses.replace(
+    _resumption(tmp_path), fingerprint={'settings': {'seed': 2}, 'inputs': {}}
   )
-  assert told[0] == 0 and sum(told) == STEPS
+  with pytest.raises(errors.UsageError, match='seed: 1 there, 2 asked for'):
+    trainer.train(split, 'cell', 1, resumption=other)
+
+
+def test_a_checkpoint_of_another_model_is_refused_by_name(
+  trainer, split, tmp_path
+):
+  with pytest.raises(errors.PreemptedError):
+    trainer.train(split, 'cell', 1, resumption=_resumption(tmp_path, Stop(0)))
+  other = _trainer(
+    lambda shape, classes: resnet.small_resnet(
+      shape, classes, width=4, stages=2
+    )
+  )
+  message = r'step_00000004.npz.*architecture.*\(3, 3, 3, 2\).*\(3, 3, 3, 4\)'
+  with pytest.raises(errors.UsageError, match=message):
+    other.train(split, 'cell', 1, resumption=_resumption(tmp_path))
+
+
+def test_a_finished_run_that_was_not_committed_trains_no_further_step(
+  trainer, split, trained, tmp_path
+):
+  resumption = _resumption(tmp_path)
+  checkpoint.save(resumption.directory, trained, FINGERPRINT)
+  state, steps = trainer.train(split, 'cell', 1, resumption=resumption)
+  assert steps == STEPS
   _assert_equal(state, trained)
 
 
@@ -418,7 +473,7 @@ def test_any_model_repeats_and_resumes(factory, split, tmp_path):
 
 def test_a_diverged_training_names_its_steps():
   trainer = _trainer(_linear, base_learning_rate=1e30, warmup_epochs=0)
-  message = 'loss became (nan|inf) between steps 0 and 4.*base_learning_rate'
+  message = r'loss became (nan|inf) in step [2-4] of 19.*base_learning_rate'
   with pytest.raises(errors.RoarError, match=message) as caught:
     trainer.train(_examples(50), 1)
   assert caught.value.exit_status == 1
@@ -462,9 +517,7 @@ def test_evaluation_batches_do_not_change_the_outcome(
 
 
 def test_with_few_classes_everything_is_among_the_first_five():
-  training = settings.Training(
-    model=_linear, epochs=1, batch_size=8, base_learning_rate=0.1
-  )
+  training = _trainer(_linear).training
   trainer = loop.Trainer(_linear, SHAPE, 3, training, MEAN, STD)
   test = _examples(20)
   test = examples.Examples(test.images, test.labels % 3, test.keys, test.ids)

@@ -29,8 +29,27 @@ def _training(**changes):
 
 def _batch(shape, seed=0):
   generator = np.random.default_rng(seed)
-  images = generator.normal(size=(8, *shape)).astype(np.float32)
-  return images, generator.integers(0, CLASSES, 8).astype(np.int32)
+  images = generator.integers(0, 256, (8, *shape)).astype(np.uint8)
+  labels = generator.integers(0, CLASSES, 8).astype(np.int32)
+  return {
+    'image': tf.constant(images),
+    'label': tf.constant(labels),
+    'key': tf.constant(generator.integers(0, 99, (8, 2)), tf.int32),
+    'epoch': tf.constant([0, 0, 0, 0, 0, 1, 1, 1]),
+  }
+
+
+def _normal(batch):
+  """What a model sees of a batch, float64."""
+  return (batch['image'].numpy() - 100.0) / 50.0
+
+
+def _step(model, **changes):
+  """A step over 16 images, of which a batch is half an epoch."""
+  channels = model.inputs[0].shape[-1]
+  return step.Step(
+    model, _training(**changes), 16, (100.0,) * channels, (50.0,) * channels
+  )
 
 
 def _reference_loss(logits, labels, weights, training):
@@ -56,6 +75,8 @@ def _state(model, seed=0):
     'trainable': draw(model.trainable_variables, -0.3, 0.4),
     'moving': draw(model.non_trainable_variables, 0.5, 1.5),
     'velocity': draw(model.trainable_variables, -0.1, 0.1),
+    'step': tf.constant(0, tf.int64),
+    'seed': tf.constant(3),
   }
 
 
@@ -91,32 +112,27 @@ def _with_variables_of(network, state):
 
 
 @pytest.mark.parametrize('smoothing', [0.0, 0.1, 0.5])
-@pytest.mark.parametrize('l2', [0.0, 1e-4, 0.3])
-def test_loss_equals_numpy(smoothing, l2):
+def test_cross_entropy_equals_numpy(smoothing):
   generator = np.random.default_rng(0)
-  training = _training(label_smoothing=smoothing, l2=l2)
   logits = generator.normal(0, 5, (8, CLASSES))
   labels = generator.integers(0, CLASSES, 8)
-  weights = [generator.normal(size=s) for s in ((3, 3, 2), (5,))]
-  found = step.loss(
-    tf.constant(logits, tf.float32),
-    tf.constant(labels),
-    [tf.constant(w, tf.float32) for w in weights],
-    training,
+  found = step.cross_entropy(
+    tf.constant(logits), tf.constant(labels), smoothing
   )
-  expected = _reference_loss(logits, labels, weights, training)
-  assert float(found) == pytest.approx(expected, rel=1e-5)
+  training = _training(label_smoothing=smoothing, l2=0)
+  expected = _reference_loss(logits, labels, [], training)
+  assert float(tf.reduce_mean(found)) == pytest.approx(expected, rel=1e-12)
 
 
-def test_l2_is_half_the_sum_of_squares():
+def test_l2_is_half_the_sum_of_squares(linear):
   # Keras' L2(1e-4) would double it.
-  logits, labels = tf.zeros([1, CLASSES]), tf.constant([0])
-  weights = [tf.constant([3.0, 4.0])]
-  values = [
-    float(step.loss(logits, labels, weights, _training(l2=l2)))
+  state = _state(linear)
+  losses = [
+    float(_step(linear, l2=l2)(state, _batch((3, 2, 1)))[1]['loss'])
     for l2 in (0.0, 1.0)
   ]
-  assert values[1] - values[0] == pytest.approx(12.5)
+  squares = sum(np.sum(np.square(w)) for w in state['trainable'])
+  assert losses[1] - losses[0] == pytest.approx(squares / 2, rel=1e-5)
 
 
 def test_l2_applies_to_all_but_batch_norm(network):
@@ -140,13 +156,18 @@ def test_l2_spares_keras_own_batch_norm_in_nested_models():
 
 
 def test_three_steps_of_a_linear_model_equal_numpy(linear):
-  training = _training()
+  # Two steps an epoch, in warm-up, at the peak, after a drop.
+  machine = _step(
+    linear, base_learning_rate=16, warmup_epochs=1, drops=((1.5, 0.1),)
+  )
+  training = machine.training
   state = _state(linear)
   kernel, bias = (np.float64(w) for w in state['trainable'])
   velocity = [np.float64(v) for v in state['velocity']]
-  for i, rate in enumerate((0.5, 0.05, 0.3)):  # As in a warm-up, at a drop.
-    images, labels = _batch((3, 2, 1), seed=i)
-    flat = images.reshape(8, -1).astype(np.float64)
+  for i, rate in enumerate((0, 0.25, 0.5, 0.05)):
+    batch = _batch((3, 2, 1), seed=i)
+    labels = batch['label'].numpy()
+    flat = _normal(batch).reshape(8, -1)
     logits = flat @ kernel + bias
     goal = 0.9 * np.eye(CLASSES)[labels] + 0.1 / CLASSES
     error = (special.softmax(logits, axis=1) - goal) / 8
@@ -160,8 +181,12 @@ def test_three_steps_of_a_linear_model_equal_numpy(linear):
       w - rate * (g + 0.9 * v)
       for w, g, v in zip((kernel, bias), gradients, velocity, strict=True)
     )
-    state, loss = step.step(linear, training, state, images, labels, rate)
-    assert float(loss) == pytest.approx(expected, rel=1e-5)
+    state, metrics = machine(state, batch)
+    assert float(metrics['loss']) == pytest.approx(expected, rel=1e-5)
+    assert float(metrics['rate']) == pytest.approx(rate, rel=1e-6)
+    hits = np.mean(np.argmax(logits, axis=1) == labels)
+    assert float(metrics['accuracy']) == pytest.approx(hits)
+    assert int(state['step']) == i + 1 and int(state['seed']) == 3
   for found, reference in zip(state['trainable'], (kernel, bias), strict=True):
     np.testing.assert_allclose(found, reference, rtol=1e-4, atol=1e-6)
   for found, reference in zip(state['velocity'], velocity, strict=True):
@@ -169,10 +194,12 @@ def test_three_steps_of_a_linear_model_equal_numpy(linear):
 
 
 def test_a_step_of_a_network_is_nesterov_on_the_gradient_of_its_loss(network):
-  training = _training()
+  machine = _step(network, base_learning_rate=6.4)  # The rate is 0.2.
+  training = machine.training
   state = _state(network)
-  images, labels = _batch((6, 6, 3))
-  after, loss = step.step(network, training, state, images, labels, 0.2)
+  batch = _batch((6, 6, 3))
+  images, labels = _normal(batch).astype(np.float32), batch['label'].numpy()
+  after, metrics = machine(state, batch)
   # The same model with its own variables, one objective written out.
   again = _with_variables_of(network, state)
   goal = 0.9 * np.eye(CLASSES)[labels] + 0.1 / CLASSES
@@ -186,7 +213,7 @@ def test_a_step_of_a_network_is_nesterov_on_the_gradient_of_its_loss(network):
         objective += training.l2 / 2 * tf.reduce_sum(tf.square(variable))
   variables = again.trainable_variables
   gradients = tape.gradient(objective, [v.value for v in variables])
-  assert float(loss) == pytest.approx(float(objective), rel=1e-5)
+  assert float(metrics['loss']) == pytest.approx(float(objective), rel=1e-5)
   for i, gradient in enumerate(gradients):
     velocity = 0.9 * state['velocity'][i] + gradient
     weight = state['trainable'][i] - 0.2 * (gradient + 0.9 * velocity)
@@ -203,67 +230,120 @@ def test_a_step_of_a_network_is_nesterov_on_the_gradient_of_its_loss(network):
 
 
 def test_the_step_is_pure(network):
-  state = _state(network)
-  images, labels = _batch((6, 6, 3))
+  state, batch = _state(network), _batch((6, 6, 3))
   before = [v.numpy() for v in network.variables]
-  copies = {part: [v.numpy() for v in values] for part, values in state.items()}
-  outcomes = [
-    step.step(network, _training(), state, images, labels, 0.2)
-    for _ in range(2)
-  ]
+  copies = tf.nest.map_structure(lambda v: v.numpy(), state)
+  outcomes = [_step(network)(state, batch)[0] for _ in range(2)]
   for variable, value in zip(network.variables, before, strict=True):
     np.testing.assert_array_equal(variable, value)
-  for part, values in copies.items():
-    for old, value in zip(state[part], values, strict=True):
-      np.testing.assert_array_equal(old, value)
-    first, second = (after[part] for after, _ in outcomes)
-    for one, other in zip(first, second, strict=True):
-      np.testing.assert_array_equal(one, other)
+  tf.nest.map_structure(np.testing.assert_array_equal, state, copies)
+  tf.nest.map_structure(np.testing.assert_array_equal, *outcomes)
 
 
 def test_the_models_own_variables_are_not_read(network):
-  state = _state(network)
-  images, labels = _batch((6, 6, 3))
+  state, batch = _state(network), _batch((6, 6, 3))
   other = keras.models.clone_model(network)
   other.set_weights([w + 1 for w in network.get_weights()])
   for run in (
-    lambda m: step.step(m, _training(), state, images, labels, 0.2)[1],
-    lambda m: step.predict(m, state, images),
+    lambda m: _step(m)(state, batch)[1]['loss'],
+    lambda m: _step(m).predict(state, batch['image']),
   ):
     np.testing.assert_array_equal(run(network), run(other))
 
 
 def test_compiles_under_xla_and_agrees(network):
-  state = _state(network)
-  images, labels = _batch((6, 6, 3))
-  training = _training()
-
-  def run(state, images, labels, rate):
-    return step.step(network, training, state, images, labels, rate)
-
-  arguments = (
-    state,
-    tf.constant(images),
-    tf.constant(labels),
-    tf.constant(0.2),
-  )
-  eager = run(*arguments)
-  compiled = tf.function(run, jit_compile=True)(*arguments)
+  state, batch = _state(network), _batch((6, 6, 3))
+  machine = _step(network, augmentation='pad_crop_flip')
+  eager = machine(state, batch)
+  compiled = tf.function(machine, jit_compile=True)(state, batch)
   for one, other in zip(
     tf.nest.flatten(compiled), tf.nest.flatten(eager), strict=True
   ):
     np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
 
 
-def test_predictions_are_those_of_the_state_in_evaluation_mode(network):
-  state = _state(network)
-  images, _ = _batch((6, 6, 3))
+def test_an_example_is_augmented_anew_in_every_epoch_and_run(network):
+  batch = _batch((6, 6, 3))
+  machine = _step(network, augmentation='pad_crop_flip')
+
+  def seen(seed=3, **changes):
+    return machine.prepared({**batch, **changes}, tf.constant(seed)).numpy()
+
+  first = seen()
+  np.testing.assert_array_equal(seen(), first)
+  for other in (seen(seed=4), seen(epoch=batch['epoch'] + 1)):
+    # Of 8 examples some may be shifted alike.
+    assert sum((a != b).any() for a, b in zip(first, other, strict=True)) > 4
+  # Whoever else is in the batch.
+  part = {name: value[5:] for name, value in batch.items()}
+  alone = machine.prepared(part, tf.constant(3))
+  np.testing.assert_array_equal(alone, first[5:])
+
+
+# --- microbatches, precision --------------------------------------------------
+
+
+@pytest.mark.parametrize('microbatches', [2, 4, 8])
+def test_microbatches_change_nothing_without_batch_norm(linear, microbatches):
+  state, batch = _state(linear), _batch((3, 2, 1))
+  whole = _step(linear)(state, batch)
+  parts = _step(linear, microbatches=microbatches)(state, batch)
+  for one, other in zip(
+    tf.nest.flatten(parts), tf.nest.flatten(whole), strict=True
+  ):
+    np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
+def test_batch_norm_sees_one_microbatch_after_the_other(network):
+  state, batch = _state(network), _batch((6, 6, 3))
+  after, _ = _step(network, microbatches=2)(state, batch)
   again = _with_variables_of(network, state)
-  logits = step.predict(network, state, images)
-  np.testing.assert_allclose(
-    logits, again(images, training=False), rtol=1e-5, atol=1e-6
-  )
+  for part in (slice(0, 4), slice(4, 8)):
+    again(_normal(batch)[part].astype(np.float32), training=True)
+  for found, variable in zip(
+    after['moving'], again.non_trainable_variables, strict=True
+  ):
+    np.testing.assert_allclose(found, variable, rtol=1e-4, atol=1e-5)
+
+
+@pytest.fixture
+def bfloat16():
+  before = keras.config.dtype_policy()
+  keras.config.set_dtype_policy('mixed_bfloat16')
+  yield
+  keras.config.set_dtype_policy(before)
+
+
+def test_bfloat16_keeps_state_and_logits_in_float32(network, bfloat16):
+  half = resnet.small_resnet((6, 6, 3), CLASSES, width=2, stages=2)
+  assert half.layers[1].compute_dtype == 'bfloat16'
+  state, batch = _state(network), _batch((6, 6, 3))
+  logits = _step(half).predict(state, batch['image'])
+  assert logits.dtype == tf.float32
+  exact = _step(network).predict(state, batch['image'])
+  assert not np.array_equal(logits, exact)
+  np.testing.assert_allclose(logits, exact, rtol=0.05, atol=0.05)
+  after, metrics = _step(half)(state, batch)
+  floats = [v for v in tf.nest.flatten(after) if v.dtype.is_floating]
+  assert {v.dtype for v in floats} == {tf.float32}
+  expected = _step(network)(state, batch)[1]['loss']
+  assert float(metrics['loss']) == pytest.approx(float(expected), rel=0.02)
+
+
+# --- evaluation ---------------------------------------------------------------
+
+
+def test_predictions_are_those_of_the_state_in_evaluation_mode(network):
+  state, batch = _state(network), _batch((6, 6, 3))
+  again = _with_variables_of(network, state)
+  machine = _step(network)
+  logits = machine.predict(state, batch['image'])
+  expected = again(_normal(batch).astype(np.float32), training=False)
+  np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-6)
   # An example's logits do not depend on its batch.
   np.testing.assert_allclose(
-    step.predict(network, state, images[2:3]), logits[2:3], rtol=1e-4, atol=1e-5
+    machine.predict(state, batch['image'][2:3]),
+    logits[2:3],
+    rtol=1e-4,
+    atol=1e-5,
   )

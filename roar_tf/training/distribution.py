@@ -1,0 +1,226 @@
+"""The devices that one program trains or explains on.
+
+A program is one `tf.distribute` strategy: one device, the GPUs of a host
+(MirroredStrategy), the GPUs or CPUs of several hosts (MultiWorkerMirrored-
+Strategy, described by the environment variable TF_CONFIG), or TPUs. Everything
+below it works with `Devices` and does not ask which one it is.
+"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable, Sequence
+
+import tensorflow as tf
+
+from roar_tf import errors
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Devices:
+  """The replicas of one program.
+
+  Attributes:
+    strategy: TensorFlow's strategy.
+    hosts: how many processes run the program.
+    host: this process, from 0; the first one writes what is to be written.
+  """
+
+  strategy: tf.distribute.Strategy
+  hosts: int = 1
+  host: int = 0
+
+  @property
+  def replicas(self) -> int:
+    """How many replicas the program has, on all hosts."""
+    return self.strategy.num_replicas_in_sync
+
+  @property
+  def local_replicas(self) -> range:
+    """The replicas of this host."""
+    count = self.replicas // self.hosts
+    return range(self.host * count, (self.host + 1) * count)
+
+  @property
+  def is_chief(self) -> bool:
+    """Whether this process writes results."""
+    return self.host == 0
+
+  def variables(self, values):
+    """Returns variables of the same structure, one copy per replica.
+
+    Every replica assigns its own copy; the step keeps them equal.
+    """
+    how = {}
+    if self.replicas > 1:
+      how = {
+        'synchronization': tf.VariableSynchronization.ON_READ,
+        'aggregation': tf.VariableAggregation.ONLY_FIRST_REPLICA,
+      }
+    with self.strategy.scope():
+      return tf.nest.map_structure(
+        lambda v: tf.Variable(v, trainable=False, **how), values
+      )
+
+  def values(self, variables):
+    """Returns the values of `variables` of this host's first replica."""
+    return tf.nest.map_structure(
+      lambda v: tf.identity(self.local(v)[0]), variables
+    )
+
+  def local(self, value) -> tuple:
+    """Returns what every replica of this host has of a distributed value."""
+    return self.strategy.experimental_local_results(value)
+
+  def iterator(self, dataset: Callable[[], tf.data.Dataset]):
+    """Returns an iterator that hands every replica its next element.
+
+    Args:
+      dataset: makes this host's dataset; its elements go to the replicas of
+        this host in turn.
+    """
+    with tf.device('CPU:0'):
+      if self.replicas == 1 and not self._is_tpu:
+        return iter(dataset())
+      return iter(
+        self.strategy.distribute_datasets_from_function(lambda _: dataset())
+      )
+
+  def gathered(self, value) -> tf.Tensor:
+    """Joins a value of every replica, in their order, along the first axis."""
+    if self.replicas == 1:
+      return self.local(value)[0]
+    return self.strategy.gather(value, axis=0)
+
+  def split(self, value):
+    """Splits a tensor [B, ...] evenly over the replicas of this host."""
+    if self.replicas == 1 and not self._is_tpu:
+      return value
+    parts = tf.split(value, len(self.local_replicas))
+    return self.strategy.experimental_distribute_values_from_function(
+      lambda context: parts[
+        context.replica_id_in_sync_group - self.local_replicas[0]
+      ]
+    )
+
+  def reduce(self, values: Sequence[tf.Tensor], mean: bool = False) -> list:
+    """Returns sums, or means, over all replicas; called on every replica."""
+    reduced = list(values)
+    if self.replicas == 1:
+      return reduced
+    context = tf.distribute.get_replica_context()
+    how = tf.distribute.ReduceOp.MEAN if mean else tf.distribute.ReduceOp.SUM
+    # One reduction takes one type.
+    for dtype in dict.fromkeys(v.dtype for v in reduced):
+      places = [i for i, v in enumerate(reduced) if v.dtype == dtype]
+      for i, value in zip(
+        places,
+        context.all_reduce(how, [reduced[i] for i in places]),
+        strict=True,
+      ):
+        reduced[i] = value
+    return reduced
+
+  def any(self, flag: bool) -> bool:
+    """Whether the flag is true on any host; all hosts must ask together."""
+    if self.hosts == 1:
+      return flag
+    votes = self.strategy.run(lambda: tf.constant(float(flag)))
+    return bool(self.strategy.reduce('SUM', votes, axis=None) > 0)
+
+  def barrier(self) -> None:
+    """Waits until all hosts are here."""
+    self.any(False)
+
+  def check_divides(self, batch_size: int, what: str) -> None:
+    """Raises UsageError unless the replicas share a batch evenly."""
+    if batch_size % self.replicas:
+      raise errors.UsageError(
+        f'{what} = {batch_size} cannot be split evenly over {self.replicas} '
+        'replicas; take a multiple of their number.'
+      )
+
+  @property
+  def _is_tpu(self) -> bool:
+    return isinstance(self.strategy, tf.distribute.TPUStrategy)
+
+
+def one_device() -> Devices:
+  """Returns the default: the first accelerator, or the CPU."""
+  return Devices(tf.distribute.get_strategy())
+
+
+def connect(name: str = 'auto', tpu: str | None = None) -> Devices:
+  """Returns the devices that the flags --strategy and --tpu ask for.
+
+  `auto` takes the TPU that is named, the hosts that TF_CONFIG describes, all
+  GPUs if there are several, or else the one device there is.
+
+  Raises:
+    UsageError: they are not there.
+  """
+  if name == 'auto':
+    name = _best(tpu)
+  if tpu is not None and name != 'tpu':
+    raise errors.UsageError(
+      f'--tpu={tpu} goes with --strategy=tpu, not with --strategy={name}.'
+    )
+  return {
+    'one_device': one_device,
+    'mirrored': _mirrored,
+    'multi_worker': _multi_worker,
+    'tpu': lambda: _tpu(tpu or 'local'),
+  }[name]()
+
+
+def _best(tpu) -> str:
+  if tpu is not None:
+    return 'tpu'
+  if os.environ.get('TF_CONFIG'):
+    return 'multi_worker'
+  if len(tf.config.list_logical_devices('GPU')) > 1:
+    return 'mirrored'
+  return 'one_device'
+
+
+def _mirrored() -> Devices:
+  for kind in ('GPU', 'CPU'):
+    names = [d.name for d in tf.config.list_logical_devices(kind)]
+    if kind == 'GPU' and names or len(names) > 1:
+      return Devices(tf.distribute.MirroredStrategy(names))
+  raise errors.UsageError(
+    '--strategy=mirrored found no GPU; use --strategy=one_device to work on '
+    'the CPU, or install roar_tf[cuda].'
+  )
+
+
+def _multi_worker() -> Devices:
+  text = os.environ.get('TF_CONFIG', '')
+  try:
+    described = json.loads(text)
+    hosts = len(described['cluster']['worker'])
+    kind, host = described['task']['type'], int(described['task']['index'])
+  except (ValueError, KeyError, TypeError):
+    hosts, kind, host = 0, None, 0
+  if kind != 'worker' or not 0 <= host < hosts:
+    raise errors.UsageError(
+      '--strategy=multi_worker needs the environment variable TF_CONFIG to be '
+      '{"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", '
+      f'"index": 0}}}}, found {text!r}.'
+    )
+  return Devices(tf.distribute.MultiWorkerMirroredStrategy(), hosts, host)
+
+
+def _tpu(name: str) -> Devices:
+  try:
+    resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=name)
+    if name != 'local':
+      tf.config.experimental_connect_to_cluster(resolver)
+    tf.tpu.experimental.initialize_tpu_system(resolver)
+  except Exception as e:  # Whatever the cloud's libraries raise.
+    lines = str(e).strip().splitlines() or [type(e).__name__]
+    raise errors.UsageError(
+      f'--tpu={name} cannot be reached ({lines[0]}); name a TPU of this '
+      'project and zone, or "local" on a TPU VM with roar_tf[tpu] installed.'
+    ) from e
+  return Devices(tf.distribute.TPUStrategy(resolver))
