@@ -59,7 +59,7 @@ def examples_of(
     RoarError: the images would not fit the memory bound.
   """
   source = context.experiment.source
-  size = np.prod(source.image_shape) * source.count('train')
+  size = np.prod(source.image_shape) * context.images('train')
   if size > examples.MEMORY_BOUND:
     raise errors.RoarError(
       f'{source.name} has {size / 2**30:.0f} GiB of train images, more than '
@@ -71,9 +71,8 @@ def examples_of(
     return {
       split: examples.from_batches(
         batch
-        for part, index in context.all_shards()
-        if part == split
-        for batch in _batches(context, cell, kind, split, index)
+        for part in context.all_shards(split)
+        for batch in _batches(context, cell, kind, *part)
       )
       for split in SPLITS
     }
