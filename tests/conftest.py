@@ -165,6 +165,69 @@ def damaged(finished, tmp_path) -> pathlib.Path:
   return shutil.copytree(finished, tmp_path / 'workspace')
 
 
+PHOTOGRAPHS = """
+include 'train/small_images.gin'
+Source.folder = '{folder}'
+Source.preprocessing = 'resize_crop'
+Source.resize_short_side = 10
+Source.image_shape = (8, 8, 3)
+Source.num_classes = 2
+Source.train_images = 20
+Source.test_images = 8
+Source.images_per_shard = 5
+small_resnet.width = 4
+small_resnet.stages = 2
+Training.batch_size = 2
+Training.epochs = 2
+Training.warmup_epochs = 1
+Training.drops = ()
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Photographs:
+  """A folder of JPEGs of several sizes, 20 for training and 8 for testing.
+
+  Attributes:
+    folder: holds `<split>/<class>/<number>.jpg`.
+    tiny: as the fixture `tiny`; its source is called `photographs`.
+  """
+
+  folder: pathlib.Path
+  tiny: Tiny
+
+  def damage(self, *ids: str) -> None:
+    """Cuts images short."""
+    for name in ids:
+      path = self.folder / name
+      path.write_bytes(path.read_bytes()[:-200])
+
+  def repair(self, *ids: str) -> None:
+    """Makes images what they were."""
+    for name in ids:
+      rng = np.random.default_rng(list(name.encode()))
+      shape = (*rng.integers(10, 20, 2), 3)
+      image = rng.integers(0, 256, shape, np.uint8)
+      path = self.folder / name
+      path.parent.mkdir(parents=True, exist_ok=True)
+      path.write_bytes(tf.io.encode_jpeg(image).numpy())
+
+
+@pytest.fixture
+def photographs(tmp_path) -> Photographs:
+  names = [f'train/class_{i % 2}/{i:02d}.jpg' for i in range(20)]
+  names += [f'test/class_{i % 2}/{i:02d}.jpg' for i in range(8)]
+  dataset = tmp_path / 'photographs.gin'
+  dataset.write_text(PHOTOGRAPHS.format(folder=tmp_path / 'images'))
+  study = tmp_path / 'small.gin'
+  study.write_text(STUDY.format(dataset=dataset))
+  made = Photographs(
+    tmp_path / 'images', Tiny(str(tmp_path), str(dataset), str(study))
+  )
+  made.repair(*names)
+  return made
+
+
 @pytest.fixture(scope='session')
 def raw() -> dict[str, dict[str, np.ndarray]]:
   """The examples of the tiny dataset, {split: {feature: values}}."""

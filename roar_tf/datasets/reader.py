@@ -2,9 +2,11 @@
 
 import contextlib
 import io
+import itertools
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -12,6 +14,14 @@ import tensorflow as tf
 from roar_tf import errors
 from roar_tf.datasets import crop, image_folder
 from roar_tf.datasets.source import SPLITS, Source
+
+
+class _Fault(NamedTuple):
+  """An image that cannot be decoded: its place in a range, id, and error."""
+
+  place: int
+  id: str
+  error: errors.DataError
 
 
 class Reader:
@@ -72,13 +82,28 @@ class Reader:
         raise
       if isinstance(e, OSError | tf.errors.OpError) and self._source.generated:
         raise
+      place = directory or _default_dir()
       text = (str(e) or type(e).__name__).splitlines()[0]
       raise errors.UsageError(
-        f'dataset "{self._source.tfds_name}" is not in --data_dir='
-        f'{directory or _default_dir()} and could not be prepared there '
-        f'({text}); prepare it with "tfds build {self._source.tfds_name}" or '
-        'name the directory that holds it.'
+        f'dataset "{self._source.tfds_name}" is not in --data_dir={place} and '
+        f'could not be prepared there ({text.split(". Create it")[0]}); '
+        f'{self._how_to_prepare(place)}, or name the directory that holds it.'
       ) from e
+
+  def _how_to_prepare(self, place: str) -> str:
+    """Says what a user can do about a dataset that could not be prepared."""
+    source = self._source
+    if manual := self._builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
+      return (
+        f'put into {place}/downloads/manual what TFDS cannot download '
+        f'("{" ".join(manual.split()).rstrip(".")}") and run the same command '
+        'again'
+      )
+    imports = source.builder_module and f' --imports={source.builder_module}'
+    return (
+      f'prepare it where there is a network, with "tfds build '
+      f'{source.tfds_name}{imports or ""} --data_dir=DIR"'
+    )
 
   def _check(self) -> None:
     """Compares what there is with what the source's gin file pins."""
@@ -170,17 +195,7 @@ class Reader:
     that are here becomes part of the configuration instead of being found out.
     """
     source, record = self._source, self.completeness()
-    counts = ' and '.join(
-      f'{found["present"]} of {found["expected"]} {split} images'
-      for split, found in record.items()
-    )
-    least = source.min_completeness
-    if any(r['present'] < least * r['expected'] for r in record.values()):
-      raise errors.UsageError(
-        f'{where} has {counts}, less than the share that gin parameter '
-        f'Source.min_completeness={least} asks for: lower it, or get more of '
-        f'them, delete {self._builder.data_dir} and run the same command again.'
-      )
+    check_completeness(source, record, str(self._builder.data_dir))
     if any(
       r['present'] != getattr(source, f'{split}_images')
       for split, r in record.items()
@@ -190,40 +205,81 @@ class Reader:
         for split, found in record.items()
       )
       raise errors.UsageError(
-        f'{where} has {counts}; to use them, add {bindings} to every command.'
+        f'{where} has {_counts(record)}; to use them, add {bindings} to every '
+        'command.'
       )
 
   def batches(
-    self, split: str, start: int, stop: int, size: int
+    self,
+    split: str,
+    start: int,
+    stop: int,
+    size: int,
+    left_out: list[str] | None = None,
   ) -> Iterator[dict[str, np.ndarray]]:
     """Yields examples start..stop-1 of a split, in TFDS's order.
+
+    Args:
+      split: `train` or `test`.
+      start: the first example.
+      stop: the one after the last.
+      size: examples in a batch, at most.
+      left_out: receives the ids of images that cannot be decoded; their
+        examples are not yielded. If None, the first such image is an error.
 
     Raises:
       UsageError: an image has another shape than the source says, or a label
         is no class.
       DataError: an image cannot be decoded; it is named by its id.
     """
+    try:
+      whole = self.encoded(split, start, stop)
+      for batch in self._prepared(split, whole, size):
+        yield batch
+        start += len(batch['id'])
+      return
+    except errors.UsageError:
+      raise
+    except (ValueError, tf.errors.InvalidArgumentError) as e:
+      faults = self._faults(split, start, stop)
+      faults = list(
+        faults if left_out is not None else itertools.islice(faults, 1)
+      )
+      if not faults:
+        raise errors.UsageError(
+          f'{self._where(split)} cannot be read ({str(e).splitlines()[0]}).'
+        ) from e
+      if left_out is None:
+        raise faults[0].error from e
+    left_out += [fault.id for fault in faults]
+    places = tf.constant([fault.place for fault in faults], tf.int64)
+    rest = (
+      self.encoded(split, start, stop)
+      .enumerate()
+      .filter(lambda place, _: tf.reduce_all(place != places))
+      .map(lambda _, example: example)
+    )
+    yield from self._prepared(split, rest, size)
+
+  def _prepared(
+    self, split: str, dataset: tf.data.Dataset, size: int
+  ) -> Iterator[dict[str, np.ndarray]]:
+    """Yields batches of examples from `encoded`, ready for use."""
     source = self._source
 
     def standard(example):
       return {**example, 'image': self.prepare(example['image'])}
 
-    dataset = self.encoded(split, start, stop)
-    try:
-      for batch in dataset.map(standard).batch(size).as_numpy_iterator():
-        wrong = ~np.isin(batch['label'], np.arange(source.num_classes))
-        if wrong.any():
-          index = int(np.argmax(wrong))
-          raise errors.UsageError(
-            f'{source.origin}, split "{source.split_name(split)}": example '
-            f'{batch["id"][index].decode()} has label {batch["label"][index]}, '
-            f'not one of 0..{source.num_classes - 1}; ROAR needs labels.'
-          )
-        yield batch
-    except errors.UsageError:
-      raise
-    except (ValueError, tf.errors.InvalidArgumentError) as e:
-      raise self._reason(split, start, stop, e) from e
+    for batch in dataset.map(standard).batch(size).as_numpy_iterator():
+      wrong = ~np.isin(batch['label'], np.arange(source.num_classes))
+      if wrong.any():
+        index = int(np.argmax(wrong))
+        raise errors.UsageError(
+          f'{self._where(split)}: example {batch["id"][index].decode()} has '
+          f'label {batch["label"][index]}, not one of '
+          f'0..{source.num_classes - 1}; ROAR needs labels.'
+        )
+      yield batch
 
   def encoded(self, split: str, start: int, stop: int) -> tf.data.Dataset:
     """Returns examples start..stop-1 of a split, images as they are stored."""
@@ -265,37 +321,67 @@ class Reader:
       image = crop.resize_crop(image, source.resize_short_side, height, width)
     return tf.ensure_shape(image, source.image_shape)
 
-  def _reason(
-    self, split: str, start: int, stop: int, error: Exception
-  ) -> errors.RoarError:
-    """Returns the error that names what reading a range stumbled over.
+  def _where(self, split: str) -> str:
+    return f'{self._source.origin}, split "{self._source.split_name(split)}"'
+
+  def _faults(self, split: str, start: int, stop: int) -> Iterator[_Fault]:
+    """Yields what cannot be decoded among examples start..stop-1 of a split.
 
     A pipeline of TensorFlow does not tell the example that stopped it, so they
-    are tried one by one.
+    are tried one by one, and only once it was stopped.
+
+    Raises:
+      UsageError: an image has another shape than the source says.
     """
-    source = self._source
-    where = f'{source.origin}, split "{source.split_name(split)}"'
-    for example in self.encoded(split, start, stop):
+    source, where = self._source, self._where(split)
+    for place, example in enumerate(self.encoded(split, start, stop)):
       name = example['id'].numpy().decode()
       try:
         image = self._decoded(example['image'])
       except tf.errors.InvalidArgumentError as e:
         # Without the names of graph nodes that TensorFlow adds.
         text = re.sub(r'\{\{.*?\}\} *| *\[Op:.*', '', e.message.splitlines()[0])
-        return errors.DataError(
-          f'{where}: image {name} cannot be decoded ({text}); replace it, or '
-          'prepare the dataset again.'
+        error = errors.DataError(
+          f'{where}: image {name} cannot be decoded ({text}); replace it, '
+          'prepare the dataset again, or leave out all such images with '
+          '--gin_bindings=\'Source.unreadable = "skip"\'.'
         )
+        yield _Fault(place, name, error)
+        continue
       shape = tuple(image.shape)
       if source.preprocessing == 'none' and shape != tuple(source.image_shape):
-        return errors.UsageError(
+        raise errors.UsageError(
           f'{where}: image {name} has shape {shape}, gin parameter '
           f'Source.image_shape says {tuple(source.image_shape)}; for images of '
           'several sizes set Source.preprocessing = "resize_crop".'
         )
-    return errors.UsageError(
-      f'{where} cannot be read ({str(error).splitlines()[0]}).'
+
+
+def check_completeness(
+  source: Source, record: Mapping[str, Mapping], directory: str
+) -> None:
+  """Raises UsageError if too many of a dataset's images are missing.
+
+  Args:
+    source: the source.
+    record: as from `Reader.completeness`.
+    directory: what holds the dataset as it is.
+  """
+  least = source.min_completeness
+  if any(r['present'] < least * r['expected'] for r in record.values()):
+    raise errors.UsageError(
+      f'{source.origin} of --dataset={source.name} has {_counts(record)}, less '
+      f'than the share that gin parameter Source.min_completeness={least} asks '
+      f'for: lower it, or get more of them, delete {directory} and run the '
+      'same command again.'
     )
+
+
+def _counts(record: Mapping[str, Mapping]) -> str:
+  return ' and '.join(
+    f'{found["present"]} of {found["expected"]} {split} images'
+    for split, found in record.items()
+  )
 
 
 def _text(ids: tf.Tensor) -> tf.Tensor:

@@ -14,6 +14,7 @@ from roar_tf import errors, shards
 
 SPLITS = ('train', 'test')
 PREPROCESSING = ('none', 'resize_crop')
+UNREADABLE = ('stop', 'skip')
 
 
 @gin.configurable
@@ -40,6 +41,9 @@ class Source:
     builder_module: Python module to import before the dataset is looked up.
     min_completeness: share of the images, in each split, without which the
       source is refused; for datasets whose builder counts what is missing.
+    unreadable: what becomes of images that cannot be decoded: `stop` fails
+      their shard and names the first, `skip` leaves them out of `original`,
+      which lists them.
     images_per_shard: images in one shard, the unit of parallel work.
     preprocessing: `none` takes images that all have `image_shape`;
       `resize_crop` takes any size and brings it to (H, W, 3) as Goyal et al.
@@ -62,6 +66,7 @@ class Source:
   generated: bool = False
   builder_module: str | None = None
   min_completeness: float = 1.0
+  unreadable: str = 'stop'
   images_per_shard: int = gin.REQUIRED
   preprocessing: str = 'none'
   resize_short_side: int = 256
@@ -105,6 +110,11 @@ class Source:
         f'gin parameter Source.min_completeness must be 0..1 for {self.name}, '
         f'found {share!r}.'
       )
+    if self.unreadable not in UNREADABLE:
+      raise errors.UsageError(
+        f'gin parameter Source.unreadable must be one of '
+        f'{", ".join(UNREADABLE)} for {self.name}, found {self.unreadable!r}.'
+      )
     self._check_preprocessing()
 
   def _check_preprocessing(self) -> None:
@@ -134,6 +144,7 @@ class Source:
     values = dataclasses.asdict(self)
     name = values.pop('name')
     del values['min_completeness']  # Decides whether, not what is made.
+    del values['unreadable']  # A shard records it where it made a difference.
     return {'source': name, **{f'Source.{k}': v for k, v in values.items()}}
 
   @property
@@ -154,7 +165,7 @@ class Source:
     )
 
   def count(self, split: str) -> int:
-    """Returns how many images of a split are used."""
+    """Returns how many images of a split are read."""
     if split == 'test':
       return self.test_images
     return self.train_subset or self.train_images

@@ -75,11 +75,15 @@ class Context:
     """Returns the DONE marker of a shard."""
     return self.shard_path(config, split, index) + '.DONE'
 
-  def all_shards(self) -> list[tuple[str, int]]:
-    """Returns (split, index) of every shard of this source's datasets."""
+  def all_shards(self, *splits: str) -> list[tuple[str, int]]:
+    """Returns (split, index) of the shards of this source's datasets.
+
+    Args:
+      *splits: those wanted; all if there are none.
+    """
     return [
       (split, index)
-      for split in SPLITS
+      for split in splits or SPLITS
       for index in range(len(self.experiment.source.shard_bounds(split)))
     ]
 
@@ -87,10 +91,31 @@ class Context:
     self, config: str, layout: shards.Layout, split: str, index: int, size: int
   ):
     """Yields the batches of one shard of a dataset of this source."""
-    start, stop = self.experiment.source.shard_bounds(split)[index]
     yield from shards.read_batches(
-      self.shard_path(config, split, index), stop - start, layout, size
+      self.shard_path(config, split, index),
+      self.records(split, index),
+      layout,
+      size,
     )
+
+  def records(self, split: str, index: int) -> int:
+    """Returns how many images a shard of `original` has, as of all datasets.
+
+    They may be fewer than the source's bounds say: see `Source.unreadable`.
+
+    Raises:
+      MissingInputsError: it was not made yet.
+    """
+
+    def read() -> int:
+      done = workspace.require(self.shard_done(ORIGINAL, split, index))
+      return done['contents']['records']
+
+    return self.cached(('records', split, index), read)
+
+  def images(self, split: str) -> int:
+    """Returns how many images a split of `original` has; see `records`."""
+    return sum(self.records(*part) for part in self.all_shards(split))
 
   @functools.cached_property
   def statistics(self) -> tuple[np.ndarray, np.ndarray]:

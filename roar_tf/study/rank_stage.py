@@ -166,11 +166,10 @@ def _work(context: Context, split: str, index: int, pending):
   ]
   names = tuple(dict.fromkeys(e for e, _ in wanted))
   size = batch_size(context)
-  start, stop = source.shard_bounds(split)[index]
   what = f'{source.name} rank {split} {index}'
   with contextlib.ExitStack() as stack:
     bar = stack.enter_context(
-      progress.bar(stop - start, what, 'images', inner=True)
+      progress.bar(context.records(split, index), what, 'images', inner=True)
     )
     advance = progress.logged(bar, what)
     writers = {

@@ -9,6 +9,7 @@ import tensorflow as tf
 from roar_tf import errors, workspace
 from roar_tf.analysis import figures, report, results
 from roar_tf.cells import ORIGINAL
+from roar_tf.datasets.source import SPLITS
 from roar_tf.study import rank_stage, train_stage, trainings
 from roar_tf.study.context import Context
 from roar_tf.study.grid import Run
@@ -168,25 +169,49 @@ def _mosaic(context: Context):
 
 
 def _first_test_image(context, config, layout):
-  batch = next(context.batches(config, layout, 'test', 0, 1))
-  return batch
+  parts = context.all_shards('test')
+  part = next(part for part in parts if context.records(*part))
+  return next(context.batches(config, layout, *part, 1))
 
 
 def _facts(contexts: list[Context]) -> list[tuple[str, str]]:
   facts = [(name, str(value)) for name, value in environment().items()]
   for context in contexts:
-    source = context.experiment.source
-    name = source.name
-    facts.append(
-      (
-        f'{name}: images',
-        f'{source.count("train")} train, {source.count("test")} test',
-      )
-    )
+    name = context.experiment.source.name
+    facts += [
+      (f'{name}: {label}', text) for label, text in facts_of_images(context)
+    ]
     path = f'{context.workspace.model(name)}/result.json'
     if tf.io.gfile.exists(path):
       accuracy = workspace.read_json(path)['accuracy']
       facts.append(
         (f'{name}: explained model', f'{accuracy:.2%} test accuracy')
       )
+  return facts
+
+
+def facts_of_images(context: Context) -> list[tuple[str, str]]:
+  """Returns (label, text): how many images there are, and are missing."""
+  source = context.experiment.source
+  manifest = {}  # A report on runs alone: `original` is gone.
+  if tf.io.gfile.exists(context.manifest_path):
+    manifest = workspace.read_json(context.manifest_path)
+  counts = manifest.get('images') or {s: source.count(s) for s in SPLITS}
+  facts = [('images', ', '.join(f'{counts[s]} {s}' for s in SPLITS))]
+  record = manifest.get('completeness', {})
+  if any(
+    r['present'] < max(r['expected'], r['listed']) for r in record.values()
+  ):
+    texts = (
+      '{}: {present:,} found of {listed:,} listed, the paper has '
+      '{expected:,}'.format(split, **record[split])
+      for split in SPLITS
+    )
+    facts.append(('completeness', '; '.join(texts)))
+  if unreadable := manifest.get('unreadable'):
+    counts = ', '.join(
+      f'{len(unreadable[s])} {s}' for s in SPLITS if s in unreadable
+    )
+    text = f'{counts} (ids in manifest.json of original)'
+    facts.append(('images left out, not decodable', text))
   return facts

@@ -64,7 +64,7 @@ def examples_of(
     DataError: a shard is damaged; nothing is trained on any of it.
   """
   source = context.experiment.source
-  size = np.prod(source.image_shape) * source.count('train')
+  size = np.prod(source.image_shape) * context.images('train')
   if size > examples.MEMORY_BOUND:
     return {split: _on_disk(context, cell, kind, split) for split in SPLITS}
 
@@ -73,10 +73,10 @@ def examples_of(
       split: examples.from_batches(
         (
           batch
-          for index in range(len(source.shard_bounds(split)))
-          for batch in _batches(context, cell, kind, split, index)
+          for part in context.all_shards(split)
+          for batch in _batches(context, cell, kind, *part)
         ),
-        tuple(stop - start for start, stop in source.shard_bounds(split)),
+        tuple(context.records(*part) for part in context.all_shards(split)),
       )
       for split in SPLITS
     }
@@ -101,12 +101,12 @@ def _on_disk(context, cell, kind, split) -> files.Files:
 
 def _records(context, config, split, layout) -> files.Records:
   """Returns the shards of one dataset of a source."""
-  indices = range(len(context.experiment.source.shard_bounds(split)))
+  parts = context.all_shards(split)
   return files.Records(
-    tuple(context.shard_path(config, split, i) for i in indices),
+    tuple(context.shard_path(config, *part) for part in parts),
     tuple(
-      workspace.require(context.shard_done(config, split, i))['contents']
-      for i in indices
+      workspace.require(context.shard_done(config, *part))['contents']
+      for part in parts
     ),
     layout,
   )

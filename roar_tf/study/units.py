@@ -29,6 +29,9 @@ class Target:
       report), where for all others that is an error.
     reads: DONE markers of what its making reads besides, a cache: once the
       artefact is done nobody asks for it.
+    found: names of settings of which only the work finds out whether they make
+      a difference; where they did the marker has them, and where it has none
+      the artefact is the same without them.
   """
 
   done: str
@@ -38,6 +41,7 @@ class Target:
   inputs: Mapping[str, str] = dataclasses.field(default_factory=dict)
   derived: bool = False
   reads: tuple[str, ...] = ()
+  found: tuple[str, ...] = ()
 
   def fingerprint(self) -> dict:
     """Returns the fingerprint under the inputs that are there now.
@@ -48,9 +52,15 @@ class Target:
     return workspace.fingerprint(
       self.stage,
       self.version,
-      self.settings,
+      self._settings(),
       {n: workspace.require(p)['digest'] for n, p in self.inputs.items()},
     )
+
+  def _settings(self) -> dict:
+    """Returns the settings, and those that were found out."""
+    done = workspace.read_done(self.done) if self.found else None
+    there = done['fingerprint']['settings'] if done else {}
+    return {**self.settings, **{n: there[n] for n in self.found if n in there}}
 
   def check_settings(self) -> None:
     """Raises UsageError if the artefact was made with other settings.
@@ -59,7 +69,7 @@ class Target:
     """
     if not self.derived:
       workspace.check_settings(
-        self.done, self.stage, self.version, self.settings
+        self.done, self.stage, self.version, self._settings()
       )
 
   def is_done(self, fingerprint: Mapping) -> bool:

@@ -187,10 +187,13 @@ def _read(records: Records, shards, rows) -> tf.Tensor:
     shards: int32 [s], which of its shards, joined in this order.
     rows: int64 [n], places among the joined records.
   """
-  paths = tf.gather(tf.constant(records.paths), shards)
   counts = tf.gather(
     tf.constant([c['records'] for c in records.contents], tf.int64), shards
   )
+  # A shard may be empty: nothing in it could be decoded.
+  shards = tf.boolean_mask(shards, counts > 0)
+  counts = tf.boolean_mask(counts, counts > 0)
+  paths = tf.gather(tf.constant(records.paths), shards)
 
   def whole(path, count):
     """Returns all records of a shard, or fails: none is missed silently."""

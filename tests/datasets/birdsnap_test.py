@@ -15,7 +15,7 @@ from roar_tf import config, errors, workspace
 from roar_tf.datasets import birdsnap
 from roar_tf.datasets.reader import Reader
 from roar_tf.datasets.source import Source
-from roar_tf.study import context, experiment, pipeline
+from roar_tf.study import context, experiment, pipeline, report_stage
 
 PARTS = (
   'back beak belly breast crown forehead left_cheek left_eye left_leg '
@@ -309,22 +309,32 @@ def test_a_completeness_that_is_no_share_is_refused(share):
     _source(min_completeness=share)
 
 
+def _original(tmp_path, *bindings, **changes):
+  """Makes `original` of the archive; returns its context."""
+  settings = _source(**changes).settings()
+  name = settings.pop('source')
+  (tmp_path / f'{name}.gin').write_text(
+    "include 'train/small_images.gin'\n"
+    + ''.join(f'{key} = {value!r}\n' for key, value in settings.items())
+  )
+  (loaded,) = experiment.load(
+    dataset=str(tmp_path / f'{name}.gin'), gin_bindings=bindings
+  )
+  place = workspace.Workspace(str(tmp_path / 'workspace'))
+  one = context.Context(place, loaded, str(tmp_path))
+  pipeline.run([pipeline.Work(one, [])], ['source'])
+  return one
+
+
 def test_the_manifest_of_original_lists_what_is_missing(
   folder, tmp_path, small
 ):
   make_archive(
     folder, without=['Bird_2/0001.jpg'], broken=['Bird_500/12345.jpg']
   )
-  settings = _source(train_images=7, test_images=2).settings()
-  name = settings.pop('source')
-  (tmp_path / f'{name}.gin').write_text(
-    "include 'train/small_images.gin'\nSource.min_completeness = 0.5\n"
-    + ''.join(f'{key} = {value!r}\n' for key, value in settings.items())
+  one = _original(
+    tmp_path, 'Source.min_completeness = 0.5', train_images=7, test_images=2
   )
-  (loaded,) = experiment.load(dataset=str(tmp_path / f'{name}.gin'))
-  place = workspace.Workspace(str(tmp_path / 'workspace'))
-  one = context.Context(place, loaded, str(tmp_path))
-  pipeline.run([pipeline.Work(one, [])], ['source'])
   manifest = json.loads(pathlib.Path(one.manifest_path).read_text())
   assert manifest['images'] == {'train': 7, 'test': 2}
   assert manifest['completeness'] == {
@@ -342,6 +352,42 @@ def test_the_manifest_of_original_lists_what_is_missing(
       'missing': [],
       'undecodable': ['Bird_500/12345.jpg'],
     },
+  }
+
+
+def test_images_left_out_while_shards_are_made_are_missing_too(
+  folder, tmp_path, small, monkeypatch
+):
+  # The builder takes for readable what the crop cannot decode.
+  monkeypatch.setattr(birdsnap.Birdsnap, '_is_decodable', lambda *_: True)
+  lost = 'Bird_500/12345.jpg'
+  make_archive(folder, broken=[lost])
+  skip = "Source.unreadable = 'skip'"
+  with pytest.raises(errors.UsageError) as caught:
+    _original(tmp_path, skip, 'Source.min_completeness = 0.67')
+  for words in ('2 of 3 test images', 'Source.min_completeness=0.67'):
+    assert words in str(caught.value)
+  one = _original(tmp_path, skip, 'Source.min_completeness = 0.66')
+  manifest = json.loads(pathlib.Path(one.manifest_path).read_text())
+  assert manifest['images'] == {'train': 8, 'test': 2}
+  assert manifest['unreadable'] == {'test': [lost]}
+  assert manifest['completeness']['test'] == {
+    'expected': 3,
+    'listed': 3,
+    'present': 2,
+    'missing': [],
+    'undecodable': [lost],
+  }
+  facts = dict(report_stage.facts_of_images(one))
+  assert facts['images'] == '8 train, 2 test'
+  assert '2 found of 3 listed, the paper has 3' in facts['completeness']
+
+
+def test_a_whole_dataset_has_no_row_on_what_is_missing(folder, tmp_path, small):
+  make_archive(folder)
+  one = _original(tmp_path)
+  assert dict(report_stage.facts_of_images(one)) == {
+    'images': '8 train, 3 test'
   }
 
 

@@ -336,7 +336,7 @@ def _folder(root, splits=('train', 'test'), files=None):
     for i, name in enumerate(files):
       path = root / split / name
       path.parent.mkdir(parents=True, exist_ok=True)
-      image = np.full((20 + i, 30, 3), 50 * i, np.uint8)
+      image = np.full((20 + i, 30, 3), 50 * i % 256, np.uint8)
       encode = tf.io.encode_png if name.endswith('png') else tf.io.encode_jpeg
       path.write_bytes(encode(image).numpy())
   return Source(
@@ -401,6 +401,64 @@ def test_an_unreadable_file_of_a_folder_is_named(tmp_path):
   _read(reader, 'train', 0, 4)
   with pytest.raises(errors.DataError, match='image test/dog/c.jpg cannot be'):
     _read(reader, 'test', 0, 4)
+
+
+@pytest.mark.parametrize('size', [1, 3, 7])
+def test_exactly_the_unreadable_images_are_left_out(size, tmp_path):
+  files = [f'{"cat" if i % 2 else "dog"}/{i:02d}.jpg' for i in range(12)]
+  source = _folder(tmp_path, files=files)
+  reader = Reader(source, None, '/nowhere')
+  whole = _read(reader, 'train', 0, 12)
+  places = [0, 4, 5, 11]
+  broken = [name for i in places for name in _decoded(whole['id'][[i]])]
+  for name, content in zip(
+    broken, (b'', b'<html>404</html>', None, b'GIF89a'), strict=True
+  ):
+    path = tmp_path / name
+    path.write_bytes(path.read_bytes()[:-200] if content is None else content)
+  left_out = []
+  batches = list(reader.batches('train', 0, 12, size, left_out))
+  assert left_out == broken
+  for name, values in whole.items():
+    np.testing.assert_array_equal(
+      np.concatenate([batch[name] for batch in batches]),
+      np.delete(values, places, axis=0),
+    )
+  assert list(reader.batches('train', 4, 6, size, left_out)) == []
+  assert left_out == [*broken, *broken[1:3]]
+  with pytest.raises(errors.DataError, match='Source.unreadable = "skip"'):
+    list(reader.batches('train', 0, 12, size))
+
+
+def test_an_image_of_another_shape_is_never_left_out(odd):
+  images = [tf.io.encode_png(image).numpy() for image in _images()]
+  images[1] = b'damaged'
+  images[3] = tf.io.encode_png(_images(shape=(4, 5, 3))[0]).numpy()
+  reader = odd(
+    {'image': _image_feature((None, None, 3)), 'label': LABEL},
+    {'image': images, 'label': [0, 1, 0, 1]},
+  )
+  with pytest.raises(errors.UsageError, match='Source.image_shape'):
+    list(reader.batches('train', 0, 4, 2, []))
+
+
+@pytest.mark.parametrize('present', [None, 'something_else.txt'])
+def test_missing_manual_files_are_named_with_their_place(present, tmp_path):
+  manual = tmp_path / 'downloads/manual'
+  if present:
+    manual.mkdir(parents=True)
+    (manual / present).touch()
+  (loaded,) = experiment.load(dataset='imagenet2012')
+  with pytest.raises(errors.UsageError) as caught:
+    Reader(loaded.source, str(tmp_path), '/nowhere')
+  for words in (
+    f'put into {manual} ',
+    'ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar',
+    'run the same command again',
+  ):
+    assert words in str(caught.value)
+  assert '\n' not in str(caught.value)
+  assert 'tfds build' not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ def test_settings_hold_every_field_that_changes_values():
   settings = TINY.settings()
   assert settings.pop('source') == 'tiny'
   fields = {f.name for f in dataclasses.fields(Source)}
-  fields -= {'name', 'min_completeness'}
+  fields -= {'name', 'min_completeness', 'unreadable'}
   assert set(settings) == {f'Source.{name}' for name in fields}
 
 
@@ -54,6 +54,7 @@ def test_settings_hold_every_field_that_changes_values():
   [
     ({'folder': '/images'}, ['Source.tfds_name', 'Source.folder', "'tiny'"]),
     ({'tfds_name': None}, ['Source.tfds_name', 'Source.folder', 'None']),
+    ({'unreadable': 'ignore'}, ['Source.unreadable', 'skip', "'ignore'"]),
     ({'preprocessing': 'crop'}, ['Source.preprocessing', 'none', "'crop'"]),
     ({'resize_short_side': 0}, ['Source.resize_short_side', '0']),
     (

@@ -9,10 +9,12 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow as tf
+import tensorflow_datasets as tfds
 
 from roar_tf import cells, errors, shards, workspace
+from roar_tf.datasets.reader import Reader
 from roar_tf.estimators import registry
-from roar_tf.study import executor, pipeline
+from roar_tf.study import executor, integrity, pipeline
 
 BEFORE_TRAIN = ('source', 'model', 'rank', 'shards')
 
@@ -609,6 +611,71 @@ def test_a_damaged_explained_model_is_named(tiny, finished, damaged, artefacts):
   shutil.rmtree(weights.parent)  # The advice.
   pipeline.run(tiny.works(damaged), pipeline.STAGES)
   _assert_equal_trees(artefacts(damaged), artefacts(finished))
+
+
+# --- images that cannot be decoded ------------------------------------------
+
+
+SKIP = (
+  "Source.unreadable = 'skip'",
+  'Study.thresholds = (50,)',
+  'Study.seeds = 1',
+)
+
+
+def test_a_study_runs_on_the_images_that_can_be_decoded(
+  photographs, tmp_path, artefacts
+):
+  photographs.damage('train/class_1/03.jpg', 'test/class_0/02.jpg')
+  for name, number in (('one', 1), ('two', 2)):
+    workers = [
+      photographs.tiny.works(tmp_path / name, *SKIP) for _ in range(number)
+    ]
+    for stage in pipeline.STAGES:
+      for i, works in enumerate(workers):
+        pipeline.run(works, [stage], worker=i, num_workers=number)
+  found = artefacts(tmp_path / 'one')
+  _assert_equal_trees(artefacts(tmp_path / 'two'), found)
+  results = [
+    json.loads(data) for n, data in found.items() if n.endswith('result.json')
+  ]
+  assert len(results) == 1 + 3
+  assert {result['test_images'] for result in results} == {7}
+  # Two epochs in batches of two images.
+  assert {result['steps'] for result in results} == {19}
+  page = found['reports/small/index.html'].decode()
+  assert '19 train, 7 test' in page
+  assert '1 train, 1 test (ids in manifest.json of original)' in page
+  ids = _predictions(tmp_path / 'one/models/photographs')['ids'].tolist()
+  assert len(ids) == 7 and b'test/class_0/02.jpg' not in ids
+
+
+def test_shards_may_be_empty(photographs, tmp_path):
+  (work,) = photographs.tiny.works(
+    tmp_path / 'w',
+    *SKIP,
+    'Source.images_per_shard = 4',
+    "Study.estimators = ('random',)",
+    'Training.epochs = 1',
+  )
+  reader = Reader(work.context.experiment.source, None, '/nowhere')
+  ids = [example['id'] for example in reader.encoded('test', 0, 4)]
+  photographs.damage(*(i.numpy().decode() for i in ids))
+  pipeline.run([work], pipeline.STAGES)
+  assert work.context.records('test', 0) == 0
+  assert work.context.images('test') == 4
+  report = tmp_path / 'w/reports/small'
+  assert (report / 'mosaic_photographs.png').exists()
+  assert '20 train, 4 test' in (report / 'index.html').read_text()
+  loaded = tfds.load(
+    'roar_photographs/random_pixel_remove_50',
+    split='test',
+    data_dir=tmp_path / 'w/tfds',
+  )
+  assert len(list(loaded)) == 4
+  assert (
+    integrity.verify(integrity.folders(work.context.workspace)).damages == []
+  )
 
 
 # --- estimators -------------------------------------------------------------

@@ -2,18 +2,23 @@
 
 import fractions
 import json
+import pathlib
+import shutil
 
 import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from roar_tf import workspace
+from roar_tf import errors, workspace
 from roar_tf.study import pipeline, source_stage
 
+SKIP = "Source.unreadable = 'skip'"
+BROKEN = ('train/class_1/03.jpg', 'train/class_0/08.jpg', 'test/class_0/02.jpg')
 
-def _manifest(root):
-  path = f'{root}/tfds/roar_tiny/original/{workspace.VERSION}/manifest.json'
+
+def _manifest(root, name='tiny'):
+  path = f'{root}/tfds/roar_{name}/original/{workspace.VERSION}/manifest.json'
   return workspace.read_json(path)
 
 
@@ -166,3 +171,116 @@ def test_the_size_of_batches_changes_nothing(
   monkeypatch.setattr(source_stage, 'BATCH_VALUES', values)
   pipeline.run(tiny.works(tmp_path), ['source'])
   assert _manifest(tmp_path) == _manifest(finished)
+
+
+def _dones(root):
+  folder = pathlib.Path(root) / 'tfds/roar_photographs/original'
+  return {p.name: workspace.read_done(str(p)) for p in folder.rglob('*DONE')}
+
+
+def _left_out(done):
+  settings = done['fingerprint']['settings']
+  return settings.get('Source.unreadable', {'skip': []})['skip']
+
+
+def test_unreadable_images_are_left_out_counted_and_listed(
+  photographs, tmp_path, capsys
+):
+  whole = tmp_path / 'whole'
+  pipeline.run(photographs.tiny.works(whole), ['source'])
+  assert 'unreadable' not in _manifest(whole, 'photographs')
+  photographs.damage(*BROKEN)
+  root = tmp_path / 'w'
+  (work,) = photographs.tiny.works(root, SKIP)
+  pipeline.run([work], ['source'])
+
+  manifest = _manifest(root, 'photographs')
+  assert manifest['images'] == {'train': 18, 'test': 7}
+  assert sorted(manifest['unreadable']['train']) == sorted(BROKEN[:2])
+  assert manifest['unreadable']['test'] == [BROKEN[2]]
+  dones = _dones(root)
+  ids = [i for done in dones.values() for i in _left_out(done)]
+  assert sorted(ids) == sorted(BROKEN)
+  said = [s for s in capsys.readouterr().out.splitlines() if 'left out' in s]
+  assert all(any(i in line for line in said) for i in BROKEN)
+  assert len(said) == sum(bool(_left_out(done)) for done in dones.values())
+
+  context = work.context
+  assert (context.images('train'), context.images('test')) == (18, 7)
+  images = []
+  for split in ('train', 'test'):
+    found, expected = (
+      {
+        i: image
+        for i, image in tfds.as_numpy(
+          tfds.load(
+            'roar_photographs/original',
+            split=split,
+            data_dir=f'{place}/tfds',
+          ).map(lambda example: (example['id'], example['image']))
+        )
+      }
+      for place in (root, whole)
+    )
+    for i in BROKEN:
+      expected.pop(i.encode(), None)
+    assert found.keys() == expected.keys()
+    for i, image in expected.items():
+      np.testing.assert_array_equal(found[i], image)
+    images.append(np.stack(list(found.values())).astype(np.float64))
+  assert manifest['mean'] == images[0].mean((0, 1, 2)).tolist()
+  np.testing.assert_allclose(
+    manifest['std'], images[0].std((0, 1, 2)), rtol=1e-13
+  )
+
+
+def test_what_lacks_nothing_is_the_same_whatever_was_asked_for(
+  photographs, tmp_path
+):
+  photographs.damage(BROKEN[2])
+  stop, skip = (
+    photographs.tiny.works(tmp_path),
+    photographs.tiny.works(tmp_path, SKIP),
+  )
+  with pytest.raises(errors.UnitsFailedError, match=BROKEN[2]):
+    pipeline.run(stop, ['source'])
+  before = _dones(tmp_path)
+  assert len(before) == 5  # Of six shards; and no dataset.
+  pipeline.run(skip, ['source'])
+  after = _dones(tmp_path)
+  assert len(after) == 7
+  assert {name: after[name] for name in before} == before
+  pipeline.run(skip, ['source'])  # Finds all of it done.
+  assert _dones(tmp_path) == after
+  with pytest.raises(errors.UsageError) as caught:
+    pipeline.run(photographs.tiny.works(tmp_path), ['source'])
+  for words in ('Source.unreadable', "'skip'", BROKEN[2]):
+    assert words in str(caught.value)
+
+
+def test_a_dataset_that_has_been_repaired_is_another_one(photographs, tmp_path):
+  photographs.damage(*BROKEN)
+  works = photographs.tiny.works(tmp_path, SKIP)
+  digests = set()
+  for i in range(3):
+    pipeline.run(works, ['source'])
+    digests.add(_dones(tmp_path)['DONE']['digest'])
+    photographs.repair(BROKEN[i])
+    shutil.rmtree(tmp_path / 'tfds')
+  assert len(digests) == 3
+
+
+def test_a_complete_dataset_is_kept_when_skipping_is_asked_for(tiny, damaged):
+  path = damaged / 'tfds/roar_tiny/original/1.0.0'
+  before = {p: p.stat().st_mtime_ns for p in path.iterdir()}
+  pipeline.run(tiny.works(damaged, SKIP), ['source', 'model', 'train'])
+  assert {p: p.stat().st_mtime_ns for p in path.iterdir()} == before
+
+
+def test_a_split_without_a_readable_image_is_refused(photographs, tmp_path):
+  photographs.damage(*(f'test/class_{i % 2}/{i:02d}.jpg' for i in range(8)))
+  with pytest.raises(errors.UnitsFailedError) as caught:
+    pipeline.run(photographs.tiny.works(tmp_path, SKIP), ['source'])
+  (_, line) = str(caught.value).splitlines()
+  for words in ('none of the 8 test images', str(photographs.folder)):
+    assert words in line

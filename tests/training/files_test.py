@@ -13,7 +13,7 @@ from roar_tf.training.order import Order, Share
 
 SHAPE = (8, 8, 3)
 CLASSES = 3
-COUNTS = (7, 5, 6, 4)
+COUNTS = (7, 5, 0, 6, 4)
 """Examples of the shards: 22."""
 PLAIN = shards.Layout(image=SHAPE, classes=CLASSES)
 RANKED = shards.Layout(levels=(8, 8, 1))
@@ -179,7 +179,7 @@ def test_a_damaged_shard_stops_the_training_and_is_named(
     'images': _write(tmp_path, 'original', PLAIN, batches),
     'levels': _write(tmp_path, 'ranking', RANKED, batches),
   }
-  path = made[which].paths[2]
+  path = made[which].paths[1]
   size = os.path.getsize(path)
   if how == 'flipped':
     with open(path, 'r+b') as file:
@@ -192,7 +192,7 @@ def test_a_damaged_shard_stops_the_training_and_is_named(
   elif how == 'absent':
     os.remove(path)
   else:
-    part = {name: value[:-1] for name, value in batches[2].items()}
+    part = {name: value[:-1] for name, value in batches[1].items()}
     short = _write(tmp_path, 'short', made[which].layout, [part])
     os.replace(short.paths[0], path)
   with pytest.raises(errors.DataError) as caught:
