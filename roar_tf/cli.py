@@ -168,7 +168,7 @@ def _status(main: Callable[[], None]) -> int:
     from roar_tf import workspace
 
     if workspace.is_full(e):
-      return _say('the disk is full; free some space and run it again.', 1)
+      return _say(workspace.describe_full(e), 1)
     if isinstance(e, OSError | tf.errors.OpError):
       return _say(str(e).splitlines()[0], 1)
     raise

@@ -4,6 +4,8 @@ Every message is one sentence for a person: it names the file, flag or gin
 parameter, says what was found and what to do about it.
 """
 
+import traceback
+
 
 class RoarError(Exception):
   """Base of all errors that are reported without a traceback."""
@@ -29,10 +31,29 @@ class UnitsFailedError(RoarError):
   """Some unit of work failed; the rest was done: exit status 1."""
 
 
+class PartsFailedError(RoarError):
+  """Parts of one unit failed, a line each; the rest of it was committed."""
+
+
 class PreemptedError(RoarError):
   """A signal arrived and the work was saved: exit status 75."""
 
   exit_status = 75
+
+
+def describe(error: Exception) -> str:
+  """Returns what to say of an exception from code that is not ours.
+
+  Its type, the last line of its message and the place that raised it.
+  """
+  place = traceback.extract_tb(error.__traceback__)[-1]
+  lines = [line.strip() for line in str(error).splitlines()]
+  # TensorFlow ends with the name of a node, '[[{{node x}}]]'.
+  lines = [line for line in lines if line and not line.startswith('[[')]
+  return (
+    f'{type(error).__name__}: {lines[-1] if lines else ""} '
+    f'({place.filename}:{place.lineno})'
+  )
 
 
 def check_choice(name: str, value, known: tuple[str, ...]) -> None:

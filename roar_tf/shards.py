@@ -152,11 +152,13 @@ class Writer:
   Attributes:
     contents: what the shard's DONE marker records, once `writing` has ended:
       number of records, their bytes (as TFDS counts them), the file's SHA-256.
+    abandoned: to be set where the shard shall not appear after all.
   """
 
   def __init__(self, file: tf.io.TFRecordWriter):
     self._file = file
     self.contents = {'records': 0, 'bytes': 0}
+    self.abandoned = False
 
   def write(self, records: Iterable[bytes]) -> None:
     """Appends serialized records."""
@@ -169,11 +171,20 @@ class Writer:
 @contextlib.contextmanager
 def writing(path: str) -> Iterator[Writer]:
   """Yields the writer of a shard that appears at `path` when all went well."""
-  with workspace.publishing(path) as name:
+  with (
+    contextlib.suppress(_AbandonedError),
+    workspace.publishing(path) as name,
+  ):
     with tf.io.TFRecordWriter(name) as file:
       writer = Writer(file)
       yield writer
+    if writer.abandoned:
+      raise _AbandonedError
     writer.contents['sha256'] = workspace.sha256(name)
+
+
+class _AbandonedError(Exception):
+  """Ends the publication of a shard that its writer gave up."""
 
 
 def read(path: str, expected: int) -> np.ndarray:

@@ -375,5 +375,16 @@ def is_full(error: BaseException) -> bool:
   )
 
 
+def describe_full(error: BaseException) -> str:
+  """Returns what to say of a full disk: the file without room, and advice."""
+  # Python's errors carry a name, TensorFlow's begin with it.
+  named = re.search(r'(\S+); (No space left|Disk quota)', str(error))
+  path = getattr(error, 'filename', None) or (named[1] if named else '')
+  place = f': no room for {path}' if path else ''
+  return (
+    f'the disk is full{place}; free some space and run the same command again.'
+  )
+
+
 def _reason(error: BaseException) -> str:
   return getattr(error, 'strerror', None) or str(error).splitlines()[0]

@@ -278,3 +278,21 @@ def test_manifests_are_readable(tmp_path):
   workspace.write_json(str(path), {'mean': [1.0], 'std': [2.0]})
   assert json.loads(path.read_text()) == {'mean': [1.0], 'std': [2.0]}
   assert len(path.read_text().splitlines()) > 2
+
+
+@pytest.mark.parametrize(
+  'error',
+  [
+    OSError(errno.ENOSPC, 'No space left on device', '/w/a'),
+    tf.errors.ResourceExhaustedError(
+      None, None, '/w/a; No space left on device'
+    ),
+    tf.errors.ResourceExhaustedError(None, None, '/w/a; Disk quota exceeded'),
+  ],
+)
+def test_a_full_disk_is_named_by_the_file_that_found_no_room(error):
+  assert 'the disk is full: no room for /w/a; ' in workspace.describe_full(
+    error
+  )
+  nameless = OSError(errno.ENOSPC, 'No space left on device')
+  assert workspace.describe_full(nameless).startswith('the disk is full; ')

@@ -5,7 +5,6 @@ import dataclasses
 import logging
 import threading
 import time
-import traceback
 from collections.abc import Callable, Sequence
 
 import tensorflow as tf
@@ -25,7 +24,7 @@ class Tally:
   Attributes:
     made: units worked on.
     kept: units found finished.
-    failures: sentences, one per failed unit.
+    failures: what went wrong, one entry per failed unit.
     seconds: wall time.
   """
 
@@ -116,21 +115,17 @@ def _try(unit: Unit, tally: Tally, num_workers: int) -> None:
       _log.info('%s: left to the worker that finishes last', unit.name)
     else:
       tally.failures.append(f'{unit.name}: {e}')
+  except errors.PartsFailedError as e:
+    lines = [f'{unit.name}: {line}' for line in str(e).splitlines()]
+    tally.failures.append('\n  '.join(lines))
   except errors.RoarError as e:
     tally.failures.append(f'{unit.name}: {e}')
   except (OSError, tf.errors.OpError) as e:
     if workspace.is_full(e):
-      reason = (
-        'the disk is full; free some space and run the same command again'
-      )
+      reason = workspace.describe_full(e)
     else:
-      reason = str(e).splitlines()[0]
-    tally.failures.append(f'{unit.name}: {reason}.')
+      reason = f'{str(e).splitlines()[0]}.'
+    tally.failures.append(f'{unit.name}: {reason}')
   except Exception as e:  # A user's estimator or model may raise anything.
-    place = traceback.extract_tb(e.__traceback__)[-1]
-    lines = str(e).strip().splitlines()
-    tally.failures.append(
-      f'{unit.name}: {type(e).__name__}: {lines[-1].strip() if lines else ""} '
-      f'({place.filename}:{place.lineno})'
-    )
+    tally.failures.append(f'{unit.name}: {errors.describe(e)}')
     _log.debug('%s failed', unit.name, exc_info=e)

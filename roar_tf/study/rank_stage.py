@@ -124,47 +124,94 @@ def _explainer(context: Context, names: tuple[str, ...]):
   return context.cached(('explainer', names), make)
 
 
-def _scores(context, names, batch, keys) -> dict[str, tf.Tensor]:
+def _scores(context, names, batch, keys, faults) -> dict[str, tf.Tensor]:
   """Scores a full batch.
 
   Estimators that look at the model see what it sees, normalised images;
   controls see the images themselves, float 0..255. What was made elsewhere is
   read from its files.
+
+  Args:
+    context: the experiment.
+    names: estimators.
+    batch: examples, as many as in every batch.
+    keys: int32 [B, 2] of the examples.
+    faults: gets {name: sentence} of estimators that raise.
+
+  Returns:
+    Scores [B, H, W, C] by name, without those of faulty estimators.
   """
+  passes = {False: [], True: []}
+  scores = {}
+  for name in names:
+    base = registry.parse(name).base
+    if not base.external:
+      passes[base.needs_model].append(name)
+      continue
+    try:
+      scores[name] = external.scores(context, name, batch['id'])
+    except errors.DataError as e:
+      faults[name] = str(e)
+  for some in filter(None, passes.values()):
+    scores |= _scores_of_pass(context, tuple(some), batch, keys, faults)
+  return scores
+
+
+def _scores_of_pass(context, names, batch, keys, faults):
+  """Scores in one pass, or one by one what cannot be in one.
+
+  Where the pass raises, every base is tried by itself: what raises again is
+  faulty, and the others give the same scores as in the pass.
+  """
+  try:
+    return _pass(context, names, batch, keys)
+  except errors.RoarError:
+    raise  # The model, for example, is damaged.
+  except Exception as e:  # A user's estimator or model may raise anything.
+    groups = {}
+    for name in names:
+      groups.setdefault(registry.parse(name).base.name, []).append(name)
+    if len(groups) == 1:
+      faults |= {n: f'estimator "{n}": {errors.describe(e)}' for n in names}
+      return {}
+    scores, known = {}, len(faults)
+    for some in groups.values():
+      scores |= _scores_of_pass(context, tuple(some), batch, keys, faults)
+    if len(faults) == known:
+      raise  # It takes several, as when memory is short: nobody's fault.
+    return scores
+
+
+def _pass(context, names, batch, keys) -> dict[str, tf.Tensor]:
+  """Scores with estimators of which all, or none, look at the model."""
   seed = tf.constant(context.experiment.seed, tf.int32)
   images = tf.cast(batch['image'], tf.float32)
   targets = None
   if context.experiment.attribution.target == 'label':
     targets = tf.cast(batch['label'], tf.int32)
-  scores = {
-    n: external.scores(context, n, batch['id'])
-    for n in names
-    if registry.parse(n).base.external
-  }
-  names = [n for n in names if n not in scores]
-  for needs_model in (False, True):
-    some = tuple(
-      n for n in names if registry.parse(n).base.needs_model == needs_model
-    )
-    if not some:
-      continue
-    inputs, baseline = images, None
-    if needs_model:
-      normalise = trainings.trainer(context, 'explained').normalise
-      # Integration paths begin at a black image (paper, section 4.1).
-      inputs, baseline = normalise(images), normalise(tf.zeros_like(images[0]))
-    scores |= _explainer(context, some)(
-      inputs, targets, keys, batch.get('truth'), seed, baseline
-    )
-  return scores
+  inputs, baseline = images, None
+  if registry.parse(names[0]).base.needs_model:
+    normalise = trainings.trainer(context, 'explained').normalise
+    # Integration paths begin at a black image (paper, section 4.1).
+    inputs, baseline = normalise(images), normalise(tf.zeros_like(images[0]))
+  return _explainer(context, names)(
+    inputs, targets, keys, batch.get('truth'), seed, baseline
+  )
 
 
 def _work(context: Context, split: str, index: int, pending):
+  """Writes all unfinished rankings of one shard from one pass.
+
+  Raises:
+    PartsFailedError: some estimators are faulty; the others' rankings were
+      committed.
+  """
   source = context.experiment.source
   wanted = [
     (t.settings['estimator'], t.settings['granularity']) for t, _ in pending
   ]
-  names = tuple(dict.fromkeys(e for e, _ in wanted))
+  names = {estimator for estimator, _ in wanted}
+  faults = {}
   size = batch_size(context)
   what = f'{source.name} rank {split} {index}'
   with contextlib.ExitStack() as stack:
@@ -179,33 +226,59 @@ def _work(context: Context, split: str, index: int, pending):
       for key in wanted
     }
     for batch in context.batches(ORIGINAL, source.layout, split, index, size):
-      count = len(batch['id'])
-      full = {name: _padded(value, size) for name, value in batch.items()}
-      keys = randomness.keys_of_ids(full['id'])
-      scores = _scores(context, names, full, keys)
-      keys = randomness.fold(
-        keys, randomness.Purpose.SEED, context.experiment.seed
+      _rank(context, batch, size, writers, faults)
+      if len(faults) == len(names):
+        break
+      advance(len(batch['id']))
+  for (target, fingerprint), writer in zip(
+    pending, writers.values(), strict=True
+  ):
+    if not writer.abandoned:
+      target.commit(fingerprint, contents=writer.contents, batch=size)
+  if faults:
+    raise errors.PartsFailedError('\n'.join(faults.values()))
+
+
+def _rank(context: Context, batch, size: int, writers, faults) -> None:
+  """Adds the rankings of a batch to their shards.
+
+  Args:
+    context: the experiment.
+    batch: at most `size` examples.
+    size: how many are scored at once.
+    writers: {(estimator, granularity): writer}; those of faulty estimators are
+      abandoned.
+    faults: {estimator: sentence}, to which this adds.
+  """
+  source = context.experiment.source
+  full = {name: _padded(value, size) for name, value in batch.items()}
+  keys = randomness.keys_of_ids(full['id'])
+  names = dict.fromkeys(e for e, _ in writers if e not in faults)
+  scores = _scores(context, names, full, keys, faults)
+  for estimator, values in scores.items():
+    _check(estimator, values, full['id'], faults)
+  keys = randomness.fold(keys, randomness.Purpose.SEED, context.experiment.seed)
+  for (estimator, granularity), writer in writers.items():
+    if estimator in faults:
+      writer.abandoned = True
+      continue
+    values = scores[estimator]
+    if granularity == 'element':  # Files may hold one score per pixel.
+      values = tf.broadcast_to(values, full['image'].shape)
+    levels = ranking.levels(
+      values,
+      keys,
+      granularity,
+      context.experiment.ranking.ties,
+      registry.parse(estimator).base.counts,
+      context.experiment.ranking.cuts,
+    )
+    layout = trainings.ranking_layout(source, granularity)
+    writer.write(
+      layout.serialize(
+        {'id': batch['id'], 'levels': levels[: len(batch['id'])]}
       )
-      for estimator, granularity in wanted:
-        values = scores[estimator]
-        _check(estimator, values, full['id'])
-        if granularity == 'element':  # Files may hold one score per pixel.
-          values = tf.broadcast_to(values, full['image'].shape)
-        levels = ranking.levels(
-          values,
-          keys,
-          granularity,
-          context.experiment.ranking.ties,
-          registry.parse(estimator).base.counts,
-          context.experiment.ranking.cuts,
-        )
-        layout = trainings.ranking_layout(source, granularity)
-        writers[estimator, granularity].write(
-          layout.serialize({'id': batch['id'], 'levels': levels[:count]})
-        )
-      advance(count)
-  for (target, fingerprint), key in zip(pending, wanted, strict=True):
-    target.commit(fingerprint, contents=writers[key].contents, batch=size)
+    )
 
 
 def _padded(values: tf.Tensor, size: int) -> tf.Tensor:
@@ -214,8 +287,9 @@ def _padded(values: tf.Tensor, size: int) -> tf.Tensor:
   return tf.gather(values, rows)
 
 
-def _check(estimator: str, scores, ids) -> None:
+def _check(estimator: str, scores, ids, faults) -> None:
+  """Adds an estimator to the faults whose scores are not finite."""
   try:
     ranking.check_finite(scores, ids, f'estimator "{estimator}"')
   except ValueError as e:
-    raise errors.RoarError(str(e)) from e
+    faults[estimator] = str(e)
