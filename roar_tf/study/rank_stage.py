@@ -150,7 +150,7 @@ def _scores(context, names, batch, keys) -> dict[str, tf.Tensor]:
       continue
     inputs, baseline = images, None
     if needs_model:
-      normalise = trainings.trainer(context, 'explained').normalise
+      normalise = model_stage.scaling(context)
       # Integration paths begin at a black image (paper, section 4.1).
       inputs, baseline = normalise(images), normalise(tf.zeros_like(images[0]))
     scores |= _explainer(context, some)(

@@ -270,28 +270,13 @@ def test_strided_convolutions_are_padded_alike_on_both_sides():
   np.testing.assert_array_equal(counts, np.outer(rows, rows))
 
 
-def _random(model):
-  """Weights and statistics that a trained model may have."""
-  generator = np.random.default_rng(0)
-  weights = []
-  for variable in model.variables:
-    if variable.name in ('gamma', 'moving_variance'):
-      weights.append(generator.uniform(0.5, 1.5, variable.shape))
-    elif variable.name == 'kernel':
-      scale = np.sqrt(1 / np.prod(variable.shape[:-1]))
-      weights.append(generator.normal(0, scale, variable.shape))
-    else:
-      weights.append(generator.normal(0, 0.2, variable.shape))
-  return weights
-
-
 @pytest.mark.parametrize('policy', ['float64'], indirect=True)
 @pytest.mark.parametrize(
   'factory', [resnet.small_resnet, resnet.resnet50, resnet.resnet]
 )
-def test_float64_is_float64_throughout(policy, factory):
+def test_float64_is_float64_throughout(policy, factory, randomise):
   model = factory((20, 20, 3), 4)
-  model.set_weights(_random(model))
+  randomise(model)
   images = np.random.default_rng(0).normal(size=(2, 20, 20, 3))
   logits = model(images, training=False)
   assert logits.dtype == tf.float64
@@ -302,9 +287,11 @@ def test_float64_is_float64_throughout(policy, factory):
 
 @pytest.mark.parametrize('policy', ['mixed_bfloat16'], indirect=True)
 @pytest.mark.parametrize('factory', [resnet.small_resnet, resnet.resnet50])
-def test_mixed_bfloat16_keeps_variables_and_logits_in_float32(policy, factory):
+def test_mixed_bfloat16_keeps_variables_and_logits_in_float32(
+  policy, factory, randomise
+):
   model = factory((32, 32, 3), 4)
-  model.set_weights(_random(model))
+  randomise(model)
   images = tf.constant(
     np.random.default_rng(0).normal(size=(8, 32, 32, 3)), tf.float32
   )
@@ -345,9 +332,9 @@ def test_mixed_bfloat16_normalises_as_float32_does(policy):
     )
 
 
-def test_resnet_survives_saving_in_safe_mode(tmp_path):
+def test_resnet_survives_saving_in_safe_mode(randomise, tmp_path):
   model = resnet.resnet((40, 32, 3), 4, depth=18)
-  model.set_weights(_random(model))
+  randomise(model)
   path = tmp_path / 'model.keras'
   model.save(path)
   loaded = keras.saving.load_model(path, safe_mode=True)
