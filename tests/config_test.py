@@ -205,6 +205,27 @@ def test_whatever_a_profile_sets_is_a_parameter_with_a_reason(name):
   assert names == set(PROFILES[name])
 
 
+@pytest.mark.parametrize(
+  'source, batch, rate, steps',
+  [  # Table 1, and the batch sizes of the released code.
+    ('imagenet2012', 4096, 0.1, 32000),
+    ('food101', 256, 0.7, 20000),
+    ('birdsnap', 256, 1.0, 20000),
+  ],
+)
+def test_the_papers_datasets_train_as_in_the_paper(source, batch, rate, steps):
+  (loaded,) = experiment.load(dataset=source)
+  assert loaded.explained == loaded.retrained
+  training = loaded.retrained
+  assert loaded.retrained_model.name == 'resnet50'
+  assert (training.batch_size, training.base_learning_rate) == (batch, rate)
+  assert (training.train_steps, training.epochs) == (steps, None)
+  assert training.warmup_epochs == 5
+  assert training.drops == ((30, 0.1), (60, 0.01), (80, 0.001))
+  assert (training.momentum, training.l2) == (0.9, 1e-4)
+  assert training.label_smoothing == 0.1
+
+
 def test_a_failing_import_names_its_error(tmp_path, monkeypatch):
   monkeypatch.syspath_prepend(tmp_path)
   (tmp_path / 'breaks_on_import.py').write_text('raise OSError("kaputt")\n')
@@ -218,6 +239,8 @@ def test_a_failing_import_names_its_error(tmp_path, monkeypatch):
   'binding, words',
   [
     ('Training.epochs = 0', ['Training.epochs', '0']),
+    ('Training.train_steps = 9', ['Training.epochs', 'Training.train_steps']),
+    ('Training.schedule_epochs = 0', ['Training.schedule_epochs', '0']),
     ("Training.epochs = 'many'", ['Training']),
     ('Training.batch_size = 1.5', ['Training.batch_size', '1.5']),
     ("Training.augmentation = 'filp'", ['Training.augmentation', 'filp']),

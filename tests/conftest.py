@@ -241,6 +241,28 @@ def store_dataset():
 
 
 @pytest.fixture(scope='session')
+def randomise():
+  """Function that gives a Keras model weights as a trained one may have."""
+
+  def assign(model):
+    generator = np.random.default_rng(0)
+    for variable in model.variables:
+      name, shape = variable.name, tuple(variable.shape)
+      if 'variance' in name or 'gamma' in name:
+        variable.assign(generator.uniform(0.5, 1.5, shape))
+      elif 'kernel' in name:
+        inputs = np.prod(
+          shape[:2] if 'depthwise' in variable.path else shape[:-1]
+        )
+        variable.assign(generator.normal(0, np.sqrt(2 / inputs), shape))
+      elif 'seed' not in name:
+        variable.assign(generator.normal(0, 0.2, shape))
+    return model
+
+  return assign
+
+
+@pytest.fixture(scope='session')
 def artefacts():
   """Function from a workspace to {path: content}, measured times left out.
 

@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator, Mapping
 import keras
 import tensorflow as tf
 
+from roar_tf.models import batch_norm
+
 Call = Callable[..., tf.Tensor]
 
 _substituting = threading.RLock()
@@ -125,10 +127,9 @@ def _is_batch_norm(operation, node) -> bool:
 
   A subclass may do anything, ours excepted.
   """
-  ours = type(operation).__module__ == 'roar_tf.models.resnet'
   return (
-    isinstance(operation, keras.layers.BatchNormalization)
-    and (ours or type(operation) is keras.layers.BatchNormalization)
+    type(operation)
+    in (keras.layers.BatchNormalization, batch_norm.BatchNormalization)
     and operation.axis in (-1, 3)
     and len(node.input_tensors[0].shape) == 4
   )

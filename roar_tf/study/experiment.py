@@ -8,7 +8,7 @@ import gin
 from roar_tf import config, errors, ranking
 from roar_tf.datasets.source import Source
 from roar_tf.estimators.settings import Settings
-from roar_tf.models import resnet
+from roar_tf.models import given, resnet
 from roar_tf.study.grid import Study
 from roar_tf.training.settings import Training
 
@@ -32,6 +32,7 @@ class Experiment:
     retrained: training of every run.
     explained_model: its factory and arguments.
     retrained_model: likewise.
+    given: the explained model if it is not trained here.
     seed: seed of rankings and of the explained model, first seed of the runs.
     operative_config: the gin parameters in force, defaults included.
     flags: the flags that ask for this configuration again.
@@ -45,6 +46,7 @@ class Experiment:
   retrained: Training
   explained_model: config.Factory
   retrained_model: config.Factory
+  given: given.ExplainedModel
   seed: int
   operative_config: str
   flags: tuple[str, ...] = dataclasses.field(default=(), compare=False)
@@ -112,6 +114,7 @@ def _frozen(source: str, study: str | None, seed: int) -> Experiment:
     retrained=retrained,
     explained_model=config.factory(explained.model, scope='explained'),
     retrained_model=config.factory(retrained.model),
+    given=config.configured(given.ExplainedModel),
     seed=seed,
     operative_config='',
   )

@@ -191,7 +191,7 @@ def _pass(context, names, batch, keys) -> dict[str, tf.Tensor]:
     targets = tf.cast(batch['label'], tf.int32)
   inputs, baseline = images, None
   if registry.parse(names[0]).base.needs_model:
-    normalise = trainings.trainer(context, 'explained').normalise
+    normalise = model_stage.scaling(context)
     # Integration paths begin at a black image (paper, section 4.1).
     inputs, baseline = normalise(images), normalise(tf.zeros_like(images[0]))
   return _explainer(context, names)(

@@ -17,6 +17,8 @@ from roar_tf.study.units import Target
 from roar_tf.training import events, examples, files, loop
 
 READ_BATCH = 1024
+WEIGHTS = 'weights.npz'
+"""The weights of an explained model."""
 CHECKED = ('result.json', 'test_predictions.npz')
 """Files of a training that are a function of its settings and inputs alone."""
 
@@ -231,7 +233,7 @@ def train_one(
     )
   outcome = machine.evaluate(state, data['test'])
   if context.devices.is_chief:
-    _write_outcome(
+    write_outcome(
       context,
       directory,
       outcome,
@@ -245,7 +247,7 @@ def train_one(
   return state
 
 
-def _write_outcome(
+def write_outcome(
   context: Context, directory: str, outcome, test, steps: int, timing
 ) -> None:
   """Writes the files of a finished training and deletes its checkpoints."""
@@ -294,10 +296,10 @@ def _write_npz(path: str, **arrays) -> None:
   workspace.write_atomic(path, buffer.getvalue())
 
 
-def save_weights(path: str, state: loop.pure.State) -> None:
+def save_weights(directory: str, state: loop.pure.State) -> None:
   """Publishes the weights of a state as npz, in the model's order."""
   _write_npz(
-    path,
+    f'{directory}/{WEIGHTS}',
     **{
       f'{part}_{index:05d}': np.asarray(value)
       for part in ('trainable', 'moving')

@@ -170,13 +170,7 @@ class Trainer:
 
   def load(self, state: pure.State) -> keras.Model:
     """Puts a state's weights into the trainer's model and returns it."""
-    for variables, values in (
-      (self.model.trainable_variables, state['trainable']),
-      (self.model.non_trainable_variables, state['moving']),
-    ):
-      for variable, value in zip(variables, values, strict=True):
-        variable.assign(value)
-    return self.model
+    return assign(self.model, state)
 
   def train(
     self,
@@ -398,6 +392,17 @@ class Trainer:
     outcome = self.devices.strategy.run(one, (variables, next(batches)))
     predictions, in_top5 = (self.devices.gathered(value) for value in outcome)
     return {'predictions': predictions, 'in_top5': in_top5 > 0}
+
+
+def assign(model: keras.Model, state: pure.State) -> keras.Model:
+  """Puts a state's weights into a model and returns it."""
+  for variables, values in (
+    (model.trainable_variables, state['trainable']),
+    (model.non_trainable_variables, state['moving']),
+  ):
+    for variable, value in zip(variables, values, strict=True):
+      variable.assign(value)
+  return model
 
 
 def _read(examples: Examples | Files, function: Callable, *arguments) -> dict:

@@ -1,6 +1,7 @@
 """Hyperparameters of a training, set by gin."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 
 import gin
@@ -16,12 +17,18 @@ class Training:
 
   Attributes:
     model: factory `(input_shape, num_classes) -> keras.Model` of logits.
-    epochs: passes over the train split, a number; steps are rounded up.
+    epochs: length in passes over the train split, a number; steps are rounded
+      up. Either this or `train_steps` is set.
+    train_steps: length in steps.
     batch_size: examples per step, over all replicas.
     base_learning_rate: peak learning rate per 256 examples of a batch
       (Goyal et al. 2017; the paper's Table 1 gives this number).
     warmup_epochs: linear rise from 0 to the peak.
     drops: pairs (epoch, factor): from that epoch on, peak times factor.
+    schedule_epochs: None, or the epochs of a training that `warmup_epochs` and
+      `drops` are written for: with another length they move in proportion, so
+      that a shortened training keeps its shape. With 1 they are fractions of
+      the whole training.
     momentum: Nesterov momentum.
     l2: factor of half the sum of squares of all but batch-norm variables.
     label_smoothing: probability spread evenly over all classes.
@@ -38,11 +45,13 @@ class Training:
   """
 
   model: Callable = gin.REQUIRED
-  epochs: float = gin.REQUIRED
+  epochs: float | None = None
+  train_steps: int | None = None
   batch_size: int = gin.REQUIRED
   base_learning_rate: float = gin.REQUIRED
   warmup_epochs: float = 0.0
   drops: tuple[tuple[float, float], ...] = ()
+  schedule_epochs: float | None = None
   momentum: float = 0.9
   l2: float = 1e-4
   label_smoothing: float = 0.1
@@ -55,10 +64,12 @@ class Training:
   def __post_init__(self):
     """Raises UsageError for values that mean nothing."""
     checks = {
-      'epochs': lambda v: v > 0,
+      'epochs': lambda v: v is None or 0 < v < math.inf,
+      'train_steps': lambda v: v is None or type(v) is int and v > 0,
+      'schedule_epochs': lambda v: v is None or 0 < v < math.inf,
       'batch_size': lambda v: isinstance(v, int) and v > 0,
       'base_learning_rate': lambda v: v > 0,
-      'warmup_epochs': lambda v: v >= 0,
+      'warmup_epochs': lambda v: 0 <= v < math.inf,
       'momentum': lambda v: 0 <= v < 1,
       'l2': lambda v: v >= 0,
       'label_smoothing': lambda v: 0 <= v < 1,
@@ -68,7 +79,8 @@ class Training:
       'microbatches': lambda v: type(v) is int and v > 0,
       'shuffle_shards': lambda v: type(v) is int and v > 0,
       'drops': lambda v: (
-        [e for e, factor in v if factor >= 0] == sorted(e for e, _ in v)
+        [e for e, factor in v if factor >= 0 and 0 <= e < math.inf]
+        == sorted(e for e, _ in v)
       ),
     }
     for name, check in checks.items():
@@ -82,6 +94,12 @@ class Training:
           f'gin parameter Training.{name} cannot be {value!r}; see the '
           'docstring of roar_tf.training.settings.Training.'
         )
+    if (self.epochs is None) == (self.train_steps is None):
+      raise errors.UsageError(
+        'Set one of the gin parameters Training.epochs and '
+        f'Training.train_steps, and the other to None; found {self.epochs} and '
+        f'{self.train_steps}.'
+      )
 
   def settings(self, factory) -> dict:
     """Returns what a fingerprint records, by the names of the gin parameters.
@@ -97,4 +115,6 @@ class Training:
 
   def steps(self, train_images: int) -> int:
     """Returns the number of steps for a train split of that size."""
+    if self.train_steps is not None:
+      return self.train_steps
     return max(1, -(-round(self.epochs * train_images) // self.batch_size))

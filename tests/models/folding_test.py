@@ -120,6 +120,18 @@ def test_small_resnet(blocks):
   assert 'FusedBatchNormV3' not in types
 
 
+@pytest.mark.parametrize('depth', [18, 50])
+def test_resnet(depth):
+  model = resnet.resnet((65, 40, 3), 5, depth=depth)
+  _check(model, _images((65, 40, 3), count=2))
+  types = _types(model, _images((65, 40, 3), count=2))
+  convolutions = [
+    layer for layer in model.layers if isinstance(layer, L.Conv2D)
+  ]
+  assert types.count('BiasAdd') == len(convolutions) + 1
+  assert types.count('Conv2D') == len(convolutions)
+
+
 CONVOLUTIONS = {
   'plain': lambda: L.Conv2D(4, 3),
   'no_bias': lambda: L.Conv2D(4, 3, use_bias=False),

@@ -1,137 +1,20 @@
-"""Tests of the residual networks and of their batch norm."""
+"""Tests of the residual networks."""
+
+import random
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from roar_tf.models import resnet
-
-SHAPE = (6, 5, 4, 3)  # 120 values per channel.
-
-
-def _parameters(seed=0):
-  generator = np.random.default_rng(seed)
-  return [
-    generator.uniform(0.5, 2, 3),  # gamma
-    generator.normal(size=3),  # beta
-    generator.normal(size=3),  # moving mean
-    generator.uniform(0.5, 2, 3),  # moving variance
-  ]
-
-
-def _layer(kind, dtype='float32', **arguments):
-  layer = kind(
-    momentum=resnet.BATCH_NORM_MOMENTUM,
-    epsilon=resnet.BATCH_NORM_EPSILON,
-    dtype=dtype,
-    **arguments,
-  )
-  layer.build((None, *SHAPE[1:]))
-  layer.set_weights(_parameters())
-  return layer
-
-
-@pytest.fixture
-def layers():
-  return (
-    _layer(resnet.BatchNormalization),
-    _layer(keras.layers.BatchNormalization),
-  )
-
-
-@pytest.fixture(scope='module')
-def inputs():
-  values = np.random.default_rng(1).normal(3, 2, SHAPE)
-  return tf.constant(values, tf.float32)
+from roar_tf import errors
+from roar_tf.models import batch_norm, resnet
 
 
 @pytest.fixture(scope='module')
 def model():
   keras.utils.set_random_seed(0)
   return resnet.small_resnet((16, 16, 3), 5, width=4, blocks=2, stages=3)
-
-
-# --- batch norm ---------------------------------------------------------------
-
-
-@pytest.mark.parametrize('training', [False, True, None])
-def test_fused_batch_norm_equals_keras(layers, inputs, training):
-  ours, theirs = (layer(inputs, training=training) for layer in layers)
-  np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
-  assert ours.dtype == tf.float32
-
-
-@pytest.mark.parametrize('training', [False, True])
-def test_fused_batch_norm_has_the_gradients_of_keras(layers, inputs, training):
-  goal = tf.constant(np.random.default_rng(2).normal(size=SHAPE), tf.float32)
-  gradients = []
-  for layer in layers:
-    with tf.GradientTape() as tape:
-      tape.watch(inputs)
-      value = tf.reduce_sum(goal * layer(inputs, training=training))
-    gradients.append(tape.gradient(value, [inputs, layer.gamma, layer.beta]))
-  for ours, theirs in zip(*gradients, strict=True):
-    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
-
-
-def test_training_moves_towards_the_mean_and_the_unbiased_variance(
-  layers, inputs
-):
-  ours, _ = layers
-  _, _, mean, variance = _parameters()
-  ours(inputs, training=True)
-  values = inputs.numpy().astype(np.float64).reshape(-1, 3)
-  np.testing.assert_allclose(
-    ours.moving_mean, 0.9 * mean + 0.1 * values.mean(axis=0), rtol=1e-5
-  )
-  np.testing.assert_allclose(
-    ours.moving_variance,
-    0.9 * variance + 0.1 * values.var(axis=0, ddof=1),
-    rtol=1e-5,
-  )
-
-
-def test_inference_moves_nothing(layers, inputs):
-  ours, _ = layers
-  before = ours.get_weights()
-  ours(inputs, training=False)
-  ours(inputs)
-  ours.trainable = False  # Keras: a frozen layer is in inference mode.
-  frozen = ours(inputs, training=True)
-  for old, new in zip(before, ours.get_weights(), strict=True):
-    np.testing.assert_array_equal(old, new)
-  np.testing.assert_array_equal(frozen, ours(inputs, training=False))
-
-
-@pytest.mark.parametrize('training', [False, True])
-def test_float64_is_keras_own_path(inputs, training):
-  inputs = tf.cast(inputs, tf.float64) + 1e-10
-  outcome = []
-  for kind in (resnet.BatchNormalization, keras.layers.BatchNormalization):
-    layer = _layer(kind, 'float64')
-    outcome.append([layer(inputs, training=training), *layer.get_weights()])
-  assert outcome[0][0].dtype == tf.float64
-  for ours, theirs in zip(*outcome, strict=True):
-    np.testing.assert_array_equal(ours, theirs)
-
-
-def test_stateless_call_returns_the_moments_and_assigns_nothing(inputs):
-  images = keras.Input(SHAPE[1:])
-  layer = resnet.BatchNormalization(momentum=0.9)
-  model = keras.Model(images, layer(images))
-  before = [v.numpy() for v in model.variables]
-  _, (mean, _) = model.stateless_call(
-    model.trainable_variables,
-    model.non_trainable_variables,
-    inputs,
-    training=True,
-  )
-  np.testing.assert_allclose(
-    mean, 0.1 * inputs.numpy().mean(axis=(0, 1, 2)), rtol=1e-4
-  )
-  for variable, value in zip(model.variables, before, strict=True):
-    np.testing.assert_array_equal(variable, value)
 
 
 # --- small ResNets ------------------------------------------------------------
@@ -195,7 +78,7 @@ def test_the_last_gamma_of_each_block_starts_at_zero(model):
     for layer in model.layers
     if isinstance(layer, keras.layers.BatchNormalization)
   ]
-  assert {type(norm) for norm in norms} == {resnet.BatchNormalization}
+  assert {type(norm) for norm in norms} == {batch_norm.BatchNormalization}
   zero = [norm for norm in norms if not norm.gamma.numpy().any()]
   assert len(zero) == 6
   for norm in norms:
@@ -217,7 +100,7 @@ def test_the_last_gamma_of_each_block_starts_at_zero(model):
   np.testing.assert_allclose(again(images), model(images), rtol=1e-6)
 
 
-def test_weights_start_at_the_released_codes_scale():
+def test_weights_start_at_their_scale():
   keras.utils.set_random_seed(0)
   model = resnet.small_resnet((8, 8, 3), 400, width=64, stages=2)
   for layer in model.layers:
@@ -256,4 +139,204 @@ def test_survives_saving_in_safe_mode(model, tmp_path):
       rtol=1e-6,
     )
   norms = {type(x) for x in loaded.layers if 'normal' in x.name}
-  assert norms == {resnet.BatchNormalization}
+  assert norms == {batch_norm.BatchNormalization}
+
+
+# --- ResNets for large images -------------------------------------------------
+
+
+@pytest.fixture(scope='module')
+def resnet50():
+  random.seed(0)  # Keras' initialisers take their seeds from it.
+  return resnet.resnet50((224, 224, 3), 1000)
+
+
+@pytest.fixture
+def policy(request):
+  before = keras.config.floatx(), keras.config.dtype_policy()
+  keras.config.set_dtype_policy(request.param)
+  yield request.param
+  keras.config.set_floatx(before[0])
+  keras.config.set_dtype_policy(before[1])
+
+
+def _count(variables):
+  return sum(int(np.prod(variable.shape)) for variable in variables)
+
+
+def _convolutions(model):
+  return [x for x in model.layers if isinstance(x, keras.layers.Conv2D)]
+
+
+def test_resnet50_has_the_papers_numbers_of_parameters(resnet50):
+  assert _count(resnet50.trainable_variables) == 25_557_032
+  assert _count(resnet50.non_trainable_variables) == 53_120
+  assert resnet50.output_shape == (None, 1000)
+  # And none of them is the convolutions' bias.
+  assert all(not layer.use_bias for layer in _convolutions(resnet50))
+
+
+@pytest.mark.parametrize(
+  ('depth', 'trained', 'layers'),
+  [(18, 11_689_512, 18), (34, 21_797_672, 34), (101, 44_549_160, 101)],
+)
+def test_relatives_have_torchvisions_numbers_of_parameters(
+  depth, trained, layers
+):
+  model = resnet.resnet((64, 64, 3), 1000, depth=depth)
+  assert _count(model.trainable_variables) == trained
+  counted = [x for x in model.layers if x.name.startswith(('conv', 'layer'))]
+  counted = [x for x in counted if isinstance(x, keras.layers.Conv2D)]
+  counted = [x for x in counted if 'downsample' not in x.name]
+  assert len(counted) + 1 == layers  # And the dense one.
+
+
+def test_a_depth_that_does_not_exist_is_named():
+  with pytest.raises(
+    errors.UsageError, match=r'resnet\.depth cannot be 51;.*50'
+  ):
+    resnet.resnet((64, 64, 3), 10, depth=51)
+
+
+def test_resnet50_strides_in_the_3x3(resnet50):
+  strided = {x.name: x for x in _convolutions(resnet50) if x.strides != (1, 1)}
+  expected = {'conv1': (7, 7)}
+  for stage in (2, 3, 4):
+    expected[f'layer{stage}.0.conv2'] = (3, 3)
+    expected[f'layer{stage}.0.downsample.0'] = (1, 1)
+  assert {name: x.kernel_size for name, x in strided.items()} == expected
+  assert all(layer.strides == (2, 2) for layer in strided.values())
+
+
+@pytest.mark.parametrize(
+  ('size', 'sides'),
+  [((224, 224), [(56,) * 2, (28,) * 2, (14,) * 2, (7,) * 2])]
+  + [((65, 97), [(17, 25), (9, 13), (5, 7), (3, 4)])],
+)
+def test_each_stage_halves_the_resolution(size, sides):
+  model = resnet.resnet50((*size, 3), 7)
+  found = [
+    tuple(layer.output.shape[1:])
+    for layer in model.layers
+    if isinstance(layer, keras.layers.Add)
+  ]
+  assert found == [
+    (*side, 256 * 2**stage)
+    for stage, side in enumerate(sides)
+    for _ in range((3, 4, 6, 3)[stage])
+  ]
+
+
+def test_resnet50_starts_as_the_released_code(resnet50):
+  last = 0
+  for layer in resnet50.layers:
+    if isinstance(layer, keras.layers.BatchNormalization):
+      assert layer.momentum == 0.9 and layer.epsilon == 1e-5
+      zero = layer.name.endswith('bn3')
+      last += zero
+      assert (layer.gamma.numpy() == (0 if zero else 1)).all()
+      assert not layer.beta.numpy().any()
+      continue
+    if isinstance(layer, keras.layers.Conv2D):
+      kernel = layer.kernel.numpy()
+      expected = np.sqrt(1 / np.prod(kernel.shape[:-1]))  # By inputs.
+    elif isinstance(layer, keras.layers.Dense):
+      kernel, expected = layer.kernel.numpy(), 0.01
+      assert not layer.bias.numpy().any()
+    else:
+      continue
+    error = 5 / np.sqrt(2 * kernel.size)
+    assert kernel.std() == pytest.approx(expected, rel=error), layer.name
+    assert abs(kernel.mean()) < 5 * expected / np.sqrt(kernel.size)
+  assert last == 16
+
+
+def test_strided_convolutions_are_padded_alike_on_both_sides():
+  # Ones convolved with ones count the pixels under the kernel: 'same' padding
+  # of sides of even length would give these counts in reverse.
+  model = resnet.resnet50((8, 8, 1), 2)
+  stem = model.get_layer('conv1')
+  stem.kernel.assign(tf.ones_like(stem.kernel))
+  counts = keras.Model(model.input, stem.output)(np.ones((1, 8, 8, 1)))
+  rows = [4, 6, 7, 5]  # Pixels -3..3, -1..5, 1..7 and 3..9 of 0..7.
+  np.testing.assert_array_equal(counts[0, :, :, 0], np.outer(rows, rows))
+
+  model = resnet.resnet50((64, 64, 1), 2)  # The second stage begins with 16.
+  layer = model.get_layer('layer2.0.conv2')
+  padding = next(x for x in model.layers if x.output is layer.input)
+  layer.kernel.assign(tf.ones_like(layer.kernel))
+  counts = layer(padding(np.ones((1, 16, 16, 128))))[0, :, :, 0] / 128
+  rows = [2, *[3] * 7]
+  np.testing.assert_array_equal(counts, np.outer(rows, rows))
+
+
+@pytest.mark.parametrize('policy', ['float64'], indirect=True)
+@pytest.mark.parametrize(
+  'factory', [resnet.small_resnet, resnet.resnet50, resnet.resnet]
+)
+def test_float64_is_float64_throughout(policy, factory, randomise):
+  model = factory((20, 20, 3), 4)
+  randomise(model)
+  images = np.random.default_rng(0).normal(size=(2, 20, 20, 3))
+  logits = model(images, training=False)
+  assert logits.dtype == tf.float64
+  assert {v.dtype for v in model.variables} == {'float64'}
+  # What float32 cannot see reaches the logits.
+  assert (model(images + 1e-10, training=False) != logits).numpy().all()
+
+
+@pytest.mark.parametrize('policy', ['mixed_bfloat16'], indirect=True)
+@pytest.mark.parametrize('factory', [resnet.small_resnet, resnet.resnet50])
+def test_mixed_bfloat16_keeps_variables_and_logits_in_float32(
+  policy, factory, randomise
+):
+  model = factory((32, 32, 3), 4)
+  randomise(model)
+  images = tf.constant(
+    np.random.default_rng(0).normal(size=(8, 32, 32, 3)), tf.float32
+  )
+  convolutions = _convolutions(model)
+  assert all(x.output.dtype == 'bfloat16' for x in convolutions)
+  weights = [tf.convert_to_tensor(v) for v in model.trainable_variables]
+  before = [tf.convert_to_tensor(v) for v in model.non_trainable_variables]
+  with tf.GradientTape() as tape:
+    tape.watch(weights)
+    logits, moving = model.stateless_call(
+      weights, before, images, training=True
+    )
+    loss = tf.reduce_mean(tf.square(logits))
+  gradients = tape.gradient(loss, weights)
+  assert {x.dtype for x in [*weights, *gradients, *moving]} == {tf.float32}
+  assert logits.dtype == model(images).dtype == tf.float32
+  assert all(np.isfinite(x).all() for x in [*gradients, *moving])
+  # The averages have more digits than bfloat16 can hold.
+  for old, new in zip(before, moving, strict=True):
+    rounded = tf.cast(tf.cast(new, tf.bfloat16), tf.float32)
+    assert (new != old).numpy().all()
+    assert (new != rounded).numpy().mean() > 0.9
+
+
+@pytest.mark.parametrize('policy', ['mixed_bfloat16'], indirect=True)
+def test_mixed_bfloat16_normalises_as_float32_does(policy):
+  values = np.random.default_rng(1).normal(3, 2, (6, 5, 4, 3))
+  outcome = []
+  for dtype in (policy, 'float32'):
+    layer = batch_norm.BatchNormalization(momentum=0.9, dtype=dtype)
+    outputs = layer(tf.constant(values, tf.bfloat16), training=True)
+    outcome.append((outputs, layer.moving_mean, layer.moving_variance))
+  assert outcome[0][0].dtype == tf.bfloat16
+  for mixed, single in zip(*outcome, strict=True):
+    digits = 1e-6 if mixed.dtype == 'float32' else 2**-7
+    np.testing.assert_allclose(
+      tf.cast(mixed, tf.float32), single, rtol=digits, atol=digits
+    )
+
+
+def test_resnet_survives_saving_in_safe_mode(randomise, tmp_path):
+  model = resnet.resnet((40, 32, 3), 4, depth=18)
+  randomise(model)
+  path = tmp_path / 'model.keras'
+  model.save(path)
+  loaded = keras.saving.load_model(path, safe_mode=True)
+  images = np.random.default_rng(0).normal(size=(2, 40, 32, 3))
+  np.testing.assert_array_equal(loaded(images), model(images))

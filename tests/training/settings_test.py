@@ -34,11 +34,32 @@ def test_steps_are_rounded_up(epochs, batch_size, images, expected):
   assert training.steps(images) == expected
 
 
+def test_a_length_in_steps_is_that_many():
+  training = _training(epochs=None, train_steps=32000)
+  assert training.steps(1281167) == training.steps(5) == 32000
+
+
+@pytest.mark.parametrize('lengths', [(None, None), (10, 100)])
+def test_a_length_is_given_once(lengths):
+  epochs, steps = lengths
+  with pytest.raises(errors.UsageError) as caught:
+    _training(epochs=epochs, train_steps=steps)
+  for word in ('Training.epochs', 'Training.train_steps', 'None'):
+    assert word in str(caught.value)
+
+
 @pytest.mark.parametrize(
   ('name', 'value'),
   [
     ('epochs', 0),
     ('epochs', -1),
+    ('epochs', float('inf')),
+    ('train_steps', 0),
+    ('train_steps', 1.5),
+    ('train_steps', True),
+    ('schedule_epochs', 0),
+    ('schedule_epochs', float('nan')),
+    ('warmup_epochs', float('inf')),
     ('batch_size', 0),
     ('batch_size', 12.5),
     ('base_learning_rate', 0),
@@ -50,6 +71,9 @@ def test_steps_are_rounded_up(epochs, batch_size, images, expected):
     ('augmentation', 'cutout'),
     ('eval_preprocess', 'crop'),
     ('drops', ((60, 0.01), (30, 0.1))),
+    ('drops', ((-1, 0.1),)),
+    ('drops', ((1, -0.1),)),
+    ('drops', ((float('inf'), 0.1),)),
   ],
 )
 def test_values_that_mean_nothing_are_refused_by_name(name, value):
