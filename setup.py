@@ -89,6 +89,9 @@ setuptools.setup(
     # `import tensorflow` aborts with libtpu 0.0.37 and later, which pip would
     # take: tensorflow-tpu asks for ~=0.0.14. 0.0.14 to 0.0.30 load.
     'tpu': ['tensorflow-tpu==2.20.0', 'libtpu==0.0.21'],
+    # What TFDS's command `tfds` imports and TFDS does not install (its issue
+    # 5463). All else does without.
+    'build': ['apache-beam>=2.60', 'mlcroissant>=1.0'],
     # dill: TFDS's test of a builder imports it. setuptools:
     # tests/packaging_test.py builds a wheel, offline.
     'test': ['dill>=0.3', 'pytest>=8.0', 'ruff>=0.12', 'setuptools>=77'],

@@ -72,8 +72,12 @@ _CELL = re.compile(
 )
 
 
-def parse_cell(name: str) -> Cell | None:
+def parse_cell(name: str, what: str = '--cell=') -> Cell | None:
   """Returns the cell of a name; None for `original`.
+
+  Args:
+    name: the name.
+    what: stands before it in a message.
 
   Raises:
     UsageError: no cell has such a name.
@@ -83,7 +87,7 @@ def parse_cell(name: str) -> Cell | None:
   match = _CELL.fullmatch(name)
   if not match:
     raise errors.UsageError(
-      f'--cell={name} is no cell; a cell is "original" or '
+      f'{what}{name} is no cell; a cell is "original" or '
       '<estimator>_<pixel|element>_<remove|keep>_<threshold>, e.g. '
       'sg_sq_grad_pixel_remove_90.'
     )

@@ -41,6 +41,21 @@ class Workspace:
       raise errors.UsageError('--workspace is empty; name a directory.')
     self.root = root.rstrip('/') or '/'
 
+  @classmethod
+  def of_tfds(cls, directory: str) -> 'Workspace':
+    """Returns the workspace whose property `tfds` is a directory.
+
+    Raises:
+      UsageError: no workspace has such a one.
+    """
+    root, name = os.path.split(directory.rstrip('/'))
+    if name != 'tfds':
+      raise errors.UsageError(
+        f'data_dir={directory} is not the folder "tfds" of a workspace, where '
+        'cells are made from rankings; give WORKSPACE/tfds.'
+      )
+    return cls(root or '.')
+
   def make(self) -> None:
     """Creates the root; raises UsageError when it cannot be written."""
     probe = f'{self.root}/.write-{uuid.uuid4().hex}'

@@ -38,6 +38,15 @@ def test_paths_are_those_of_the_design():
   assert place.report('paper') == '/data/w/reports/paper'
 
 
+@pytest.mark.parametrize('root', ['/data/w', 'w', '.', 'gs://bucket/w'])
+def test_a_workspace_is_found_by_the_folder_that_tfds_reads(root):
+  place = workspace.Workspace(root)
+  for directory in (place.tfds, f'{place.tfds}/'):
+    assert workspace.Workspace.of_tfds(directory).root == place.root
+  with pytest.raises(errors.UsageError, match=f'data_dir={root} .*WORKSPACE'):
+    workspace.Workspace.of_tfds(root)
+
+
 @pytest.mark.parametrize('kind', ['local', 'remote'])
 def test_artefacts_are_found_where_they_are_made(kind, tmp_path):
   root = tmp_path if kind == 'local' else f'ram://{tmp_path}'

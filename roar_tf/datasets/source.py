@@ -6,6 +6,7 @@ always called `train` and `test`.
 """
 
 import dataclasses
+from collections.abc import Mapping
 
 import gin
 import numpy as np
@@ -146,6 +147,19 @@ class Source:
     del values['min_completeness']  # Decides whether, not what is made.
     del values['unreadable']  # A shard records it where it made a difference.
     return {'source': name, **{f'Source.{k}': v for k, v in values.items()}}
+
+  @classmethod
+  def from_settings(cls, settings: Mapping) -> 'Source':
+    """Returns the source that a fingerprint records, as JSON or not.
+
+    It is the inverse of `settings`, up to `min_completeness`.
+    """
+    values = {
+      name.removeprefix('Source.'): tuple(v) if isinstance(v, list) else v
+      for name, v in settings.items()
+      if name.startswith('Source.')
+    }
+    return cls(settings['source'], **values)
 
   @property
   def origin(self) -> str:

@@ -28,7 +28,8 @@ class Experiment:
     study: the axes of the study, or None when a tool works on single cells.
     attribution: settings of the estimators.
     ranking: how scores become rankings.
-    explained: training of the explained model (gin scope `explained`).
+    explained: training of the explained model (gin scope `explained`); like
+      the next three, None where nothing is trained.
     retrained: training of every run.
     explained_model: its factory and arguments.
     retrained_model: likewise.
@@ -42,11 +43,11 @@ class Experiment:
   study: Study | None
   attribution: Settings
   ranking: ranking.Ranking
-  explained: Training
-  retrained: Training
-  explained_model: config.Factory
-  retrained_model: config.Factory
-  given: given.ExplainedModel
+  explained: Training | None
+  retrained: Training | None
+  explained_model: config.Factory | None
+  retrained_model: config.Factory | None
+  given: given.ExplainedModel | None
   seed: int
   operative_config: str
   flags: tuple[str, ...] = dataclasses.field(default=(), compare=False)

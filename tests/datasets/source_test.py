@@ -1,6 +1,7 @@
 """Tests of what a source is."""
 
 import dataclasses
+import json
 
 import pytest
 
@@ -47,6 +48,13 @@ def test_settings_hold_every_field_that_changes_values():
   fields = {f.name for f in dataclasses.fields(Source)}
   fields -= {'name', 'min_completeness', 'unreadable'}
   assert set(settings) == {f'Source.{name}' for name in fields}
+
+
+def test_settings_in_json_are_a_source_again():
+  others = dataclasses.replace(TINY, train_subset=7, tfds_name=None, folder='f')
+  for source in (TINY, others):
+    settings = json.loads(json.dumps(source.settings()))
+    assert Source.from_settings(settings) == source
 
 
 @pytest.mark.parametrize(
