@@ -11,23 +11,30 @@ from roar_tf.cells import ORIGINAL
 from roar_tf.estimators import blocks, plan, registry
 from roar_tf.study import (
   datasets_stage,
+  explaining,
   external,
   model_stage,
   progress,
   trainings,
 )
 from roar_tf.study.context import Context
+from roar_tf.study.experiment import Experiment
 from roar_tf.study.units import Target, Unit
 
 VERSION = 3
 MOST_IMAGES = 128
-"""Images per call of the attribution step, at most."""
+"""Images per call and device of the attribution step, at most."""
 
 
 def batch_size(context: Context) -> int:
   """Returns the images per call; partial batches are padded to it."""
-  height, width, _ = context.experiment.source.image_shape
-  bound = context.experiment.attribution.batch_size
+  return images_per_call(context.experiment) * context.devices.explaining
+
+
+def images_per_call(experiment: Experiment) -> int:
+  """Returns how many images one device explains per call."""
+  height, width, _ = experiment.source.image_shape
+  bound = experiment.attribution.batch_size
   return min(MOST_IMAGES, bound or blocks.default_bound(height, width))
 
 
@@ -119,7 +126,7 @@ def _explainer(context: Context, names: tuple[str, ...]):
       model = context.cached(
         ('explained model',), lambda: model_stage.explained_model(context)
       )
-    return plan.compile_plan(planned, model)
+    return explaining.compiled(planned, model, context.devices)
 
   return context.cached(('explainer', names), make)
 

@@ -42,6 +42,14 @@ class Devices:
     return range(self.host * count, (self.host + 1) * count)
 
   @property
+  def explaining(self) -> int:
+    """How many replicas share a batch that is explained: those of one host.
+
+    Explaining needs no word between hosts, which share shards instead.
+    """
+    return self.replicas if self.hosts == 1 else 1
+
+  @property
   def is_chief(self) -> bool:
     """Whether this process writes results."""
     return self.host == 0

@@ -1,0 +1,67 @@
+"""A plan of estimators, compiled for one device or for several."""
+
+import tensorflow as tf
+
+from roar_tf.estimators import plan
+from roar_tf.models import stateless
+from roar_tf.training.distribution import Devices
+
+
+def compiled(planned: plan.Plan, model, devices: Devices):
+  """Returns what `plan.compile_plan` returns, on all replicas of this host.
+
+  Every replica scores as many examples as one device would, so that a score
+  does not depend on how many there are.
+
+  Args:
+    planned: the estimators.
+    model: the explained model, or None.
+    devices: they share every batch; hosts do not, each explains by itself.
+  """
+  alone = plan.compile_plan(planned, model)
+  if model is None or devices.explaining == 1:
+    return alone
+  variables = devices.variables(
+    {
+      'trainable': [tf.convert_to_tensor(v) for v in model.trainable_variables],
+      'others': [
+        tf.convert_to_tensor(v) for v in model.non_trainable_variables
+      ],
+    }
+  )
+
+  def one(variables, given, seed):
+    values = tf.nest.map_structure(tf.convert_to_tensor, variables)
+    with stateless.with_variables(model, values['trainable'], values['others']):
+      return alone.python_function(
+        given['images'],
+        given.get('targets'),
+        given['keys'],
+        given.get('truth'),
+        seed,
+        given.get('baseline'),
+      )
+
+  @tf.function(autograph=False)
+  def on_all(variables, given, seed):
+    return devices.strategy.run(one, (variables, given, seed))
+
+  def explain(images, targets, keys, truth, seed, baseline=None):
+    if baseline is not None:
+      baseline = tf.repeat(baseline[None], images.shape[0], 0)
+    given = {
+      'images': images,
+      'targets': targets,
+      'keys': keys,
+      'truth': truth,
+      'baseline': baseline,
+    }
+    parts = {
+      name: devices.split(value)
+      for name, value in given.items()
+      if value is not None
+    }
+    scores = on_all(variables, parts, seed)
+    return {name: devices.gathered(value) for name, value in scores.items()}
+
+  return explain
