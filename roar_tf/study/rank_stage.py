@@ -17,6 +17,7 @@ from roar_tf.study import (
   trainings,
 )
 from roar_tf.study.context import Context
+from roar_tf.study.experiment import Experiment
 from roar_tf.study.units import Target, Unit
 
 VERSION = 3
@@ -24,10 +25,10 @@ MOST_IMAGES = 128
 """Images per call of the attribution step, at most."""
 
 
-def batch_size(context: Context) -> int:
+def images_per_call(experiment: Experiment) -> int:
   """Returns the images per call; partial batches are padded to it."""
-  height, width, _ = context.experiment.source.image_shape
-  bound = context.experiment.attribution.batch_size
+  height, width, _ = experiment.source.image_shape
+  bound = experiment.attribution.batch_size
   return min(MOST_IMAGES, bound or blocks.default_bound(height, width))
 
 
@@ -165,7 +166,7 @@ def _work(context: Context, split: str, index: int, pending):
     (t.settings['estimator'], t.settings['granularity']) for t, _ in pending
   ]
   names = tuple(dict.fromkeys(e for e, _ in wanted))
-  size = batch_size(context)
+  size = images_per_call(context.experiment)
   start, stop = source.shard_bounds(split)[index]
   what = f'{source.name} rank {split} {index}'
   with contextlib.ExitStack() as stack:
