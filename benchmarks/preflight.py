@@ -12,7 +12,7 @@ GB where 0.0.21 counts 50.3 GB.
 
 import json
 
-from roar_tf.preflight import environment
+from roar_tf.preflight import PRECISIONS, environment
 
 environment.prepare()
 
@@ -33,7 +33,7 @@ FLAGS = flags.FLAGS
 flags.DEFINE_list('trials', None, 'Names of trials; all if left out.')
 flags.DEFINE_integer('batch', 128, 'Images, or gradients, per call.')
 flags.DEFINE_string('topology', 'v5e:2x2', 'Chips.')
-flags.DEFINE_enum('precision', 'bfloat16', list(functions.PRECISIONS), '')
+flags.DEFINE_enum('precision', 'bfloat16', list(PRECISIONS), '')
 flags.DEFINE_string('json', None, 'File for the same as JSON.')
 
 SHAPE, CLASSES, TRAIN_IMAGES = (224, 224, 3), 1000, 1281167

@@ -8,19 +8,19 @@ memory of a chip, and what its operations and bytes take at the chip's published
 peaks. It runs nothing on a TPU. `make preflight` makes the environment.
 """
 
+import functools
 import json
 
 from absl import flags
 
 # Before TensorFlow is imported: libtpu reads the environment then.
-from roar_tf.preflight import environment
+from roar_tf.preflight import KINDS, PRECISIONS, environment
 
 environment.prepare()
 
 from roar_tf import cli, errors  # noqa: E402
 
 FLAGS = flags.FLAGS
-KINDS = ('training', 'evaluation', 'attribution', 'others')
 
 flags.DEFINE_string('study', None, 'Name or .gin file of a study.')
 flags.DEFINE_multi_string(
@@ -31,7 +31,7 @@ flags.DEFINE_multi_string(
 flags.DEFINE_enum(
   'precision',
   None,
-  ('float32', 'bfloat16'),
+  list(PRECISIONS),
   'What models compute in; by default as the configuration says. Variables are '
   'float32.',
 )
@@ -63,8 +63,10 @@ def main() -> None:
   environment.check()
   from roar_tf import workspace
   from roar_tf.preflight import functions, preflight, report
-  from roar_tf.study import experiment, progress
+  from roar_tf.study import experiment, external
 
+  # A study may name estimators that only its workspace knows.
+  external.announce(workspace.Workspace(FLAGS.workspace))
   experiments = experiment.load(
     dataset=FLAGS.dataset,
     study=FLAGS.study,
@@ -85,7 +87,7 @@ def main() -> None:
           FLAGS.functions,
           largest=FLAGS.largest,
           images_per_core=rate,
-          say=lambda text, name=topology.name: progress.say(f'{name}: {text}'),
+          say=functools.partial(_say, topology.name),
         )
       )
       print()
@@ -97,6 +99,17 @@ def main() -> None:
     )
   if failures := report.failures(results):
     raise errors.UnitsFailedError(failures)
+
+
+def _say(topology: str, text: str) -> None:
+  """Tells what is compiled next, unless a signal asked to stop."""
+  if cli.execution()['stop']():
+    raise errors.PreemptedError(
+      f'stopped before {text}; nothing is kept, run the same command again.'
+    )
+  from roar_tf.study import progress
+
+  progress.say(f'{topology}: {text}')
 
 
 def run() -> None:

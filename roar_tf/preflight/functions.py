@@ -14,14 +14,12 @@ import tensorflow as tf
 from roar_tf import config, masking, randomness, ranking
 from roar_tf.estimators import Plan, blocks, gradient, registry
 from roar_tf.estimators.settings import Settings
+from roar_tf.preflight import PRECISIONS
 from roar_tf.study import rank_stage
 from roar_tf.study.experiment import Experiment
 from roar_tf.training import augmentation, loop, preprocessing, schedule
 from roar_tf.training import step as pure
 from roar_tf.training.settings import Training
-
-PRECISIONS = {'float32': 'float32', 'bfloat16': 'mixed_bfloat16'}
-"""Keras' dtype policies by what they compute in; variables stay float32."""
 
 PAPER = tuple(
   prefix + base
@@ -29,8 +27,6 @@ PAPER = tuple(
   for prefix in ('', 'sq_', 'sg_', 'sg_sq_', 'var_')
 )
 """The paper's 15 gradient estimators, 416 gradient evaluations per image."""
-
-KINDS = ('training', 'evaluation', 'attribution', 'others')
 
 Made = tuple[Callable, tuple]
 """A function and the specs of its arguments."""
@@ -42,7 +38,7 @@ class DeviceFunction:
 
   Attributes:
     name: for the report.
-    kind: of `KINDS`.
+    kind: of `preflight.KINDS`.
     batch: images, or gradient evaluations, per call.
     make: from a batch to the function.
     loops: whether it holds loops, whose bodies the compiler's cost analysis

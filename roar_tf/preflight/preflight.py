@@ -3,7 +3,14 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 
-from roar_tf.preflight import chips, compiling, estimates, functions, lowering
+from roar_tf.preflight import (
+  KINDS,
+  chips,
+  compiling,
+  estimates,
+  functions,
+  lowering,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -12,7 +19,7 @@ class Outcome:
 
   Attributes:
     name: of the function.
-    kind: of `functions.KINDS`.
+    kind: of `KINDS`.
     batch: images, or gradient evaluations, per call.
     unit: which of both.
     parameters: numbers in the model's trainable variables.
@@ -76,7 +83,7 @@ class Result:
 def run(
   made: functions.Functions,
   topology: chips.Topology,
-  kinds: Sequence[str] = functions.KINDS,
+  kinds: Sequence[str] = KINDS,
   *,
   largest: bool = True,
   images_per_core: float | None = None,
@@ -87,7 +94,7 @@ def run(
   Args:
     made: the functions of an experiment.
     topology: the chips.
-    kinds: of `functions.KINDS`.
+    kinds: of `KINDS`.
     largest: whether to search for the largest batches; a few compilations each.
     images_per_core: images per second that one host core prepares.
     say: told what is being compiled.

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 
+from roar_tf.preflight import estimates
 from roar_tf.preflight.preflight import Outcome, Result
 
 NEVER_RUN = 'compiled for, never run on, TPU'
@@ -35,17 +36,18 @@ def text(result: Result, versions: dict, images_per_core: float | None) -> str:
   if parameters:
     lines.append(
       f'Parameters: {parameters:,}, '
-      f'{_gib(4 * parameters)} in float32, of the largest model.'
+      f'{_size(4 * parameters)} in float32, of the largest model.'
     )
   large = [o for o in result.outcomes if o.kind != 'others' and not o.error]
   if large:
     lines += ['', _COLUMNS, *(_row(o) for o in large)]
     lines += [
       '',
-      'memory, args, temps: GiB on a chip. ms: the roofline of one call, the '
-      'larger of operations and',
-      'bytes over the peaks; no program is as fast. A replica alone: the '
-      'exchange of gradients is not in it.',
+      'memory, args, temps: of a chip, 1G = 2^30 bytes. ms: the roofline of '
+      'one call, the larger of',
+      'operations and bytes over the peaks; no program is as fast. A replica '
+      'alone: the exchange of',
+      'gradients is not in it.',
     ]
   if any(o.error is None and o.roofline is None and o.fits for o in large):
     lines.append(
@@ -70,7 +72,7 @@ def _row(outcome: Outcome) -> str:
   if program is None:
     return f'{name}  does not fit: {_too_large(outcome)}'
   memory = ''.join(
-    f'{value / 2**30:>9.2f}'
+    f'{_size(value):>9}'
     for value in (program.memory, program.arguments, program.temporaries)
   )
   fits = 'yes' if outcome.fits else 'NO'
@@ -85,12 +87,18 @@ def _row(outcome: Outcome) -> str:
 
 
 def _too_large(outcome: Outcome) -> str:
-  needed = f'{_gib(outcome.needed)} needed' if outcome.needed else 'too large'
+  needed = f'{_size(outcome.needed)} needed' if outcome.needed else 'too large'
   return f'{outcome.name}, batch {outcome.batch}: {needed}'
 
 
-def _gib(value: float) -> str:
-  return f'{value / 2**30:.2f} GiB'
+def _size(value: float) -> str:
+  """Returns bytes with three digits or so, e.g. 15.75G."""
+  unit, letter = next(
+    (unit, letter)
+    for unit, letter in ((2**30, 'G'), (2**20, 'M'), (2**10, 'K'))
+    if value >= unit or letter == 'K'
+  )
+  return f'{value / unit:.2f}{letter}'
 
 
 def _largest_lines(outcomes: Sequence[Outcome]) -> list[str]:
@@ -102,6 +110,7 @@ def _largest_lines(outcomes: Sequence[Outcome]) -> list[str]:
     line = (
       f'Largest power-of-two batch of {outcome.name} that fits a chip: '
       f'{outcome.largest_batch or "none"}'
+      f'{" or more" * (outcome.largest_batch == estimates.MOST_ROWS)}'
     )
     program = outcome.largest_program
     if program and outcome.program and outcome.program.flops:

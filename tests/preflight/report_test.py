@@ -57,7 +57,7 @@ def test_it_says_what_it_is_and_by_which_compiler():
 def test_a_row_holds_memory_and_roofline():
   # 8.19 GB at 819 GB/s are 10 ms; 64 images in 10 ms are 6,400 a second.
   assert row(text(STEP), 'training step (retrained)') == [
-    *('64', '3.50', '1.00', '2.00', 'yes', '197.0', '8.19', '24.1'),
+    *('64', '3.50G', '1.00G', '2.00G', 'yes', '197.0', '8.19', '24.1'),
     *('10.000', 'memory', '6,400'),
   ]
 
@@ -73,7 +73,7 @@ def test_what_does_not_fit_says_how_much_it_needs():
   large = dataclasses.replace(
     STEP, program=None, roofline=None, fits=False, needed=20 << 30
   )
-  assert 'does not fit' in text(large) and '20.00 GiB needed' in text(large)
+  assert 'does not fit' in text(large) and '20.00G needed' in text(large)
 
 
 def test_the_largest_batch_tells_what_is_computed_twice():
@@ -85,6 +85,8 @@ def test_the_largest_batch_tells_what_is_computed_twice():
   )
   assert 'fits a chip: 128.' in plain
   assert 'fits a chip: 128, with 1.50 times the operations' in again
+  most = dataclasses.replace(STEP, largest_batch=65536, largest_program=same)
+  assert 'fits a chip: 65536 or more.' in text(most)
   assert 'none' in text(dataclasses.replace(STEP, largest_batch=0))
 
 
