@@ -372,7 +372,7 @@ class Functions:
         **about_model,
       ),
       DeviceFunction(
-        f'attribution ({len(self.plan.names)} estimators)',
+        f'attribution (estimators: {len(self.plan.names)})',
         'attribution',
         rank_stage.images_per_call(experiment),
         lambda batch: attribution(

@@ -1,6 +1,7 @@
 """The real TPU compiler on small programs (`make preflight`)."""
 
 import json
+import sys
 
 import pytest
 import tensorflow as tf
@@ -88,3 +89,28 @@ def test_the_tool_compiles_a_study(tool, tiny, tmp_path):
   [result] = json.loads((tmp_path / 'found.json').read_text())['results']
   assert [o['fits'] for o in result['outcomes']] == [True] * 4
   assert result['hours']['all'] > 0
+
+
+def test_an_estimator_that_tpus_cannot_run_fails_by_name(tool, tiny, tmp_path):
+  (tmp_path / 'smeared_estimator.py').write_text(
+    'import tensorflow as tf\n'
+    'from roar_tf import estimators\n'
+    "@estimators.register('smeared')\n"
+    'def smeared(model, images, targets, keys):\n'
+    '  return tf.raw_ops.ResizeBicubic(images=images, size=images.shape[1:3])\n'
+  )
+  (tmp_path / 'mine.gin').write_text(
+    "import smeared_estimator\nStudy.estimators = ('random', 'smeared')\n"
+  )
+  sys.path.insert(0, str(tmp_path))  # The fixture `tool` restores it.
+  outcome = tool(
+    'roar_preflight',
+    f'--study={tiny.study}',
+    f'--gin_file={tmp_path}/mine.gin',
+    '--functions=attribution',
+    '--nolargest',
+  )
+  assert outcome.status == 1
+  [sentence] = outcome.err.splitlines()
+  assert 'attribution (estimators: 1) on v5e:2x2' in sentence
+  assert 'operation ResizeBicubic' in sentence
