@@ -3,16 +3,18 @@
 #   PYTHON  the Python, 3.10 or later, that makes the environment
 #   VENV    where the environment is; an existing one is added to
 #   EXTRAS  what is installed beside roar_tf: cpu, cuda or tpu, and test
-#   ARGS    more arguments for quickstart, test, slow and peers, for example
-#           make quickstart ARGS=--workspace=/data/roar
+#   ARGS    more arguments for quickstart, test, slow, peers and preflight,
+#           for example make quickstart ARGS=--workspace=/data/roar
 #           make test ARGS='tests/ranking_test.py -k ties'
 #   PEERS_VENV  where the environment of `make peers` is
+#   PREFLIGHT_VENV  where that of `make preflight` is
 
 PYTHON ?= python3
 VENV ?= .venv
 EXTRAS ?= cpu,test
 ARGS ?=
 PEERS_VENV ?= .venv-peers
+PREFLIGHT_VENV ?= .venv-preflight
 
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed-$(EXTRAS)
@@ -20,7 +22,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest --durations=10
 
 .DELETE_ON_ERROR:
-.PHONY: help quickstart test slow peers lint format wheel clean
+.PHONY: help quickstart test slow peers preflight lint format wheel clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' \
@@ -33,7 +35,7 @@ test: lint  ## Check style and run the tests, without the slow ones
 	$(PYTEST) $(ARGS)
 
 slow: lint  ## Check style and run all tests
-	$(PYTEST) -m 'not peers' $(ARGS)
+	$(PYTEST) -m 'not peers and not preflight' $(ARGS)
 
 # xplique wants one version of TensorFlow, captum wants PyTorch: neither belongs
 # into the environment that everything else uses.
@@ -41,6 +43,13 @@ peers:  ## Compare estimators with captum and xplique (8 GB in .venv-peers)
 	@$(MAKE) --no-print-directory VENV=$(PEERS_VENV) EXTRAS=peers \
 	  $(PEERS_VENV)/.installed-peers
 	$(PEERS_VENV)/bin/python -m pytest -m peers tests/peers $(ARGS)
+
+# The TPU compiler wants one version of everything; no TPU is needed.
+preflight:  ## Compile a study for TPUs, and test that (.venv-preflight, 3 GB)
+	@$(MAKE) --no-print-directory VENV=$(PREFLIGHT_VENV) EXTRAS=preflight \
+	  $(PREFLIGHT_VENV)/.installed-preflight
+	$(PREFLIGHT_VENV)/bin/python -m pytest -m preflight tests/preflight
+	$(PREFLIGHT_VENV)/bin/roar_preflight --study=quickstart $(ARGS)
 
 lint: $(INSTALLED)  ## Check style and formatting
 	$(BIN)/ruff check .
@@ -55,8 +64,8 @@ wheel: $(INSTALLED)  ## Build dist/roar_tf-<version>-py3-none-any.whl
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 	rm -rf build
 
-clean:  ## Remove .venv, .venv-peers and everything built; keep ./workspace
-	rm -rf .venv .venv-peers build dist roar_tf.egg-info .pytest_cache .ruff_cache
+clean:  ## Remove all .venv* and everything built; keep ./workspace
+	rm -rf .venv .venv-peers .venv-preflight build dist roar_tf.egg-info .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # On Python 3.10 an older pip searches for versions for more than ten minutes.

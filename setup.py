@@ -12,6 +12,7 @@ import setuptools
 
 # Every tools/<name>.py with a `run` function; installed as a command <name>.
 COMMANDS = (
+  'roar_preflight',
   'roar_rank',
   'roar_report',
   'roar_shards',
@@ -29,6 +30,10 @@ LACKS_TENSORFLOW_CPU = (
   "(sys_platform != 'linux' or platform_machine != 'x86_64')"
   " and sys_platform != 'win32'"
 )
+
+# `import tensorflow` aborts with libtpu 0.0.37 and later, which pip would take:
+# tensorflow-tpu asks for ~=0.0.14. 0.0.14 to 0.0.30 load.
+TPU = ['tensorflow-tpu==2.20.0', 'libtpu==0.0.21']
 
 setuptools.setup(
   name='roar_tf',
@@ -79,19 +84,28 @@ setuptools.setup(
     'tensorflow-datasets>=4.9.10',
     'tqdm>=4.66',
   ],
-  # TensorFlow itself: exactly one of `cpu`, `cuda` and `tpu`.
+  # TensorFlow itself: exactly one of `cpu`, `cuda`, `tpu` and
+  # `preflight`.
   extras_require={
     'cpu': [
       f'tensorflow-cpu>=2.20; {HAS_TENSORFLOW_CPU}',
       f'tensorflow>=2.20; {LACKS_TENSORFLOW_CPU}',
     ],
     'cuda': ['tensorflow[and-cuda]>=2.20'],
-    # `import tensorflow` aborts with libtpu 0.0.37 and later, which pip would
-    # take: tensorflow-tpu asks for ~=0.0.14. 0.0.14 to 0.0.30 load.
-    'tpu': ['tensorflow-tpu==2.20.0', 'libtpu==0.0.21'],
+    'tpu': TPU,
     # What TFDS's command `tfds` imports and TFDS does not install (its issue
     # 5463). All else does without.
     'build': ['apache-beam>=2.60', 'mlcroissant>=1.0'],
+    # The TPU compiler without a TPU, for roar_preflight, tests/preflight and
+    # benchmarks/preflight.py (`make preflight`). What compiles depends on every
+    # version, and so do the figures: all are pinned.
+    'preflight': [
+      *TPU,
+      'jax==0.7.1',
+      'jaxlib==0.7.1',
+      'keras==3.15.0',
+      'pytest>=8.0',
+    ],
     # dill: TFDS's test of a builder imports it. setuptools:
     # tests/packaging_test.py builds a wheel, offline.
     'test': ['dill>=0.3', 'pytest>=8.0', 'ruff>=0.12', 'setuptools>=77'],

@@ -19,6 +19,13 @@ import sys
 # Before TensorFlow is imported, as the tools do.
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 
+from roar_tf.preflight import environment  # noqa: E402
+
+# Or the import would wait minutes for a TPU VM's metadata server. Where the
+# compiler is not installed, there may be a TPU: leave it alone.
+if all(environment.versions().values()):
+  environment.prepare()
+
 import gin  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402

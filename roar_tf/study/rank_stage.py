@@ -26,13 +26,11 @@ MOST_IMAGES = 128
 """Images per call and device of the attribution step, at most."""
 
 
-def batch_size(context: Context) -> int:
-  """Returns the images per call; partial batches are padded to it."""
-  return images_per_call(context.experiment) * context.devices.explaining
-
-
 def images_per_call(experiment: Experiment) -> int:
-  """Returns how many images one device explains per call."""
+  """Returns how many images one device explains per call.
+
+  Partial batches are padded to it.
+  """
   height, width, _ = experiment.source.image_shape
   bound = experiment.attribution.batch_size
   return min(MOST_IMAGES, bound or blocks.default_bound(height, width))
@@ -219,7 +217,7 @@ def _work(context: Context, split: str, index: int, pending):
   ]
   names = {estimator for estimator, _ in wanted}
   faults = {}
-  size = batch_size(context)
+  size = images_per_call(context.experiment) * context.devices.explaining
   what = f'{source.name} rank {split} {index}'
   with contextlib.ExitStack() as stack:
     bar = stack.enter_context(

@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from roar_tf import errors, randomness
+from roar_tf.models import precision
 from roar_tf.training import checkpoint, distribution
 from roar_tf.training import step as pure
 from roar_tf.training.examples import Examples
@@ -37,9 +38,6 @@ EVALUATION_BATCH = 256
 
 _KERAS = threading.Lock()
 """Building and tracing models touches Keras' global state."""
-
-_POLICIES = {'float32': None, 'bfloat16': 'mixed_bfloat16'}
-"""`Training.precision` as Keras knows it; None is Keras' own setting."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -250,10 +248,7 @@ class Trainer:
   ) -> Evaluation:
     """Classifies every example, after `Training.eval_preprocess`."""
     replicas = self.devices.replicas
-    batch = replicas * min(
-      EVALUATION_BATCH,
-      self.training.batch_size // replicas // self.training.microbatches,
-    )
+    batch = replicas * evaluation_batch(self.training, replicas)
     share = self._share(batch)
     iterator = self.devices.iterator(lambda: examples.test_batches(share))
     weights = {name: state[name] for name in ('trainable', 'moving')}
@@ -276,14 +271,8 @@ class Trainer:
 
   def _build(self) -> keras.Model:
     """Builds the model under `Training.precision`; callers hold the lock."""
-    policy = _POLICIES[self.training.precision]
-    before = keras.config.dtype_policy()
-    if policy:
-      keras.config.set_dtype_policy(policy)
-    try:
+    with precision.computing_in(self.training.precision):
       return self._factory()
-    finally:
-      keras.config.set_dtype_policy(before)
 
   def _check_batch(self) -> None:
     training, name = self.training, 'gin parameter Training.batch_size'
@@ -392,6 +381,12 @@ class Trainer:
     outcome = self.devices.strategy.run(one, (variables, next(batches)))
     predictions, in_top5 = (self.devices.gathered(value) for value in outcome)
     return {'predictions': predictions, 'in_top5': in_top5 > 0}
+
+
+def evaluation_batch(training: Training, replicas: int) -> int:
+  """Returns the test images per call and replica: as training has at once."""
+  trained = training.batch_size // replicas // training.microbatches
+  return min(EVALUATION_BATCH, trained)
 
 
 def assign(model: keras.Model, state: pure.State) -> keras.Model:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import gin
 
 from roar_tf import errors
+from roar_tf.models import precision
 from roar_tf.training import augmentation, preprocessing
 
 
@@ -75,7 +76,7 @@ class Training:
       'label_smoothing': lambda v: 0 <= v < 1,
       'augmentation': lambda v: v in augmentation.AUGMENTATIONS,
       'eval_preprocess': lambda v: v in preprocessing.EVAL_PREPROCESS,
-      'precision': lambda v: v in ('float32', 'bfloat16'),
+      'precision': lambda v: v in precision.PRECISIONS,
       'microbatches': lambda v: type(v) is int and v > 0,
       'shuffle_shards': lambda v: type(v) is int and v > 0,
       'drops': lambda v: (

@@ -1,0 +1,39 @@
+"""Tests of roar_tf.preflight.chips."""
+
+import pytest
+
+from roar_tf import errors
+from roar_tf.preflight import chips
+
+
+@pytest.mark.parametrize(
+  'name, count',
+  [('v4:2x2x1', 4), ('v5e:2x2', 4), ('v5e:1x1', 1), ('v5p:2x2x4', 16)],
+)
+def test_a_name_gives_its_chips(name, count):
+  topology = chips.topology(name)
+  assert topology.chips == count
+  assert topology.chip.name == name.split(':')[0]
+
+
+@pytest.mark.parametrize(
+  'name', ['v9:2x2', 'v5e', 'v5e:2x2x1', 'v4:2x2', 'v6e:0x2', 'v5e:2xy', '']
+)
+def test_what_is_no_topology_is_refused_with_those_that_are(name):
+  with pytest.raises(errors.UsageError) as refusal:
+    chips.topology(name)
+  message = str(refusal.value)
+  assert f'--topology={name}' in message and '\n' not in message
+  for known in ('v4:2x2x1', 'v5e:2x2', 'v5p:2x2x1', 'v6e:2x2'):
+    assert known in message
+
+
+def test_programs_get_nearly_all_memory_of_a_chip():
+  for chip in chips.CHIPS.values():
+    # The v5p of libtpu has more than the published 95 GiB.
+    assert 0.95 * chip.hbm < chip.usable < 1.01 * chip.hbm
+
+
+def test_a_newer_chip_is_no_slower():
+  old, new = chips.CHIPS['v4'], chips.CHIPS['v5p']
+  assert old.flops < new.flops and old.bandwidth < new.bandwidth
