@@ -260,7 +260,9 @@ def test_another_model_than_before_is_told(tiny, damaged, monkeypatch):
   monkeypatch.setattr(
     trainings,
     'save_weights',
-    lambda path, state: workspace.write_atomic(path, b'of another device'),
+    lambda directory, state: workspace.write_atomic(
+      f'{directory}/weights.npz', b'of another device'
+    ),
   )
   with pytest.raises(errors.DataError, match='models/tiny/DONE.*before'):
     _repair(tiny.works(damaged), [str(damaged / 'models/tiny')])

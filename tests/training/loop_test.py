@@ -286,7 +286,7 @@ def test_learns_what_can_be_learnt_and_nothing_else():
       tf.constant(images), made.labels, made.keys, made.ids
     )
 
-  trainer = _trainer(_network, epochs=20, drops=(), base_learning_rate=3.0)
+  trainer = _trainer(_network, epochs=40, drops=(), base_learning_rate=2.0)
   (noise, train), (_, test) = make(200, 1), make(100, 2)
   state, _ = trainer.train(train, 0)
   assert trainer.evaluate(state, test).correct.mean() > 0.9
