@@ -25,7 +25,6 @@ from roar_tf.estimators import Plan, Settings, compile_plan
 from roar_tf.models import resnet
 from roar_tf.training import examples, loop
 from roar_tf.training import settings as training_settings
-from roar_tf.training import step as pure
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer('repeats', 7, 'Pairs of measurements.', lower_bound=3)
@@ -59,17 +58,23 @@ def _pair(name: str, unit: str, work, action, other) -> None:
 def _training(data: examples.Examples, trainer: loop.Trainer) -> None:
   state = trainer.initial_state(0)
   steps = COUNT // BATCH
-  images = trainer.normalise(data.images)
-  bare = tf.function(
-    lambda s, x, y: pure.step(trainer.model, trainer.training, s, x, y, 0.01)
-  )
+  bare = tf.function(trainer.step(COUNT))
+  parts = [slice(i * BATCH, (i + 1) * BATCH) for i in range(steps)]
+  batches = [
+    {
+      'image': data.images[part],
+      'label': data.labels[part],
+      'key': data.keys[part],
+      'epoch': tf.zeros([BATCH], tf.int32),
+    }
+    for part in parts
+  ]
 
   def bare_epoch():
     now = state
-    for i in range(steps):
-      part = slice(i * BATCH, (i + 1) * BATCH)
-      now, loss = bare(now, images[part], data.labels[part])
-    loss.numpy()
+    for batch in batches:
+      now, metrics = bare(now, batch)
+    metrics['loss'].numpy()
 
   _pair(
     'training loop, one epoch with initialisation',

@@ -9,6 +9,7 @@ below it works with `Devices` and does not ask which one it is.
 import dataclasses
 import json
 import os
+import textwrap
 from collections.abc import Callable, Sequence
 
 import tensorflow as tf
@@ -227,8 +228,9 @@ def _tpu(name: str) -> Devices:
     tf.tpu.experimental.initialize_tpu_system(resolver)
   except Exception as e:  # Whatever the cloud's libraries raise.
     lines = str(e).strip().splitlines() or [type(e).__name__]
+    reason = textwrap.shorten(lines[0], 120, placeholder=' ...')
     raise errors.UsageError(
-      f'--tpu={name} cannot be reached ({lines[0]}); name a TPU of this '
+      f'--tpu={name} cannot be reached ({reason}); name a TPU of this '
       'project and zone, or "local" on a TPU VM with roar_tf[tpu] installed.'
     ) from e
   return Devices(tf.distribute.TPUStrategy(resolver))
