@@ -14,7 +14,7 @@ import tensorflow_datasets as tfds
 from roar_tf import cells, errors, shards, workspace
 from roar_tf.datasets.reader import Reader
 from roar_tf.estimators import registry
-from roar_tf.study import executor, integrity, pipeline
+from roar_tf.study import executor, integrity, pipeline, trainings
 
 BEFORE_TRAIN = ('source', 'model', 'rank', 'shards')
 
@@ -220,6 +220,26 @@ def test_a_damaged_checkpoint_is_no_obstacle(
   (run / 'checkpoints/step_00000032.npz').write_bytes(content)
   pipeline.run(tiny.works(damaged), ['train'])
   _assert_equal_trees(artefacts(damaged), artefacts(finished))
+
+
+def test_training_from_disk_writes_the_bytes_of_training_from_memory(
+  tiny, finished, damaged, artefacts, monkeypatch
+):
+  shutil.rmtree(damaged / 'runs')
+  shutil.rmtree(damaged / 'models')
+  monkeypatch.setattr(trainings.examples, 'MEMORY_BOUND', 0)
+  monkeypatch.setattr(trainings.examples, 'from_batches', None)
+  masked_on_the_fly = ("Study.input = 'ranking'", 'Study.seeds = 1')
+  pipeline.run(tiny.works(damaged, *masked_on_the_fly), ['model', 'train'])
+  found, expected = (
+    {
+      name: data
+      for name, data in artefacts(root).items()
+      if not name.endswith('config.gin') and 'seed_1' not in name
+    }
+    for root in (damaged, finished)
+  )
+  _assert_equal_trees(found, expected)
 
 
 # --- many workers -----------------------------------------------------------
