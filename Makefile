@@ -20,6 +20,8 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed-$(EXTRAS)
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest --durations=10
+# Files side by side in two processes: most tests keep one core busy.
+IN_PARALLEL := -n 2 --dist loadfile
 
 .DELETE_ON_ERROR:
 .PHONY: help quickstart test slow peers preflight lint format wheel clean
@@ -32,10 +34,10 @@ quickstart: $(INSTALLED)  ## Run a small study, every stage of it, into ./worksp
 	$(BIN)/roar_study --study=quickstart $(ARGS)
 
 test: lint  ## Check style and run the tests, without the slow ones
-	$(PYTEST) $(ARGS)
+	$(PYTEST) $(IN_PARALLEL) $(ARGS)
 
-slow: lint  ## Check style and run all tests
-	$(PYTEST) -m 'not peers and not preflight' $(ARGS)
+slow: test  ## The same, and then the tests that take longer
+	$(PYTEST) -m slow $(ARGS)
 
 # xplique wants one version of TensorFlow, captum wants PyTorch: neither belongs
 # into the environment that everything else uses.

@@ -108,7 +108,13 @@ setuptools.setup(
     ],
     # dill: TFDS's test of a builder imports it. setuptools:
     # tests/packaging_test.py builds a wheel, offline.
-    'test': ['dill>=0.3', 'pytest>=8.0', 'ruff>=0.12', 'setuptools>=77'],
+    'test': [
+      'dill>=0.3',
+      'pytest>=8.0',
+      'pytest-xdist>=3.6',
+      'ruff>=0.12',
+      'setuptools>=77',
+    ],
     # For tests/peers and benchmarks/peers.py, in an environment of their own
     # (`make peers`): xplique takes TensorFlow 2.20 at most, always the plain
     # package, beside which `cpu` must not be installed.

@@ -534,6 +534,7 @@ def _accuracies(root):
   }
 
 
+@pytest.mark.slow
 def test_a_study_killed_at_any_moment_ends_as_if_undisturbed(
   tool, tiny, finished, tmp_path, artefacts
 ):
