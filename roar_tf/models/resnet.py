@@ -85,7 +85,12 @@ def _logits(x, num_classes, name=None):
 def _small_block(x, filters, stride):
   shortcut = x
   if stride != 1 or x.shape[-1] != filters:
-    shortcut = _batch_norm(_convolution(x, filters, 1, stride))
+    if stride != 1:
+      # Every `stride`-th pixel, which is what a strided 1x1 convolution looks
+      # at: TensorFlow 2.21 crashes in its gradient on a CPU (8 to 16 channels
+      # at 224 x 224).
+      shortcut = keras.layers.AveragePooling2D(1, stride, 'same')(x)
+    shortcut = _batch_norm(_convolution(shortcut, filters, 1))
   x = _relu(_batch_norm(_convolution(x, filters, 3, stride)))
   x = _batch_norm(_convolution(x, filters, 3), last_of_block=True)
   return _relu(keras.layers.Add()([shortcut, x]))

@@ -340,3 +340,14 @@ def test_resnet_survives_saving_in_safe_mode(randomise, tmp_path):
   loaded = keras.saving.load_model(path, safe_mode=True)
   images = np.random.default_rng(0).normal(size=(2, 40, 32, 3))
   np.testing.assert_array_equal(loaded(images), model(images))
+
+
+def test_no_convolution_of_one_pixel_is_strided():
+  # TensorFlow 2.21 crashes in the gradient of some on a CPU.
+  model = resnet.small_resnet((16, 16, 3), 4, width=8)
+  ones = [
+    layer.strides
+    for layer in model.layers
+    if isinstance(layer, keras.layers.Conv2D) and layer.kernel_size == (1, 1)
+  ]
+  assert ones == [(1, 1)] * 2
