@@ -7,10 +7,12 @@ compiled for, never run on, TPU. Each trial is one program at `--batch` images
 of 224 x 224: its bytes, operations, temporaries, and the roofline they imply.
 Add one as a function that returns a function and the specs of its arguments,
 and compare within one version of the compiler only: libtpu 0.0.52 counts 55.0
-GB where 0.0.21 counts 50.3 GB.
+GB where 0.0.21 counts 50.3 GB. `preflight.md` has what was found, and what was
+tried in vain.
 """
 
 import json
+from unittest import mock
 
 from roar_tf.preflight import environment
 
@@ -20,7 +22,12 @@ import keras  # noqa: E402
 import tensorflow as tf  # noqa: E402
 from absl import app, flags  # noqa: E402
 
-from roar_tf.models import precision, stateless  # noqa: E402
+from roar_tf.models import (  # noqa: E402
+  expansion,
+  precision,
+  resnet,
+  stateless,
+)
 from roar_tf.preflight import (  # noqa: E402
   chips,
   compiling,
@@ -54,14 +61,29 @@ def _model(factory) -> keras.Model:
     return factory(SHAPE, CLASSES)
 
 
-def _training(factory):
-  """The whole training step of `roar_preflight`, without augmentation."""
+def _training(factory, augmentation='none'):
+  """The whole training step of `roar_preflight`."""
   training = settings.Training(
-    model=factory, epochs=90, batch_size=FLAGS.batch, base_learning_rate=0.1
+    model=factory,
+    epochs=90,
+    batch_size=FLAGS.batch,
+    base_learning_rate=0.1,
+    augmentation=augmentation,
   )
   return functions.training_step(
     _model(factory), training, SHAPE, TRAIN_IMAGES, FLAGS.batch
   )
+
+
+def _plain_training(factory):
+  """The same where every layer is called as it is written."""
+  step, specs = _training(factory)
+
+  def function(state, batch):
+    with mock.patch.object(expansion, 'COMPUTED_IN', ()):
+      return step(state, batch)
+
+  return function, specs
 
 
 def _plain_gradients(factory):
@@ -91,6 +113,13 @@ TRIALS = {
   'training_keras_plain': lambda: _training(_applications),
   'gradients_keras_plain': lambda: _plain_gradients(_applications),
   'gradients_keras_folded': lambda: _gradients(_applications),
+  'training_v15_plain': lambda: _plain_training(resnet.resnet50),
+  'training_v15': lambda: _training(resnet.resnet50),
+  'training_v15_augmented': lambda: _training(
+    resnet.resnet50, 'resized_crop_flip'
+  ),
+  'gradients_v15_plain': lambda: _plain_gradients(resnet.resnet50),
+  'gradients_v15_folded': lambda: _gradients(resnet.resnet50),
 }
 """By name: what makes the program."""
 

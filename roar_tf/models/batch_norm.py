@@ -36,9 +36,13 @@ class BatchNormalization(keras.layers.BatchNormalization):
       is_training=training,
     )
     if training:
-      for moving, value in (
-        (self.moving_mean, mean),
-        (self.moving_variance, variance),
-      ):
-        moving.assign(moving * self.momentum + value * (1.0 - self.momentum))
+      self.move(mean, variance)
     return outputs
+
+  def move(self, mean, variance) -> None:
+    """Moves the moving statistics towards those [C] of a batch."""
+    for moving, value in (
+      (self.moving_mean, mean),
+      (self.moving_variance, variance),
+    ):
+      moving.assign(moving * self.momentum + value * (1.0 - self.momentum))

@@ -10,19 +10,13 @@ the folded kernels are made from the variables in the graph that is being
 traced, so that later changes of the weights are seen.
 """
 
-import collections
 import contextlib
-import threading
-from collections.abc import Callable, Iterator, Mapping
 
 import keras
 import tensorflow as tf
 
-from roar_tf.models import batch_norm
-
-Call = Callable[..., tf.Tensor]
-
-_substituting = threading.RLock()
+from roar_tf.models import graphs
+from roar_tf.models.graphs import Call
 
 
 def folded(model: keras.Model) -> Call:
@@ -37,111 +31,38 @@ def folded(model: keras.Model) -> Call:
     A function to be called in the graph in which `folded` was called, or in a
     loop inside it: kernels are folded once, here.
   """
-  replaced = [(graph, _replacements(graph)) for graph in _graphs_of(model)]
+  replaced = [
+    (graph, _replacements(graph)) for graph in graphs.graphs_of(model)
+  ]
 
   def call(images):
     with contextlib.ExitStack() as stack:
       for graph, operations in replaced:
-        stack.enter_context(_substituted(graph, operations))
+        stack.enter_context(graphs.substituted(graph, operations))
       return model(images, training=False)
 
   return call
 
 
-def _graphs_of(model) -> list:
-  """Returns the graphs of layers in a model, itself included."""
-  # Whatever is no Keras model is called as it is.
-  flatten = getattr(model, '_flatten_layers', lambda: [])
-  found = {}
-  for layer in [model, *flatten()]:
-    if isinstance(layer, keras.Sequential):
-      layer = getattr(layer, '_functional', None)
-    # Keras has no public way to run a graph of layers with some replaced.
-    if hasattr(layer, '_run_through_graph') and hasattr(
-      layer, '_nodes_by_depth'
-    ):
-      found[id(layer)] = layer
-  return list(found.values())
-
-
-@contextlib.contextmanager
-def _substituted(graph, operations: Mapping[int, Call]) -> Iterator[None]:
-  """Makes a graph of layers run other operations, in this thread alone."""
-  original = type(graph)._run_through_graph
-  owner = threading.get_ident()
-
-  def run(inputs, operation_fn=lambda operation: operation, **arguments):
-    def substitute(operation):
-      if threading.get_ident() == owner and id(operation) in operations:
-        return operations[id(operation)]
-      return operation_fn(operation)
-
-    return original(graph, inputs, substitute, **arguments)
-
-  # One tracing at a time: a second one would find the first one's operations.
-  with _substituting:
-    graph.__dict__['_run_through_graph'] = run
-    try:
-      yield
-    finally:
-      del graph.__dict__['_run_through_graph']
-
-
 def _replacements(graph) -> dict[int, Call]:
   """Returns what is called in place of operations, by the operations' ids."""
-  nodes = [
-    node
-    for depth in graph._nodes_by_depth.values()
-    for node in depth
-    if node.operation and not node.is_input
-  ]
-  calls = collections.Counter(id(node.operation) for node in nodes)
-  uses = collections.Counter(id(t) for n in nodes for t in n.input_tensors)
-  producers = {id(t): node.operation for node in nodes for t in node.outputs}
-  results = {id(t) for t in graph.outputs}
+  convolutions = {
+    id(norm): convolution
+    for convolution, norm in graphs.normalised_convolutions(graph)
+  }
   replaced = {}
-  for node in nodes:
+  for node in graphs.nodes_of(graph):
     batch_norm = node.operation
-    if not _is_batch_norm(batch_norm, node):
+    if not graphs.is_batch_norm(batch_norm, node):
       continue
     scale, shift = _affine(batch_norm)
-    before = node.input_tensors[0]
-    convolution = producers.get(id(before))
-    if (
-      calls[id(batch_norm)] == 1
-      and _is_convolution(convolution)
-      and convolution.dtype_policy == batch_norm.dtype_policy
-      and calls[id(convolution)] == 1
-      and uses[id(before)] == 1
-      and id(before) not in results
-    ):
+    convolution = convolutions.get(id(batch_norm))
+    if convolution is not None:
       replaced[id(convolution)] = _convolution(convolution, scale, shift)
       replaced[id(batch_norm)] = lambda inputs, **_: inputs
     else:
       replaced[id(batch_norm)] = _scaling(batch_norm, scale, shift)
   return replaced
-
-
-def _is_batch_norm(operation, node) -> bool:
-  """Whether it normalises the last axis of images by its moving statistics.
-
-  A subclass may do anything, ours excepted.
-  """
-  return (
-    type(operation)
-    in (keras.layers.BatchNormalization, batch_norm.BatchNormalization)
-    and operation.axis in (-1, 3)
-    and len(node.input_tensors[0].shape) == 4
-  )
-
-
-def _is_convolution(operation) -> bool:
-  return (
-    type(operation) in (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
-    and operation.data_format == 'channels_last'
-    and operation.activation in (None, keras.activations.linear)
-    and getattr(operation, 'quantization_mode', None) is None
-  )
 
 
 def _affine(batch_norm) -> tuple[tf.Tensor, tf.Tensor]:

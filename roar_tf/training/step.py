@@ -18,6 +18,7 @@ import keras
 import tensorflow as tf
 
 from roar_tf import randomness
+from roar_tf.models import expansion
 from roar_tf.training import augmentation, preprocessing, schedule, settings
 
 State = dict[str, list[tf.Tensor] | tf.Tensor]
@@ -203,9 +204,10 @@ class Step:
     """Returns (gradients, moving, summed loss / batch size, correct)."""
     with tf.GradientTape(watch_accessed_variables=False) as tape:
       tape.watch(weights)
-      logits, moving = self.model.stateless_call(
-        weights, moving, images, training=True
-      )
+      with expansion.training(self.model):
+        logits, moving = self.model.stateless_call(
+          weights, moving, images, training=True
+        )
       entropies = cross_entropy(logits, labels, self.training.label_smoothing)
       entropy = tf.reduce_sum(entropies) / self.training.batch_size
     gradients = tape.gradient(

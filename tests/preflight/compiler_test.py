@@ -3,11 +3,13 @@
 import json
 import sys
 
+import keras
 import pytest
 import tensorflow as tf
 
 from roar_tf import errors
-from roar_tf.preflight import chips, compiling, lowering
+from roar_tf.models import batch_norm, expansion, precision
+from roar_tf.preflight import chips, compiling, functions, lowering
 
 pytestmark = pytest.mark.preflight
 
@@ -57,6 +59,38 @@ def test_the_body_of_a_loop_is_counted_once(compiler):
     return compiler.compile(lowering.lower(function, (SQUARE,))).flops
 
   assert costs(20) == pytest.approx(costs(10), rel=0.01)
+
+
+def test_a_widening_convolution_and_its_batch_norm_move_fewer_bytes(compiler):
+  """What `expansion` is for; benchmarks/preflight.md has whole networks."""
+  with precision.computing_in('bfloat16'):
+    images = keras.Input((28, 28, 64))
+    convolution = keras.layers.Conv2D(256, 1, use_bias=False)
+    outputs = batch_norm.BatchNormalization()(convolution(images))
+    model = keras.Model(images, keras.layers.ReLU()(outputs))
+
+  def gradients(trainable, others, images, upstream):
+    with tf.GradientTape() as tape:
+      tape.watch([images, *trainable])
+      outputs, others = model.stateless_call(
+        trainable, others, images, training=True
+      )
+    return others, tape.gradient(outputs, [images, *trainable], upstream)
+
+  def lean(*arguments):
+    with expansion.training(model):
+      return gradients(*arguments)
+
+  specs = (
+    *functions.specs_of(model),
+    tf.TensorSpec([128, 28, 28, 64], tf.bfloat16),
+    tf.TensorSpec([128, 28, 28, 256], tf.bfloat16),
+  )
+  found = [
+    compiler.compile(lowering.lower(f, specs)).bytes_accessed
+    for f in (gradients, lean)
+  ]
+  assert found[1] < 0.85 * found[0]
 
 
 @pytest.mark.parametrize('name', ['v4:2x2x1', 'v5p:2x2x1', 'v6e:1x1'])
