@@ -217,12 +217,19 @@ def _max_pooling(layer):
   return torch.nn.MaxPool2d(layer.pool_size, layer.strides)
 
 
+def _average_pooling(layer):
+  # Of one pixel: a window that needs no padding.
+  assert layer.pool_size == (1, 1)
+  return torch.nn.AvgPool2d(layer.pool_size, layer.strides)
+
+
 _CONVERSIONS = {
   keras.layers.Conv2D: _convolution,
   keras.layers.BatchNormalization: _batch_norm,
   keras.layers.Dense: _dense,
   keras.layers.ZeroPadding2D: _zero_padding,
   keras.layers.MaxPooling2D: _max_pooling,
+  keras.layers.AveragePooling2D: _average_pooling,
   keras.layers.ReLU: lambda layer: torch.nn.ReLU(),
   keras.layers.Add: lambda layer: _Add(),
   keras.layers.GlobalAveragePooling2D: lambda layer: _GlobalAverage(),
