@@ -1,8 +1,8 @@
 """gin: how configurations are found and parsed, what really ran.
 
 A configuration is one `datasets/<source>.gin`, then one `studies/<study>.gin`,
-then the user's files, then the user's bindings; later ones win. Paths and seeds
-are never gin.
+then the user's files, then the user's bindings; later ones win. The workspace,
+where TFDS looks and seeds are flags, never gin.
 """
 
 import dataclasses
