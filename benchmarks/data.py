@@ -21,7 +21,6 @@ Each is the median of `--repeats`, with the smallest and largest in brackets.
 with 1,000 and with 50,000 images in shards of equal size.
 """
 
-import functools
 import os
 import pathlib
 import resource
@@ -35,10 +34,6 @@ import measuring
 import synthetic
 import tensorflow as tf
 from absl import app, flags, logging
-
-from roar_tf.models import resnet
-from roar_tf.training import loop
-from roar_tf.training.settings import Training
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list('case', ['small', 'photographs'], 'small, photographs.')
@@ -92,19 +87,8 @@ def _streams(context, batch: int, batches: int) -> None:
 
 def _trainings(context, batch: int, steps: int, width: int, stages: int):
   """Measures trainings on masked images beside one on originals."""
-  source = context.experiment.source
-  trainer = loop.Trainer(
-    functools.partial(resnet.small_resnet, width=width, stages=stages),
-    source.image_shape,
-    source.num_classes,
-    Training(
-      model=resnet.small_resnet,
-      train_steps=steps,
-      batch_size=batch,
-      base_learning_rate=0.1,
-      augmentation='pad_crop_flip',
-    ),
-    *context.statistics,
+  trainer = synthetic.trainer(
+    context, batch, steps, 'pad_crop_flip', width, stages
   )
   reference, *others = (
     synthetic.steps_of(trainer, synthetic.train_split(context, kind))

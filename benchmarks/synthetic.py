@@ -20,14 +20,20 @@ import tensorflow_datasets as tfds
 from roar_tf import cells, workspace
 from roar_tf.datasets.reader import Reader
 from roar_tf.datasets.source import Source
-from roar_tf.estimators.settings import Settings
+from roar_tf.models import resnet
 from roar_tf.ranking import Ranking
-from roar_tf.study import rank_stage, shards_stage, source_stage, trainings
+from roar_tf.study import (
+  experiment,
+  rank_stage,
+  shards_stage,
+  source_stage,
+  trainings,
+)
 from roar_tf.study.context import Context
-from roar_tf.study.experiment import Experiment
 from roar_tf.study.units import Unit
 from roar_tf.training import examples, files, loop
 from roar_tf.training.order import Order, Share
+from roar_tf.training.settings import Training
 
 CLASSES = 10
 TEST_IMAGES = 16
@@ -152,20 +158,8 @@ def context_of(root: str, source: Source) -> Context:
   place = workspace.Workspace(root)
   os.makedirs(root, exist_ok=True)
   place.make()
-  experiment = Experiment(
-    source=source,
-    study=None,
-    attribution=Settings(),
-    ranking=Ranking(),
-    explained=None,
-    retrained=None,
-    explained_model=None,
-    retrained_model=None,
-    given=None,
-    seed=0,
-    operative_config='',
-  )
-  return Context(place, experiment)
+  chosen = experiment.of_source(source, Ranking())
+  return Context(place, chosen)
 
 
 def prepare(context: Context) -> None:
@@ -257,6 +251,31 @@ def stream(
     return (measuring.now() - start) / read
 
   return act
+
+
+def trainer(
+  context: Context,
+  batch: int,
+  steps: int,
+  augmentation: str,
+  width: int,
+  stages: int = 3,
+) -> loop.Trainer:
+  """Returns the trainer of a small ResNet on a source's images."""
+  source = context.experiment.source
+  return loop.Trainer(
+    functools.partial(resnet.small_resnet, width=width, stages=stages),
+    source.image_shape,
+    source.num_classes,
+    Training(
+      model=resnet.small_resnet,
+      train_steps=steps,
+      batch_size=batch,
+      base_learning_rate=0.1,
+      augmentation=augmentation,
+    ),
+    *context.statistics,
+  )
 
 
 def steps_of(trainer: loop.Trainer, split) -> Callable[[], np.ndarray]:

@@ -17,7 +17,6 @@ augmentation and normalisation, which are part of the compiled step and run on
 the device that trains, here the CPU. Images are 1/f noise, see `synthetic.py`.
 """
 
-import functools
 import os
 import tempfile
 
@@ -29,10 +28,8 @@ import synthetic
 import tensorflow as tf
 from absl import app, flags, logging
 
-from roar_tf.models import resnet
 from roar_tf.training import augmentation, loop
 from roar_tf.training.order import Order, Share
-from roar_tf.training.settings import Training
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list('part', ['loop', 'inputs'], 'loop, inputs.')
@@ -58,23 +55,6 @@ def _workspace(folder: str, source):
   ):
     synthetic.run(units(context))
   return context
-
-
-def _trainer(context, batch: int, steps: int, augment: str, width: int):
-  source = context.experiment.source
-  return loop.Trainer(
-    functools.partial(resnet.small_resnet, width=width),
-    source.image_shape,
-    source.num_classes,
-    Training(
-      model=resnet.small_resnet,
-      train_steps=steps,
-      batch_size=batch,
-      base_learning_rate=0.1,
-      augmentation=augment,
-    ),
-    *context.statistics,
-  )
 
 
 def _first_batch(split, batch: int) -> dict[str, tf.Tensor]:
@@ -112,7 +92,9 @@ def _beginning(trainer: loop.Trainer, split) -> float:
 def _loop(folder: str) -> None:
   context = _workspace(f'{folder}/small', synthetic.small_source(8192, 512))
   steps, batch = FLAGS.steps, FLAGS.batch
-  trainer = _trainer(context, batch, steps, 'pad_crop_flip', FLAGS.width)
+  trainer = synthetic.trainer(
+    context, batch, steps, 'pad_crop_flip', FLAGS.width
+  )
   splits = {kind: synthetic.train_split(context, kind) for kind in KINDS}
   found = measuring.in_pairs(
     _bare(trainer, splits['memory'], steps),
@@ -160,7 +142,7 @@ def _inputs(folder: str) -> None:
 
 def _preparing(context, augment: str, batch):
   """Returns a function that tells how long a batch takes to be prepared."""
-  step = _trainer(context, INPUT_BATCH, 1, augment, width=1).step(1)
+  step = synthetic.trainer(context, INPUT_BATCH, 1, augment, width=1).step(1)
   prepared = tf.function(lambda seed: step.prepared(batch, seed))
   calls = 4
 

@@ -5,6 +5,7 @@ Exit status: 0 all done; 1 some unit failed or data is damaged; 2 bad usage;
 """
 
 import contextlib
+import functools
 import logging
 import os
 import signal
@@ -124,9 +125,10 @@ def contexts(study: str | None = None, dataset: str | None = None, seed=None):
     seed=FLAGS.seed if seed is None else seed,
   )
   place.make()
-  devices = _devices()
+  # Only when they are wanted: --list must not wait for hosts or a TPU.
+  connect = functools.cache(_devices)
   return [
-    context.Context(place, e, FLAGS.data_dir, _stop.is_set, devices)
+    context.Context(place, e, FLAGS.data_dir, _stop.is_set, connect)
     for e in experiments
   ]
 

@@ -23,7 +23,7 @@ class Context:
     experiment: configuration.
     data_dir: where TFDS looks for datasets; its default if None.
     stop: whether a signal asked to stop.
-    devices: what trains and explains.
+    connect: returns what trains and explains; called once, by `devices`.
     cache: what `cached` has made, by key.
   """
 
@@ -31,9 +31,7 @@ class Context:
   experiment: Experiment
   data_dir: str | None = None
   stop: Callable[[], bool] = lambda: False
-  devices: distribution.Devices = dataclasses.field(
-    default_factory=distribution.one_device
-  )
+  connect: Callable[[], distribution.Devices] = distribution.one_device
   cache: dict = dataclasses.field(default_factory=dict)
   _lock: threading.RLock = dataclasses.field(default_factory=threading.RLock)
 
@@ -116,6 +114,11 @@ class Context:
   def images(self, split: str) -> int:
     """Returns how many images a split of `original` has; see `records`."""
     return sum(self.records(*part) for part in self.all_shards(split))
+
+  @functools.cached_property
+  def devices(self) -> distribution.Devices:
+    """What trains and explains; other hosts may be waited for."""
+    return self.connect()
 
   @functools.cached_property
   def statistics(self) -> tuple[np.ndarray, np.ndarray]:

@@ -53,6 +53,23 @@ class Experiment:
   flags: tuple[str, ...] = dataclasses.field(default=(), compare=False)
 
 
+def of_source(source: Source, ranking_: ranking.Ranking) -> Experiment:
+  """Returns what makes and reads datasets of a source; it has no models."""
+  return Experiment(
+    source=source,
+    study=None,
+    attribution=Settings(),
+    ranking=ranking_,
+    explained=None,
+    retrained=None,
+    explained_model=None,
+    retrained_model=None,
+    given=None,
+    seed=0,
+    operative_config='',
+  )
+
+
 def load(
   *,
   dataset: str | None = None,

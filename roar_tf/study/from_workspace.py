@@ -11,11 +11,9 @@ import shlex
 from roar_tf import errors, gin_files, workspace
 from roar_tf.cells import ORIGINAL, Cell, parse_cell
 from roar_tf.datasets.source import Source
-from roar_tf.estimators.settings import Settings
 from roar_tf.ranking import Ranking
-from roar_tf.study import executor, external, pipeline, rank_stage
+from roar_tf.study import executor, experiment, external, pipeline, rank_stage
 from roar_tf.study.context import Context
-from roar_tf.study.experiment import Experiment
 
 
 def cell_of(
@@ -71,20 +69,10 @@ def make(
     require(place, source, config, cell)
   settings = _settings(place, source, ORIGINAL)
   cuts = _settings(place, source, ranking)['Ranking.cuts']
-  experiment = Experiment(
-    source=Source.from_settings(settings),
-    study=None,
-    attribution=Settings(),
-    ranking=Ranking(cuts=cuts),
-    explained=None,
-    retrained=None,
-    explained_model=None,
-    retrained_model=None,
-    given=None,
-    seed=0,
-    operative_config='',
+  chosen = experiment.of_source(
+    Source.from_settings(settings), Ranking(cuts=cuts)
   )
-  work = pipeline.Work(Context(place, experiment), [cell])
+  work = pipeline.Work(Context(place, chosen), [cell])
   if overwrite:
     workspace.remove(place.dataset(source, name))
   tally = executor.execute(

@@ -135,9 +135,10 @@ def run(
     UsageError: an artefact was made with other settings.
     PreemptedError: stopped by a signal after saving.
   """
+  # First of all: collectives must be set up before TensorFlow does anything.
+  devices = works[0].context.devices
   _check_before(works, stages)
   failures = []
-  devices = works[0].context.devices
   if devices.replicas > 1:
     parallel = 1  # One program uses all of them.
   for stage in stages:

@@ -68,7 +68,12 @@ def examples_of(
   source = context.experiment.source
   size = np.prod(source.image_shape) * context.images('train')
   if size > examples.MEMORY_BOUND:
-    return {split: _on_disk(context, cell, kind, split) for split in SPLITS}
+    # Markers, ids and labels are read once for all runs of a cell.
+    return context.cached(
+      ('files', cell, kind),
+      lambda: {s: _on_disk(context, cell, kind, s) for s in SPLITS},
+      keep=2,
+    )
 
   def load():
     return {

@@ -27,7 +27,7 @@ def main(root: str, study: str, data_dir: str, *bindings: str) -> None:
   place = workspace.Workspace(root)
   works = pipeline.study_work(
     [
-      context.Context(place, e, data_dir, devices=devices)
+      context.Context(place, e, data_dir, connect=lambda: devices)
       for e in experiment.load(study=study, gin_bindings=bindings)
     ]
   )

@@ -14,6 +14,7 @@ import sys
 import time
 
 import pytest
+import tensorflow as tf
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 STAGES = ('source', 'model', 'rank', 'shards', 'train', 'report')
@@ -197,6 +198,19 @@ def test_the_workspace_may_stand_in_the_environment(
   monkeypatch.setenv('TFDS_DATA_DIR', tiny.data_dir)
   outcome = tool('roar_study', f'--study={tiny.study}', '--stage=source')
   assert outcome.counts() == {'source': (0, 6, 0)}
+
+
+def test_list_and_clean_wait_for_no_other_host(tool, tmp_path, monkeypatch):
+  # A cluster sets it for whatever runs there; its other host never comes.
+  hosts = '{"worker": ["localhost:1", "localhost:2"]}'
+  task = '{"type": "worker", "index": 0}'
+  monkeypatch.setenv('TF_CONFIG', f'{{"cluster": {hosts}, "task": {task}}}')
+  monkeypatch.setattr(
+    tf.distribute, 'MultiWorkerMirroredStrategy', lambda: pytest.fail('waits')
+  )
+  for flag in ('--list', '--clean=shards'):
+    arguments = ['--study=quickstart', flag, f'--workspace={tmp_path}/w']
+    assert tool('roar_study', *arguments).status == 0
 
 
 def test_list_numbers_every_run_and_touches_nothing(tool, tmp_path):
