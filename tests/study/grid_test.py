@@ -71,6 +71,59 @@ def test_runs_come_cell_by_cell_original_first():
   ]
 
 
+def test_masks_alone_are_trained_on_once_however_many_modes_and_fills():
+  study = _study(
+    thresholds=(30, 70),
+    modes=('keep', 'remove'),
+    fills=('imagenet_mean', 'mean'),
+    seeds=2,
+    mask_only_seeds=3,
+  )
+  runs = [run for run in study.runs('a', 5) if run.input == 'maskonly']
+  assert [str(run) for run in runs] == [
+    f'a/{estimator}_pixel_keep_{t}_imagenet_mean_maskonly/seed_{seed}'
+    for estimator in ('grad', 'random')
+    for t in (30, 70)
+    for seed in (5, 6, 7)
+  ]
+  assert all(run.trains and not run.reads_cell for run in runs)
+
+
+def test_without_retraining_every_cell_is_tested_once():
+  study = _study(modes=('remove', 'keep'), thresholds=(30,), deletion=True)
+  runs = study.runs('a', 3)
+  tests = [run for run in runs if run.input == 'deletion']
+  assert [str(run) for run in tests] == [
+    f'a/{cell}_deletion/seed_3'
+    for cell in (
+      'original',
+      *(
+        f'{e}_pixel_{m}_30'
+        for e in ('grad', 'random')
+        for m in ('remove', 'keep')
+      ),
+    )
+  ]
+  assert not any(run.trains for run in tests)
+  # The numbers of the retrainings are those of the study without.
+  assert runs[: -len(tests)] == _study(
+    modes=('remove', 'keep'), thresholds=(30,)
+  ).runs('a', 3)
+
+
+@pytest.mark.parametrize(
+  'axes, message',
+  [
+    ({'mask_only_seeds': -1}, 'mask_only_seeds must be 0 or more, found -1'),
+    ({'mask_only_seeds': '2'}, "mask_only_seeds must be 0 or more, found '2'"),
+    ({'deletion': 1}, 'deletion must be True or False, found 1'),
+  ],
+)
+def test_controls_that_cannot_be_are_refused(axes, message):
+  with pytest.raises(errors.UsageError, match=message):
+    _study(**axes)
+
+
 def test_original_may_have_more_seeds_and_seeds_an_offset():
   runs = _study(thresholds=(30,), seeds=1, original_seeds=3).runs('a', 10)
   seeds = [(run.cell_name, run.seed) for run in runs]
