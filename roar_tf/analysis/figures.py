@@ -154,43 +154,10 @@ def toy(summary: pd.DataFrame) -> Figure:
     'Test accuracy (%): medians and middle half of the draws',
     **style,
   )
-  marks = dict(markeredgecolor='white', markeredgewidth=0.7)
-  looks = {
-    'true': dict(color=_COLOURS[1], linewidth=1.7, linestyle=_DASHES[1]),
-    'random': dict(color='black', linewidth=3, linestyle='-'),
-    'inverted': dict(color=_COLOURS[0], linewidth=1.7, linestyle=_DASHES[2]),
-  }
-  markers = {'true': '^', 'random': 'o', 'inverted': 's'}
-  for axes, (retrained, title) in zip(
-    panels,
-    {False: 'Not retrained', True: 'ROAR: retrained'}.items(),
-    strict=True,
-  ):
-    _plain(
-      axes, [0, 25, 50, 75, 100], 'Features removed, most important first (%)'
-    )
+  titles = {False: 'Not retrained', True: 'ROAR: retrained'}
+  for axes, (retrained, title) in zip(panels, titles.items(), strict=True):
+    _toy_panel(axes, summary[summary['retrained'] == retrained])
     axes.set_title(title, size=_TEXT_SIZE + 1, color=_INK, loc='left', pad=8)
-    # Right of it the inverted ranking removes what is informative.
-    axes.axvline(75, color=_RULE, linewidth=1.1, zorder=1)
-    axes.axhline(50, color=_INK, linewidth=1.1, linestyle=(0, (1, 2)))
-    for ranking, look in looks.items():
-      rows = summary[
-        (summary['retrained'] == retrained) & (summary['ranking'] == ranking)
-      ]
-      at = rows['removed'].to_numpy()
-      low, median, high = (
-        100 * rows[name].to_numpy() for name in ('low', 'median', 'high')
-      )
-      axes.fill_between(at, low, high, color=look['color'], alpha=0.13, lw=0)
-      axes.plot(
-        at,
-        median,
-        label=f'{ranking} ranking',
-        marker=markers[ranking],
-        markersize=5.5,
-        **marks,
-        **look,
-      )
   panels[0].annotate(
     'chance 50 %',
     (1, 50),
@@ -261,6 +228,30 @@ def _describe_mosaic(
     f'{", ".join(f"{t} %" for t in thresholds)}, one row for each of '
     f'{", ".join(estimators)}.'
   )
+
+
+def _toy_panel(axes: Axes, rows: pd.DataFrame) -> None:
+  """One line per ranking, in looks that also differ in grey."""
+  looks = {
+    'true': dict(color=_COLOURS[1], linestyle=_DASHES[1], marker='^'),
+    'random': dict(color='black', linewidth=3, marker='o'),
+    'inverted': dict(color=_COLOURS[0], linestyle=_DASHES[2], marker='s'),
+  }
+  common = dict(linewidth=1.7, markersize=5.5)
+  common |= dict(markeredgecolor='white', markeredgewidth=0.7)
+  ticks = [0, 25, 50, 75, 100]
+  _plain(axes, ticks, 'Features removed, most important first (%)')
+  # Right of it the inverted ranking removes what is informative.
+  axes.axvline(75, color=_RULE, linewidth=1.1, zorder=1)
+  axes.axhline(50, color=_INK, linewidth=1.1, linestyle=(0, (1, 2)))
+  for ranking, look in looks.items():
+    line = rows[rows['ranking'] == ranking]
+    at = line['removed'].to_numpy()
+    low, median, high = (
+      100 * line[name].to_numpy() for name in ('low', 'median', 'high')
+    )
+    axes.fill_between(at, low, high, color=look['color'], alpha=0.13, lw=0)
+    axes.plot(at, median, label=f'{ranking} ranking', **common | look)
 
 
 def _describe_toy(summary: pd.DataFrame) -> str:

@@ -20,8 +20,13 @@ What the paper leaves open, and is chosen here:
 * Least squares fits -1 and 1 with an intercept; its sign is the prediction.
 * 10,000 points for training and as many for testing, so that one accuracy has a
   standard error of 0.4 points, and a loss, on the same points, less.
-* A draw is everything anew: a, d, all points and the random order. The paper
-  shows one; medians and quartiles over many say what is typical.
+* A draw is everything anew: a, d, all points and the random order. Draws differ
+  widely, so medians and quartiles over many are shown.
+
+The twelve features that tell nothing of the label tell of the distractor, and
+the fewer of them are left, the worse it is cancelled: so the inverted ranking
+does cost something before 75 %. The median of 50 draws loses at most 0.91
+points with seed 0, and 0.19 to 1.04 with the seeds 0 to 19.
 
 NumPy only; nothing is trained on a device.
 """
