@@ -1,7 +1,8 @@
 """The report of a study: what was found, in words, tables and figures.
 
-`write` fills one folder: results.csv, table.md, the figures, and an index.html
-that needs nothing else, neither the network nor the other files.
+`write` fills one folder: results.csv, statistics.csv, table.md, the figures,
+and an index.html that needs nothing else, neither the network nor the other
+files.
 """
 
 from __future__ import annotations
@@ -19,19 +20,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from roar_tf import errors
-from roar_tf.analysis import figures, results
+from roar_tf.analysis import figures, results, statistics
 
 TITLES = {
   'remove': 'Remove and retrain (ROAR)',
   'keep': 'Keep and retrain (KAR)',
 }
-# Rows that test the benchmark itself; they are shown but do not compete.
-_CONTROLS = re.compile(
-  'random|random_bernoulli|(inverse_)?oracle|(blur|max)_.*'
-)
-# By how much `random` keeping t may differ from `random` removing 100 - t
-# where there are no intervals to tell: five points.
-_ASYMMETRY = 0.05
 # The gain at which a table cell has its full tint: twenty points.
 _FULL_TINT = 0.2
 
@@ -48,6 +42,8 @@ def write(
   commands: Mapping[str, str] | None = None,
   operative_config: str = '',
   tables: Sequence[tuple[str, str, pd.DataFrame]] = (),
+  expected: Sequence[Mapping[str, Any]] | None = None,
+  explained: Mapping[str, float] | None = None,
 ) -> str:
   """Writes the report and returns the path of its index.html.
 
@@ -56,13 +52,16 @@ def write(
     frame: the runs of one study, see `results.COLUMNS`.
     study: its name, the title.
     chances: for each source the accuracy of guessing, a fraction.
-    problems: sentences from `results.check`. Faults that the rows show by
-      themselves, such as duplicates, are added.
+    problems: sentences about runs that the rows do not show. Faults that they
+      show, such as duplicates, are added.
     mosaics: for each source a figure of masked images.
     facts: (label, value) pairs about versions, devices and settings.
     commands: for each purpose the command line that serves it.
     operative_config: the gin configuration that really ran.
     tables: further tables as (title, explanation, frame).
+    expected: the runs that the study lists, see `results.faults`.
+    explained: for sources whose explained model was trained like `original`,
+      its test accuracy.
   """
   from roar_tf import workspace
 
@@ -72,11 +71,21 @@ def write(
       f'Study {study} has no finished run to report; run roar_study first.'
     )
   summary = results.summarise(frame)
-  problems = list(dict.fromkeys([*problems, *results.check(frame)]))
+  numbers = statistics.compute(frame, chances, expected)
+  found = statistics.checks(frame, numbers, chances, expected, explained)
+  checks = [check for check in found if check.kind in statistics.STANDING]
+  faults = [check.text for check in found if check not in checks]
+  problems = list(dict.fromkeys([*faults, *problems]))
+  numbers = statistics.with_alarms(
+    numbers, [check for check in found if not check.holds]
+  )
   sections, files = [], {}
   for source in sorted(frame['source'].unique()):
     chance = chances.get(source)
     section = _section(summary, source, chance)
+    section['checks'] = [
+      (check.holds, check.text) for check in checks if check.source == source
+    ]
     for part in section['modes']:
       figure = figures.curves(summary, source, part['mode'], chance)
       part['alt'] = figures.alt_text(figure)
@@ -109,6 +118,7 @@ def write(
   # The page comes last: whoever sees it finds the files beside it.
   files['index.html'] = page.encode()
   results.write_csv(frame, posixpath.join(folder, 'results.csv'))
+  statistics.write_csv(numbers, posixpath.join(folder, 'statistics.csv'))
   for name, data in files.items():
     workspace.write_atomic(posixpath.join(folder, name), data)
   return posixpath.join(folder, 'index.html')
@@ -138,14 +148,14 @@ def table(summary: pd.DataFrame, source: str, mode: str) -> str:
 def verdict(summary: pd.DataFrame, source: str, mode: str) -> str:
   """Says in plain words which estimators beat random, and how surely.
 
-  Estimators are judged by their lead, the mean gain over all thresholds: at a
-  single one, random itself may stand at chance or at the original's accuracy.
+  Estimators are judged by their lead, the area between the curves: at a single
+  threshold, random itself may stand at chance or at the original's accuracy.
   """
   rows = results.against_random(summary, source, mode)
   if not rows['reference'].any():
     return 'Without a random baseline nothing can be said about an estimator.'
   side = 'below' if mode == 'remove' else 'above'
-  controls = rows['estimator'].map(lambda e: bool(_CONTROLS.fullmatch(e)))
+  controls = rows['estimator'].map(results.is_control)
   judged = rows[~controls & rows['lead'].notna()]
   if judged.empty:
     return 'Only controls were run, no estimator to judge.'
@@ -179,45 +189,6 @@ def verdict(summary: pd.DataFrame, source: str, mode: str) -> str:
   return text
 
 
-def standing_checks(
-  summary: pd.DataFrame, source: str
-) -> list[tuple[bool, str]]:
-  """What holds if the benchmark works, measured: (holds, sentence) pairs."""
-  checks, randoms = [], {}
-  for mode in TITLES:
-    rows = results.against_random(summary, source, mode)
-    randoms[mode] = rows[rows['reference']]
-    oracles = rows[rows['estimator'].isin(results.ORACLES)].dropna(
-      subset='lead'
-    )
-    for row in oracles.drop_duplicates('label').itertuples():
-      want = 'ahead of' if row.estimator == 'oracle' else 'behind'
-      is_ = 'ahead of' if row.lead > 0 else 'behind'
-      text = (
-        f'{row.label} must be {want} random in {mode} mode; it is'
-        f' {_points(abs(row.lead))} {is_} it, averaged over t.'
-      )
-      checks.append((want == is_, text))
-  # Both leave the same share of random pixels.
-  removed = randoms['remove']
-  if removed.empty or randoms['keep'].empty:
-    return checks
-  removed = removed.assign(threshold=100 - removed['threshold'])
-  pairs = randoms['keep'].merge(removed, on=['label', 'threshold'])
-  for row in pairs.itertuples():
-    allowed = row.high_x - row.mean_x + row.high_y - row.mean_y
-    allowed = _ASYMMETRY if math.isnan(allowed) else allowed
-    difference = abs(row.mean_x - row.mean_y)
-    text = (
-      f'{row.label} must score alike with {row.threshold} % kept and'
-      f' {100 - row.threshold} % removed; {_percent(row.mean_x)} % and'
-      f' {_percent(row.mean_y)} % are {_points(difference)} apart'
-      f' ({_points(allowed)} allowed).'
-    )
-    checks.append((difference <= allowed, text))
-  return checks
-
-
 def _section(
   summary: pd.DataFrame, source: str, chance: float | None
 ) -> dict[str, Any]:
@@ -247,7 +218,6 @@ def _section(
     'chance': None if chance is None else f'{100 * chance:.4g} %',
     'modes': parts,
     'leaks': leaks,
-    'checks': standing_checks(summary, source),
   }
 
 

@@ -10,14 +10,15 @@ from __future__ import annotations
 import collections
 import io
 import math
-from collections.abc import Iterable, Mapping
-from typing import Any
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from roar_tf import errors
+from roar_tf.analysis import curves, inference
 
 CELL = (
   'source',
@@ -49,8 +50,11 @@ ORIGINAL = 'original'
 # The first one that a study ran is what its other estimators must beat.
 RANDOM = ('random', 'random_bernoulli')
 ORACLES = ('oracle', 'inverse_oracle')
-# Below this many runs a t interval says more about luck than about the cell.
-RUNS_FOR_INTERVAL = 3
+RUNS_FOR_INTERVAL = inference.RUNS_FOR_INTERVAL
+# Rows that test the benchmark itself; they are shown but do not compete.
+_CONTROLS = re.compile(
+  'random|random_bernoulli|(inverse_)?oracle|(blur|max)_.*'
+)
 
 _WHOLE = ('threshold', 'seed', 'steps', 'test_images')
 _REAL = ('accuracy', 'top5', 'seconds')
@@ -70,16 +74,28 @@ def tidy(frame: pd.DataFrame) -> pd.DataFrame:
   return frame.sort_values(list(COLUMNS), ignore_index=True)
 
 
-def half_width(deviation: float, runs: int, level: float = 0.95) -> float:
-  """Half the Student t interval of a mean; NaN below three runs."""
-  if runs < RUNS_FOR_INTERVAL:
-    return math.nan
-  quantile = stats.t.ppf((1 + level) / 2, runs - 1)
-  return float(quantile * deviation / math.sqrt(runs))
+def is_control(estimator: str) -> bool:
+  """Whether a name tests the benchmark and does not compete with the others.
+
+  That are random itself, the oracles, and `blur_` or `max_` of anything, which
+  know no more of the model than what they are made of.
+  """
+  return bool(_CONTROLS.fullmatch(estimator))
+
+
+def reference(estimators: Iterable[str]) -> str | None:
+  """Returns the one of them that stands for random, None without any."""
+  present = set(estimators)
+  return next((name for name in RANDOM if name in present), None)
 
 
 def summarise(frame: pd.DataFrame) -> pd.DataFrame:
   """One row per cell: runs, mean, sd and the 95 % t interval low..high.
+
+  The interval tells where the mean of many more runs would lie on the same test
+  images. `sampling_error` is the standard error that these images, being so
+  few, leave: sqrt(mean (1 - mean) / test_images), exact for one run and at most
+  that for a mean of several, whose images are the same.
 
   A run that is listed twice counts once (`check` names it), and an accuracy
   that is not a number makes its cell's mean one too: neither may pass for
@@ -99,18 +115,27 @@ def summarise(frame: pd.DataFrame) -> pd.DataFrame:
     )
     runs, mean = len(accuracies), accuracies.mean()
     deviation = accuracies.std(ddof=1) if runs > 1 else math.nan
-    half = half_width(deviation, runs)
-    rows.append((*cell, runs, mean, deviation, mean - half, mean + half))
+    of_mean, freedom = inference.of_mean(deviation, runs)
+    half = inference.half_width(np.sqrt(of_mean), freedom)
+    images = group['test_images'].min()
+    variance = mean * (1 - mean) / images
+    sampling = math.sqrt(variance) if variance >= 0 else math.nan
+    low, high = float(mean - half), float(mean + half)
+    numbers = (runs, mean, deviation, low, high, images, sampling)
+    rows.append((*cell, *numbers))
   columns = [*CELL, 'runs', 'mean', 'sd', 'low', 'high']
+  columns += ['test_images', 'sampling_error']
   return pd.DataFrame(rows, columns=columns)
 
 
-def original(summary: pd.DataFrame, source: str) -> pd.DataFrame:
+def original(
+  summary: pd.DataFrame, source: str, input: str = 'image'
+) -> pd.DataFrame:
   """The source's cell of unmasked images: one row, none if it was not run."""
   return summary[
     (summary['source'] == source)
     & (summary['estimator'] == ORIGINAL)
-    & (summary['input'] == 'image')
+    & (summary['input'] == input)
   ]
 
 
@@ -127,35 +152,26 @@ def against_random(
     gain: the fraction by which the cell beats it: below it in `remove`, above
       it in `keep`.
     clear: whether the two intervals are apart, on the better side.
-    lead: the label's mean gain over the thresholds; NaN where one is missing,
-      since it would compare unlike things.
+    lead: the area between random's curve and the label's, see `curves`; NaN
+      where one of them lacks a threshold that others of the mode have.
   """
   here = (summary['source'] == source) & (summary['mode'] == mode)
   rows = summary[here & (summary['input'] == 'image')].copy()
-  many = rows['granularity'].nunique() > 1
-  rows['label'] = [
-    _label(estimator, granularity if many else '', fill)
-    for estimator, granularity, fill in zip(
-      rows['estimator'], rows['granularity'], rows['fill'], strict=True
-    )
-  ]
-  present = [name for name in RANDOM if (rows['estimator'] == name).any()]
-  rows['reference'] = rows['estimator'].isin(present[:1])
+  rows['label'] = labels(rows)
+  rows['reference'] = rows['estimator'] == reference(rows['estimator'])
   key = ['granularity', 'fill', 'threshold']
   random = rows.loc[rows['reference'], [*key, 'mean', 'low', 'high']]
   rows = rows.merge(random, on=key, how='left', suffixes=('', '_random'))
+  rows['gain'] = curves.SIGN[mode] * (rows['mean_random'] - rows['mean'])
   if mode == 'remove':
-    rows['gain'] = rows['mean_random'] - rows['mean']
     rows['clear'] = rows['high'] < rows['low_random']
   else:
-    rows['gain'] = rows['mean'] - rows['mean_random']
     rows['clear'] = rows['low'] > rows['high_random']
-  covered = random.groupby(key[:2]).size().to_dict()
   rows['lead'] = math.nan
   for _, cells in rows.groupby('label'):
-    first = cells.iloc[0]
-    if len(cells) == covered.get((first['granularity'], first['fill'])):
-      rows.loc[cells.index, 'lead'] = cells['gain'].to_numpy().mean()
+    gains = dict(zip(cells['threshold'], cells['gain'], strict=True))
+    if set(gains) == set(rows['threshold']):
+      rows.loc[cells.index, 'lead'] = curves.area(gains, mode)
   return rows.sort_values(
     ['lead', 'label', 'threshold'],
     ascending=[False, True, True],
@@ -163,10 +179,34 @@ def against_random(
   )
 
 
+class Fault(NamedTuple):
+  """What keeps the runs of one cell from counting as they should.
+
+  Attributes:
+    kind: `duplicate_runs`, `missing_runs`, `unlisted_runs`,
+      `impossible_accuracy` or `unequal_counts`.
+    cell: its columns `CELL`.
+    text: one sentence.
+    runs: how many are concerned.
+  """
+
+  kind: str
+  cell: tuple
+  text: str
+  runs: int
+
+
 def check(
   frame: pd.DataFrame, expected: Iterable[Mapping[str, Any]] | None = None
 ) -> list[str]:
-  """Says in sentences what keeps the frame from being the whole study.
+  """Returns the sentences of `faults`."""
+  return [fault.text for fault in faults(frame, expected)]
+
+
+def faults(
+  frame: pd.DataFrame, expected: Iterable[Mapping[str, Any]] | None = None
+) -> list[Fault]:
+  """Finds what keeps the frame from being the whole study.
 
   Args:
     frame: the rows of one study.
@@ -175,21 +215,28 @@ def check(
       Without it only the rows themselves are checked.
 
   Returns:
-    One sentence per cell and fault: missing, duplicate and unlisted runs,
-    accuracies outside 0..1, and runs that were trained or tested on another
-    amount than most of their source. Empty when nothing is wrong.
+    One per cell and fault: missing, duplicate and unlisted runs, accuracies
+    outside 0..1, and runs that were trained or tested on another amount than
+    most of their source. Empty when nothing is wrong.
   """
   frame = tidy(frame)
   found = collections.Counter(
     frame[list(IDENTITY)].itertuples(index=False, name=None)
   )
-  problems = _name('has {} more than once', (r for r in found if found[r] > 1))
+  problems = _name(
+    'duplicate_runs',
+    'has {} more than once',
+    (r for r in found if found[r] > 1),
+  )
   if expected is not None:
     wanted = {_identity(run) for run in expected}
-    problems += _name('lacks {}', wanted - set(found))
-    problems += _name('has {}, not listed by the study', set(found) - wanted)
+    problems += _name('missing_runs', 'lacks {}', wanted - set(found))
+    problems += _name(
+      'unlisted_runs', 'has {}, not listed by the study', set(found) - wanted
+    )
   broken = frame[~frame['accuracy'].between(0, 1)]
   problems += _name(
+    'impossible_accuracy',
     'has no accuracy between 0 and 1 for {}',
     broken[list(IDENTITY)].itertuples(index=False, name=None),
   )
@@ -198,6 +245,7 @@ def check(
       usual = rows[column].mode().iloc[0]
       for value, odd in rows[rows[column] != usual].groupby(column):
         problems += _name(
+          'unequal_counts',
           f'has {column} {value} (most runs {usual}) for {{}}',
           odd[list(IDENTITY)].itertuples(index=False, name=None),
         )
@@ -229,6 +277,26 @@ def write_csv(frame: pd.DataFrame, path: str) -> None:
 
 def read_csv(path: str) -> pd.DataFrame:
   """Reads what `write_csv` wrote; an empty string stays an empty string."""
+  return parse_csv(path, _REAL, tidy, 'results')
+
+
+def parse_csv(
+  path: str,
+  real: Iterable[str],
+  standard: Callable[[pd.DataFrame], pd.DataFrame],
+  name: str,
+) -> pd.DataFrame:
+  """Reads a table of this package; floats come back exactly.
+
+  Args:
+    path: the csv file; any URL that `tf.io.gfile` knows.
+    real: columns of floats, empty where there is none.
+    standard: gives the frame of texts its types, or raises ValueError.
+    name: of the table, for the message.
+
+  Raises:
+    DataError: the file is no such table.
+  """
   from roar_tf import workspace
 
   try:
@@ -237,19 +305,30 @@ def read_csv(path: str) -> pd.DataFrame:
     frame = pd.read_csv(
       io.BytesIO(workspace.read_bytes(path)), dtype=str, na_filter=False
     )
-    for column in set(_REAL).intersection(frame):
+    for column in set(real).intersection(frame):
       frame[column] = [float(text or 'nan') for text in frame[column]]
-    return tidy(frame)
+    return standard(frame)
   except ValueError as e:
     raise errors.DataError(
-      f'{path} is no table of results ({e}); write it again with roar_report.'
+      f'{path} is no table of {name} ({e}); write it again with roar_report.'
     ) from e
 
 
-def _label(estimator: str, granularity: str, fill: str) -> str:
-  notes = [granularity] if granularity else []
-  notes += [fill] if fill != 'mean' else []
-  return f'{estimator} ({", ".join(notes)})' if notes else estimator
+def labels(rows: pd.DataFrame) -> list[str]:
+  """Names each row's curve: its estimator and, in brackets, what is needed.
+
+  That are the granularity where the rows have several, and the fill unless it
+  is `mean`.
+  """
+  many = rows.loc[rows['mode'] != '', 'granularity'].nunique() > 1
+  names = []
+  for row in rows.itertuples():
+    notes = [row.granularity] if many and row.granularity else []
+    notes += [row.fill] if row.fill != 'mean' else []
+    names.append(
+      f'{row.estimator} ({", ".join(notes)})' if notes else row.estimator
+    )
+  return names
 
 
 def _identity(run: Mapping[str, Any]) -> tuple:
@@ -259,15 +338,16 @@ def _identity(run: Mapping[str, Any]) -> tuple:
   )
 
 
-def _name(fault: str, runs: Iterable[tuple]) -> list[str]:
-  """One sentence per cell, `fault` filled with the seeds concerned."""
+def _name(kind: str, fault: str, runs: Iterable[tuple]) -> list[Fault]:
+  """One per cell, `fault` filled with the seeds concerned."""
   seeds = collections.defaultdict(set)
   for *cell, seed in runs:
     seeds[tuple(cell)].add(seed)
-  sentences = []
-  for (source, *cell), numbers in sorted(seeds.items()):
+  found = []
+  for cell, numbers in sorted(seeds.items()):
     noun = 'seed' if len(numbers) == 1 else 'seeds'
     listed = ', '.join(map(str, sorted(numbers)))
     what = fault.format(f'{noun} {listed}')
-    sentences.append(f'{source}: {cell_name(*cell)} {what}.')
-  return sentences
+    text = f'{cell[0]}: {cell_name(*cell[1:])} {what}.'
+    found.append(Fault(kind, cell, text, len(numbers)))
+  return found

@@ -54,7 +54,9 @@ def units(works) -> list[Unit]:
         c.experiment.source.name: 1 / c.experiment.source.num_classes
         for c in contexts
       },
-      problems=results.check(frame, [_columns(run) for run in runs]) + damaged,
+      problems=damaged,
+      expected=[_columns(run) for run in runs],
+      explained=_explained(contexts),
       mosaics={c.experiment.source.name: _mosaic(c) for c in contexts},
       facts=_facts(contexts),
       commands={
@@ -174,6 +176,23 @@ def _first_test_image(context, config, layout):
   parts = context.all_shards('test')
   part = next(part for part in parts if context.records(*part))
   return next(context.batches(config, layout, *part, 1))
+
+
+def _explained(contexts: list[Context]) -> dict[str, float]:
+  """Returns test accuracies of explained models trained like `original`."""
+  accuracies = {}
+  for context in contexts:
+    experiment = context.experiment
+    name = experiment.source.name
+    path = f'{context.workspace.model(name)}/result.json'
+    if (
+      not experiment.given
+      and experiment.explained.settings(experiment.explained_model)
+      == experiment.retrained.settings(experiment.retrained_model)
+      and tf.io.gfile.exists(path)
+    ):
+      accuracies[name] = workspace.read_json(path)['accuracy']
+  return accuracies
 
 
 def _facts(contexts: list[Context]) -> list[tuple[str, str]]:

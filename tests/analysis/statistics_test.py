@@ -1,0 +1,332 @@
+"""Tests of the statistics of a study."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from statsmodels.stats import multitest, weightstats
+
+from roar_tf import errors
+from roar_tf.analysis import results, statistics
+
+THRESHOLDS = (10, 30, 50, 70, 90)
+# By hand, for these thresholds: half of what lies between the neighbours of
+# each node 0, 10, ..., 90, divided by 90.
+WEIGHTS = np.array([5, 15, 20, 20, 20, 10]) / 90
+MEANS = {'random': 0.7, 'grad': 0.75, 'sobel': 0.6, 'ig': 0.68}
+CHANCES = {'digits': 0.1}
+
+
+def study(means, modes=('remove',), seeds=5, sd=0.01, noise=0, **changes):
+  """Runs of every threshold; `original` has twice as many seeds."""
+  generator = np.random.default_rng(noise)
+  rows = []
+
+  def add(cell, mean, count):
+    for seed in range(count):
+      accuracy = mean + sd * generator.standard_normal()
+      numbers = (seed, accuracy, 0.95, 100, 1000, 1.0)
+      rows.append(('study', 'digits', *cell, 'mean', 'image', *numbers))
+
+  add(('original', '', '', 0), 0.9, 2 * seeds)
+  for name, mean in means.items():
+    for mode in modes:
+      for t in THRESHOLDS:
+        gone = t if mode == 'remove' else 100 - t
+        add((name, 'pixel', mode, t), mean - gone / 1000, seeds)
+  return pd.DataFrame(rows, columns=list(results.COLUMNS)).assign(**changes)
+
+
+def number(table, quantity, estimator, column='value', **where):
+  rows = table[
+    (table['quantity'] == quantity) & (table['estimator'] == estimator)
+  ]
+  for key, value in where.items():
+    rows = rows[rows[key] == value]
+  (value,) = rows[column]
+  return value
+
+
+def seeds_of(frame, estimator, **where):
+  """Accuracies float [thresholds, seeds], least removed first."""
+  rows = frame[frame['estimator'] == estimator]
+  for key, value in where.items():
+    rows = rows[rows[key] == value]
+  table = rows.pivot(index='threshold', columns='seed', values='accuracy')
+  return table.to_numpy()
+
+
+@pytest.mark.parametrize('mode', ['remove', 'keep'])
+def test_area_is_that_between_the_curves_as_numpy_integrates_it(mode):
+  frame = study(MEANS, [mode])
+  table = statistics.compute(frame, CHANCES)
+  x = [0, *THRESHOLDS]
+  start = seeds_of(frame, 'original').mean()
+  random, own = (seeds_of(frame, name).mean(1) for name in ('random', 'sobel'))
+  if mode == 'keep':  # From 100 % kept to 10 %.
+    random, own = random[::-1], own[::-1]
+  difference = np.array([start, *random]) - np.array([start, *own])
+  difference *= 1 if mode == 'remove' else -1
+  area = np.trapezoid(difference, x) / 90
+  assert number(table, 'area', 'sobel') == pytest.approx(area)
+  above = np.trapezoid(np.array([start, *random]) - 0.1, x) / 90
+  assert number(table, 'racu', 'sobel') == pytest.approx(area / above)
+
+
+@pytest.mark.parametrize('mode', ['remove', 'keep'])
+def test_tests_are_those_of_scipy_and_statsmodels_on_areas_of_seeds(mode):
+  frame = study(MEANS, [mode], sd=0.05)
+  table = statistics.compute(frame, CHANCES)
+  weights = WEIGHTS[1:] if mode == 'remove' else WEIGHTS[1:][::-1]
+  random = weights @ seeds_of(frame, 'random')
+  p = {}
+  for name in ('grad', 'ig', 'sobel'):
+    own = weights @ seeds_of(frame, name)
+    pair = (random, own) if mode == 'remove' else (own, random)
+    test = stats.ttest_ind(*pair, equal_var=False)
+    p[name] = test.pvalue
+    assert number(table, 'p', name) == pytest.approx(test.pvalue)
+    interval = test.confidence_interval(0.95)
+    for end in ('low', 'high'):
+      found = number(table, 'area', name, end)
+      assert found == pytest.approx(getattr(interval, end))
+  corrected = multitest.multipletests(list(p.values()), method='holm')[1]
+  for name, expected in zip(p, corrected, strict=True):
+    assert number(table, 'p_holm', name) == pytest.approx(expected)
+
+
+def test_gain_has_the_interval_of_statsmodels():
+  frame = study(MEANS)
+  table = statistics.compute(frame, CHANCES)
+  random, own = (
+    seeds_of(frame, name, threshold=50)[0] for name in ('random', 'ig')
+  )
+  compared = weightstats.CompareMeans.from_data(random, own)
+  expected = compared.tconfint_diff(usevar='unequal')
+  cell = {'estimator': 'ig', 'threshold': 50}
+  assert number(table, 'gain', **cell) == pytest.approx(
+    random.mean() - own.mean()
+  )
+  assert number(table, 'gain', column='low', **cell) == pytest.approx(
+    expected[0]
+  )
+  assert number(table, 'gain', column='high', **cell) == pytest.approx(
+    expected[1]
+  )
+
+
+def test_cells():
+  frame = study(MEANS)
+  table = statistics.compute(frame, CHANCES)
+  runs = seeds_of(frame, 'grad', threshold=90)[0]
+  cell = {'estimator': 'grad', 'threshold': 90}
+  assert number(table, 'accuracy', **cell) == pytest.approx(runs.mean())
+  low = stats.t.interval(0.95, 4, runs.mean(), stats.sem(runs))[0]
+  assert number(table, 'accuracy', column='low', **cell) == pytest.approx(low)
+  assert number(table, 'accuracy_sd', **cell) == pytest.approx(runs.std(ddof=1))
+  sampling = math.sqrt(runs.mean() * (1 - runs.mean()) / 1000)
+  assert number(table, 'sampling_error', **cell) == pytest.approx(sampling)
+
+
+def test_the_modes_mirror_each_other():
+  frame = study(MEANS, ['remove'])
+  mirrored = frame.copy()
+  masked = mirrored['mode'] == 'remove'
+  mirrored.loc[masked, 'mode'] = 'keep'
+  mirrored.loc[masked, 'threshold'] = 100 - mirrored['threshold']
+  removed = statistics.compute(frame, CHANCES)
+  kept = statistics.compute(mirrored, CHANCES)
+  for quantity in ('area', 'racu'):
+    for name in ('grad', 'ig', 'sobel'):
+      value, low, high = (
+        number(removed, quantity, name, c) for c in ('value', 'low', 'high')
+      )
+      assert number(kept, quantity, name) == pytest.approx(-value)
+      assert number(kept, quantity, name, 'low') == pytest.approx(-high)
+      assert number(kept, quantity, name, 'high') == pytest.approx(-low)
+  assert number(kept, 'p', 'ig') == pytest.approx(number(removed, 'p', 'ig'))
+
+
+def test_an_estimator_at_chance_has_a_racu_of_one():
+  """The most there can be when a curve falls to chance at once."""
+  frame = study({'random': 0.7, 'grad': 0.1}, sd=0)
+  frame.loc[frame['estimator'] == 'grad', 'accuracy'] = 0.1
+  table = statistics.compute(frame, CHANCES)
+  first = WEIGHTS[0] * (0.9 - 0.1)  # Between 0 and 10 % it has to fall.
+  above = number(table, 'area', 'grad') + first
+  assert number(table, 'racu', 'grad') == pytest.approx(1 - first / above)
+
+
+def test_controls_are_tested_but_do_not_cost_the_others_power():
+  some = study(MEANS, sd=0.05)
+  controls = {'blur_grad': 0.5, 'max_ig': 0.72, 'oracle': 0.2}
+  more = study(MEANS | controls, sd=0.05)
+  assert more[: len(some)].equals(some)
+  plain = statistics.compute(some, CHANCES)
+  table = statistics.compute(more, CHANCES)
+  for quantity in ('p_holm', 'power', 'detectable', 'rank'):
+    for name in ('grad', 'ig', 'sobel'):
+      assert number(table, quantity, name) == number(plain, quantity, name)
+  shown = table[table['quantity'].isin(['p_holm', 'rank'])]['estimator']
+  assert set(shown) == {'grad', 'ig', 'sobel'}
+  assert number(table, 'p', 'blur_grad') < 0.05
+
+
+@pytest.mark.parametrize('gone', ['grad', 'random'])
+def test_a_curve_without_all_cells_has_no_area(gone):
+  frame = study(MEANS)
+  lost = (frame['estimator'] == gone) & (frame['threshold'] == 50)
+  table = statistics.compute(frame[~lost], CHANCES)
+  whole = table[table['threshold'].isna()]
+  present = {'ig', 'sobel'} if gone == 'grad' else set()
+  assert set(whole['estimator']) == present
+  gains = table[table['quantity'] == 'gain']
+  assert len(gains) == (14 if gone == 'grad' else 12)
+
+
+def test_thresholds_that_no_curve_has_yet_are_known_from_the_list():
+  frame = study(MEANS)
+  some = frame[frame['threshold'] != 90]
+  assert 'area' in set(statistics.compute(some, CHANCES)['quantity'])
+  listed = frame.to_dict('records')
+  table = statistics.compute(some, CHANCES, listed)
+  assert not table['threshold'].isna().any()
+
+
+def test_one_missing_run_leaves_the_seeds_that_are_whole():
+  frame = study(MEANS)
+  lost = (frame['estimator'] == 'ig') & (frame['threshold'] == 50)
+  lost &= frame['seed'] == 4
+  table = statistics.compute(frame[~lost], CHANCES)
+  assert number(table, 'area', 'ig', 'runs') == 4
+  rows = results.against_random(
+    results.summarise(frame[~lost]), 'digits', 'remove'
+  )
+  lead = rows.loc[rows['estimator'] == 'ig', 'lead'].iloc[0]
+  assert number(table, 'area', 'ig') == pytest.approx(lead)
+  assert number(table, 'area', 'ig', 'low') < lead
+
+
+def test_a_lost_accuracy_is_never_averaged_over():
+  frame = study(MEANS)
+  lost = (frame['estimator'] == 'ig') & (frame['threshold'] == 50)
+  frame.loc[lost & (frame['seed'] == 4), 'accuracy'] = math.nan
+  table = statistics.compute(frame, CHANCES)
+  for quantity in ('area', 'racu'):
+    assert math.isnan(number(table, quantity, 'ig'))
+  assert math.isnan(number(table, 'accuracy', 'ig', threshold=50))
+  own = table[table['estimator'] == 'ig']['quantity']
+  assert not {'p', 'p_holm', 'rank'} & set(own)
+  assert number(table, 'rank', 'sobel') == 1
+
+
+def test_a_run_that_is_listed_twice_counts_once():
+  frame = study(MEANS)
+  twice = pd.concat([frame, frame[frame['seed'] == 2]])
+  pd.testing.assert_frame_equal(
+    statistics.compute(frame, CHANCES), statistics.compute(twice, CHANCES)
+  )
+
+
+@pytest.mark.parametrize('seeds', [1, 2])
+def test_few_runs_have_values_without_intervals_or_tests(seeds):
+  table = statistics.compute(study(MEANS, seeds=seeds), CHANCES)
+  plain = table[table['estimator'] != 'original']
+  assert plain['low'].isna().all() and plain['high'].isna().all()
+  assert {'area', 'racu', 'rank'} <= set(plain['quantity'])
+  assert not {'p', 'p_holm', 'power', 'detectable'} & set(plain['quantity'])
+
+
+def test_without_chance_or_original_there_is_no_racu():
+  frame = study(MEANS)
+  table = statistics.compute(frame, {})
+  assert 'area' in set(table['quantity']) and 'racu' not in set(
+    table['quantity']
+  )
+  masked = frame[frame['estimator'] != 'original']
+  alone = statistics.compute(masked, CHANCES)
+  assert 'racu' not in set(alone['quantity'])
+  assert number(alone, 'area', 'ig') == number(table, 'area', 'ig')
+
+
+def test_other_inputs_are_described_and_not_tested():
+  frame = study(MEANS, seeds=1)
+  masked = frame[frame['estimator'] != 'original']
+  frame = pd.concat(
+    [
+      study(MEANS),
+      masked.assign(input='maskonly'),
+      frame.drop_duplicates(list(results.CELL)).assign(input='deletion'),
+    ]
+  )
+  table = statistics.compute(frame, CHANCES)
+  for kind, expected in (
+    ('maskonly', {'accuracy', 'sampling_error', 'gain', 'area'}),
+    ('deletion', {'accuracy', 'sampling_error', 'gain', 'area', 'racu'}),
+  ):
+    rows = table[table['input'] == kind]
+    assert set(rows['quantity']) == expected
+    assert rows['low'].isna().all()
+  image = statistics.compute(study(MEANS), CHANCES)
+  pd.testing.assert_frame_equal(
+    table[table['input'] == 'image'].reset_index(drop=True), image
+  )
+
+
+def test_each_granularity_and_fill_has_its_own_random():
+  low = study({'random': 0.5, 'grad': 0.45}, sd=0.02, granularity='element')
+  low = low[low['mode'] != '']
+  other = study({'random': 0.6, 'grad': 0.3}, sd=0.02, fill='zero')
+  other = other[other['mode'] != '']
+  frame = pd.concat([study(MEANS, sd=0.02), low, other])
+  table = statistics.compute(frame, CHANCES)
+  assert number(table, 'area', 'grad', granularity='element') > 0
+  assert number(table, 'area', 'grad', fill='zero') > 0.2
+  alone = statistics.compute(study(MEANS, sd=0.02), CHANCES)
+  where = {'granularity': 'pixel', 'fill': 'mean'}
+  assert number(table, 'rank', 'grad', **where) == 3
+  # Five curves of the source and mode share one correction.
+  worst = number(alone, 'power', 'ig')
+  assert number(table, 'power', 'ig') < worst
+
+
+def test_studies_are_not_mixed():
+  frame = pd.concat([study(MEANS), study(MEANS, study='other')])
+  with pytest.raises(ValueError, match='several studies'):
+    statistics.compute(frame, CHANCES)
+
+
+def test_csv_round_trip_and_alarms(tmp_path):
+  frame = study(MEANS | {'nan': 0.7}, ['remove', 'keep'])
+  table = statistics.compute(frame, CHANCES)
+  alarm = statistics.Alarm('leak', 'digits', 'a sentence.', 0.3, 0.2)
+  table = statistics.with_alarms(table, [alarm])
+  assert number(table, 'alarm_leak', '') == 0.3
+  assert number(table, 'alarm_leak', '', 'high') == 0.2
+  path = str(tmp_path / 'statistics.csv')
+  statistics.write_csv(table, path)
+  again = statistics.read_csv(path)
+  pd.testing.assert_frame_equal(again, table, check_exact=True)
+  text = (tmp_path / 'statistics.csv').read_text()
+  assert text.startswith(
+    'source,mode,granularity,fill,input,estimator,threshold,quantity,value,'
+    'low,high,runs\n'
+  )
+  assert ',grad,,area,' in text
+
+
+def test_the_order_of_runs_changes_nothing():
+  frame = study(MEANS, ['remove', 'keep'])
+  pd.testing.assert_frame_equal(
+    statistics.compute(frame, CHANCES),
+    statistics.compute(frame.iloc[::-1], CHANCES),
+  )
+
+
+def test_another_table_is_refused_by_name(tmp_path):
+  path = tmp_path / 'other.csv'
+  path.write_text('estimator,value\ngrad,0.5\n')
+  with pytest.raises(errors.DataError, match=r'other\.csv .*statistics'):
+    statistics.read_csv(str(path))
