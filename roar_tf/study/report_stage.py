@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from roar_tf import errors, workspace
+from roar_tf import errors, randomness, workspace
 from roar_tf.analysis import figures, report, results
 from roar_tf.cells import ORIGINAL
 from roar_tf.datasets.source import SPLITS
@@ -162,7 +162,11 @@ def _mosaic(context: Context):
           trainings.ranking_layout(source, granularity),
         )
         masked = trainings.masked(
-          context, cell, batch['image'], ranking['levels']
+          context,
+          cell,
+          batch['image'],
+          ranking['levels'],
+          randomness.keys_of_ids(batch['id']),
         )
         images[cell.estimator, cell.threshold] = masked[0].numpy()
   except errors.RoarError:
