@@ -22,6 +22,20 @@ flags.DEFINE_enum(
   "Delete the study's masked datasets, or what killed processes left half "
   'written in the workspace, then exit.',
 )
+flags.DEFINE_multi_string(
+  'only',
+  [],
+  'Make the runs of which all this holds, and what they need: key:value,... '
+  'with keys source, estimator (also "original"), granularity, mode, '
+  'threshold, fill, input, seed; values of one key are alternatives.',
+)
+flags.DEFINE_integer(
+  'run',
+  None,
+  'Make the run that --list prints under this number, and what it needs, '
+  'without the report.',
+  lower_bound=0,
+)
 cli.define_shared_flags()
 cli.define_device_flags()
 cli.define_worker_flags()
@@ -35,21 +49,22 @@ def main() -> None:
   study = cli.require_flag('study')
   execution = cli.execution()
   contexts = cli.contexts(study, FLAGS.dataset)
-  from roar_tf.study import pipeline, report_stage
+  from roar_tf.study import pipeline, report_stage, selection
 
-  works = pipeline.study_work(contexts)
+  works = _chosen(pipeline.study_work(contexts))
   if FLAGS.list:
-    runs = [(work.context, run) for work in works for run in work.runs]
     places = shlex.join(
       f'--{name}={FLAGS[name].value}'
       for name in ('workspace', 'data_dir')
       if FLAGS[name].value != FLAGS[name].default
     )
     places = f' {places}' if places else ''
-    for number, (context, run) in enumerate(runs):
+    for number, context, run in selection.numbered(works):
       print(f'{number:5d}  {report_stage.command(context, run)}{places}')
     return
   stages = (FLAGS.stage,) if FLAGS.stage else STAGES
+  if FLAGS.run is not None and not FLAGS.stage:
+    stages = STAGES[:-1]  # Hundreds of jobs need not all report.
   failure = None
   try:
     pipeline.run(works, stages, **execution)
@@ -61,6 +76,19 @@ def main() -> None:
     raise failure
 
 
+def _chosen(works):
+  """Returns works of which --only or --run has chosen runs."""
+  from roar_tf.study import selection
+
+  if FLAGS.run is not None and FLAGS.only:
+    raise errors.UsageError(
+      f'--run={FLAGS.run} is one run already; leave out --only.'
+    )
+  if FLAGS.run is not None:
+    return selection.number(works, FLAGS.run)
+  return selection.only(works, FLAGS.only) if FLAGS.only else works
+
+
 def _clean() -> None:
   """Deletes what --clean names and prints what was freed."""
   if FLAGS.list or FLAGS.stage:
@@ -69,6 +97,11 @@ def _clean() -> None:
       '--list.'
     )
   if FLAGS.clean == 'temporary':
+    if FLAGS.only or FLAGS.run is not None:
+      raise errors.UsageError(
+        '--clean=temporary is about a whole workspace; leave out --only and '
+        '--run.'
+      )
     from roar_tf import workspace
     from roar_tf.study import cleaning
 
@@ -77,7 +110,7 @@ def _clean() -> None:
   contexts = cli.contexts(cli.require_flag('study'), FLAGS.dataset)
   from roar_tf.study import cleaning, pipeline
 
-  print(cleaning.clean_shards(pipeline.study_work(contexts)))
+  print(cleaning.clean_shards(_chosen(pipeline.study_work(contexts))))
 
 
 def run() -> None:

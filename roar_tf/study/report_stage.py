@@ -54,7 +54,7 @@ def units(works) -> list[Unit]:
         c.experiment.source.name: 1 / c.experiment.source.num_classes
         for c in contexts
       },
-      problems=results.check(frame, [_columns(run) for run in runs]) + damaged,
+      problems=results.check(frame, [identity(run) for run in runs]) + damaged,
       mosaics={c.experiment.source.name: _mosaic(c) for c in contexts},
       facts=_facts(contexts),
       commands={
@@ -112,7 +112,7 @@ def command(context: Context, run: Run) -> str:
   return shlex.join(['roar_train', *flags])
 
 
-def _columns(run: Run) -> dict:
+def identity(run: Run) -> dict:
   """Returns what results.csv says of a run's identity."""
   cell = run.cell
   return {
@@ -138,7 +138,7 @@ def _frame(runs, places) -> tuple[pd.DataFrame, list[str]]:
     except (errors.DataError, OSError, tf.errors.OpError) as e:
       damaged.append(f'{run}: {str(e).splitlines()[0]}')
       continue
-    rows.append({**_columns(run), **result, 'seconds': seconds})
+    rows.append({**identity(run), **result, 'seconds': seconds})
   return pd.DataFrame(rows, columns=list(results.COLUMNS)), damaged
 
 

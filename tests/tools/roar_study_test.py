@@ -153,6 +153,8 @@ def test_help_shows_every_flag():
     'stage',
     'clean',
     '[no]list',
+    'only',
+    'run',
     'workspace',
     'data_dir',
     'dataset',
