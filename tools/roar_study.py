@@ -15,6 +15,23 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string('study', None, 'Name or .gin file of a study.')
 flags.DEFINE_enum('stage', None, STAGES, 'Run this stage only.')
 flags.DEFINE_bool('list', False, 'Print every run and its command, then exit.')
+flags.DEFINE_bool(
+  'dry_run',
+  False,
+  'Print what is left to do, and what it would take, then exit.',
+)
+flags.DEFINE_string(
+  'rates',
+  None,
+  'With --dry_run: a file that roar_preflight --rates=FILE wrote, or "none" '
+  'for counts only; by default rates are measured on this machine.',
+)
+flags.DEFINE_float(
+  'price_per_hour',
+  None,
+  'With --dry_run: of one device, in any currency.',
+  lower_bound=0,
+)
 flags.DEFINE_enum(
   'clean',
   None,
@@ -48,7 +65,8 @@ def main() -> None:
     return
   study = cli.require_flag('study')
   execution = cli.execution()
-  contexts = cli.contexts(study, FLAGS.dataset)
+  _check_flags()
+  contexts = cli.contexts(study, FLAGS.dataset, make=not FLAGS.dry_run)
   from roar_tf.study import pipeline, report_stage, selection
 
   works = _chosen(pipeline.study_work(contexts))
@@ -65,6 +83,19 @@ def main() -> None:
   stages = (FLAGS.stage,) if FLAGS.stage else STAGES
   if FLAGS.run is not None and not FLAGS.stage:
     stages = STAGES[:-1]  # Hundreds of jobs need not all report.
+  if FLAGS.dry_run:
+    from roar_tf.planning import dry_run
+
+    print(
+      dry_run.report(
+        works,
+        stages,
+        rates_file=FLAGS.rates,
+        price=FLAGS.price_per_hour,
+        **execution,
+      )
+    )
+    return
   failure = None
   try:
     pipeline.run(works, stages, **execution)
@@ -74,6 +105,19 @@ def main() -> None:
     print(outcome, flush=True)
   if failure:
     raise failure
+
+
+def _check_flags() -> None:
+  """Raises UsageError for flags that mean nothing together."""
+  if FLAGS.dry_run and FLAGS.list:
+    raise errors.UsageError('--dry_run and --list: give one of them.')
+  for name in ('rates', 'price_per_hour'):
+    if FLAGS[name].value is not None and not FLAGS.dry_run:
+      raise errors.UsageError(f'--{name} is for --dry_run; add it.')
+  if FLAGS.price_per_hour is not None and FLAGS.rates == 'none':
+    raise errors.UsageError(
+      '--price_per_hour needs rates; leave out --rates=none.'
+    )
 
 
 def _chosen(works):
@@ -91,10 +135,10 @@ def _chosen(works):
 
 def _clean() -> None:
   """Deletes what --clean names and prints what was freed."""
-  if FLAGS.list or FLAGS.stage:
+  if FLAGS.list or FLAGS.stage or FLAGS.dry_run:
     raise errors.UsageError(
-      f'--clean={FLAGS.clean} runs and lists nothing; leave out --stage and '
-      '--list.'
+      f'--clean={FLAGS.clean} runs and lists nothing; leave out --stage, '
+      '--list and --dry_run.'
     )
   if FLAGS.clean == 'temporary':
     if FLAGS.only or FLAGS.run is not None:

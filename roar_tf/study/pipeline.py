@@ -175,7 +175,7 @@ def run(
     if not devices.is_chief and stage not in TOGETHER:
       devices.barrier()
       continue
-    before = _step_seconds(works)
+    before = step_seconds(works)
     tally = executor.execute(
       stage,
       _selected(works, stages, stage, only),
@@ -189,7 +189,7 @@ def run(
       f'{stage}: {tally.made} made, {tally.kept} kept, '
       f'{len(tally.failures)} failed, {tally.seconds:.1f} s'
     )
-    in_steps = _step_seconds(works) - before
+    in_steps = step_seconds(works) - before
     if stage == 'train' and tally.made:
       share = in_steps / (tally.seconds * min(parallel, tally.made))
       summary += f', {share:.0%} of it in training steps'
@@ -230,7 +230,8 @@ def _check_before(works: Sequence[Work], stages: Sequence[str]) -> None:
         target.check_settings()
 
 
-def _step_seconds(works: Sequence[Work]) -> float:
+def step_seconds(works: Sequence[Work]) -> float:
+  """Returns the seconds spent in training steps so far, over all threads."""
   return sum(
     value.step_seconds
     for work in works
