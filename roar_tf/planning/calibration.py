@@ -64,6 +64,7 @@ def measure(
   if devices.replicas > 1:
     parallel = 1  # As in `pipeline.run`.
   start = _process_seconds()
+  load = os.getloadavg()[0]  # By others too: whoever reads it shall know.
   known, rates, made = {}, {}, []
   with (
     tempfile.TemporaryDirectory() as folder,
@@ -71,7 +72,7 @@ def measure(
     _quiet_log(),
   ):
     for index, work in enumerate(works):
-      key = _alike(work)
+      key = alike(work)
       if key not in known:
         small = _Small(work, f'{folder}/{index}', parallel, stop)
         known[key] = _tried(small.rates)
@@ -83,7 +84,8 @@ def measure(
   kind = units.environment()['device']
   machine = Machine(
     f'measured here on synthetic images: {devices.replicas} {kind}'
-    f'{"" if devices.replicas == 1 else "s"}, {parallel} units side by side',
+    f'{"" if devices.replicas == 1 else "s"}, {parallel} units side by side, '
+    f'load {load:.1f} before it',
     devices.replicas * devices.hosts if kind != 'CPU' else 1,
     parallel,
     start=start,
@@ -105,7 +107,7 @@ def _tried(task: Callable[[], Rates]) -> Rates:
     ) from e
 
 
-def _alike(work: pipeline.Work) -> str:
+def alike(work: pipeline.Work) -> str:
   """Returns what the rates of a source depend on, but for its counts."""
   experiment = work.context.experiment
   source = experiment.source
@@ -176,7 +178,7 @@ class _Small:
     replicas = work.context.devices.replicas
     cells = _cells(work)
     self._names = tuple(dict.fromkeys(cell.estimator for cell in cells))
-    experiment = _small_experiment(real, self._names, parallel, cpu, replicas)
+    experiment = small_experiment(real, self._names, parallel, cpu, replicas)
     self._context = Context(
       workspace.Workspace(folder),
       experiment,
@@ -186,7 +188,7 @@ class _Small:
       if trainings.fit_memory(real.source, real.source.count('train'))
       else 0,
     )
-    self._context.cached(('reader',), lambda: _Synthetic(experiment.source))
+    self._context.cached(('reader',), lambda: Synthetic(experiment.source))
     self._work = dataclasses.replace(
       work, context=self._context, cells=cells, chosen=None
     )
@@ -396,7 +398,7 @@ def _cells(work: pipeline.Work) -> list[Cell]:
   return list(dict.fromkeys(cells))
 
 
-def _small_experiment(
+def small_experiment(
   real: Experiment,
   names: Sequence[str],
   parallel: int,
@@ -452,7 +454,7 @@ def _small_experiment(
   )
 
 
-class _Synthetic:
+class Synthetic:
   """Stands for `datasets.reader.Reader`: clutter, with random labels."""
 
   def __init__(self, source: Source):
