@@ -34,9 +34,9 @@ from roar_tf.study.grid import Run
 from roar_tf.training.settings import Training
 
 # Bounds of the work, in pixels, so that it takes seconds at any image size.
-BATCH_PIXELS = 2**19
-"""Of a training batch on a CPU: 8 images of 224 x 224."""
-TRAINING_PIXELS = 2**21
+BATCH_PIXELS = 2**18
+"""Of a training batch on a CPU: 5 images of 224 x 224."""
+TRAINING_PIXELS = 2**20
 """Of all batches of a training."""
 GRADIENT_PIXELS = 2**23
 """Of the gradient evaluations of one call."""
@@ -421,6 +421,7 @@ def small_experiment(
       steps=max(2, attribution.steps // 2),
     )
   shard = min(source.images_per_shard, max(size, SHARD_PIXELS // pixels))
+  rounds = 1 if size * pixels > SHARD_PIXELS else 2
 
   def training(of: Training) -> Training:
     most = max(1, BATCH_PIXELS // pixels) * replicas
@@ -442,7 +443,7 @@ def small_experiment(
     real,
     source=dataclasses.replace(
       source,
-      train_images=shard * 2 * parallel,
+      train_images=shard * rounds * parallel,
       train_subset=None,
       test_images=shard,
       images_per_shard=shard,

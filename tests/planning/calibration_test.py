@@ -27,9 +27,9 @@ def test_large_images_are_few(large):
   names = real.study.estimators
   small = calibration.small_experiment(real, names, 2, True, 1)
   assert small.source.image_shape == (224, 224, 3)
-  assert small.retrained.batch_size <= 10
+  assert small.retrained.batch_size <= 5
   assert small.retrained.steps(small.source.count('train')) <= 5
-  assert small.source.count('train') + small.source.count('test') <= 100
+  assert small.source.count('train') + small.source.count('test') <= 48
   each = amounts.gradient_evaluations(small, names)
   assert 0 < each * 16 * 224**2 <= calibration.GRADIENT_PIXELS
   # What a step or a gradient costs is the study's own.
