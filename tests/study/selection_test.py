@@ -64,6 +64,26 @@ def test_only_what_the_chosen_runs_need_is_made(condition, counts, works):
   assert whole[0].targets == some[0].targets
 
 
+@pytest.mark.parametrize(
+  'condition, counts',
+  [
+    # Masks alone are read from rankings; no masked image is.
+    ('input:maskonly,estimator:random', (6, 0, 6, 0, 2)),
+    ('input:maskonly,estimator:grad', (6, 1, 6, 0, 2)),
+    # What is not retrained needs the explained model, whatever ranks.
+    ('input:deletion,estimator:random,threshold:30', (6, 1, 6, 6, 1)),
+    ('input:deletion,estimator:original', (6, 1, 0, 0, 1)),
+  ],
+)
+def test_controls_are_chosen_by_input(condition, counts, tiny, tmp_path):
+  works = tiny.works(
+    tmp_path / 'w', 'Study.mask_only_seeds = 1', 'Study.deletion = True'
+  )
+  chosen = selection.only(works, [condition])
+  stages = pipeline.STAGES[:-1]
+  assert tuple(len(pipeline.units(chosen, s)) for s in stages) == counts
+
+
 def test_a_source_without_a_chosen_run_has_no_work(tiny, tmp_path):
   other = tmp_path / 'other.gin'
   other.write_text(pathlib.Path(tiny.dataset).read_text())
