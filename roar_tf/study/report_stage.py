@@ -55,7 +55,7 @@ def units(works) -> list[Unit]:
         for c in contexts
       },
       problems=damaged,
-      expected=[_columns(run) for run in runs],
+      expected=[identity(run) for run in runs],
       explained=_explained(contexts),
       mosaics={c.experiment.source.name: _mosaic(c) for c in contexts},
       facts=_facts(contexts),
@@ -114,7 +114,7 @@ def command(context: Context, run: Run) -> str:
   return shlex.join(['roar_train', *flags])
 
 
-def _columns(run: Run) -> dict:
+def identity(run: Run) -> dict:
   """Returns what results.csv says of a run's identity."""
   cell = run.cell
   return {
@@ -140,7 +140,7 @@ def _frame(runs, places) -> tuple[pd.DataFrame, list[str]]:
     except (errors.DataError, OSError, tf.errors.OpError) as e:
       damaged.append(f'{run}: {str(e).splitlines()[0]}')
       continue
-    rows.append({**_columns(run), **result, 'seconds': seconds})
+    rows.append({**identity(run), **result, 'seconds': seconds})
   return pd.DataFrame(rows, columns=list(results.COLUMNS)), damaged
 
 

@@ -57,7 +57,7 @@ def examples_of(
 ) -> dict[str, examples.Examples | files.Files]:
   """Returns the splits of a cell.
 
-  A source whose decoded train images fit `examples.MEMORY_BOUND` is held in
+  A source whose decoded train images fit `Context.memory_bound` is held in
   memory, which changes no result.
 
   Args:
@@ -75,9 +75,8 @@ def examples_of(
   pixels = masked
   if input == 'maskonly':
     kind, pixels = 'ranking', _masks
-  size = np.prod(source.image_shape) * context.images('train')
   key = (cell, kind, input, *splits)
-  if size > examples.MEMORY_BOUND:
+  if not fit_memory(source, context.images('train'), context.memory_bound):
     # Markers, ids and labels are read once for all runs of a cell.
     return context.cached(
       ('files', *key),
@@ -100,6 +99,18 @@ def examples_of(
 
   # Runs come cell by cell: the newest two serve runs side by side.
   return context.cached(('examples', *key), load, keep=2)
+
+
+def fit_memory(source, images: int, bound: int | None = None) -> bool:
+  """Whether so many images of a source are held in memory.
+
+  Args:
+    source: the source.
+    images: how many they are.
+    bound: bytes; `examples.MEMORY_BOUND` if None.
+  """
+  bound = examples.MEMORY_BOUND if bound is None else bound
+  return int(np.prod(source.image_shape)) * images <= bound
 
 
 def _on_disk(context, cell, kind, split, pixels) -> files.Files:
