@@ -110,8 +110,23 @@ def require_flag(name: str) -> str:
   return value
 
 
-def contexts(study: str | None = None, dataset: str | None = None, seed=None):
-  """Returns a Context per experiment that the flags ask for."""
+def contexts(
+  study: str | None = None,
+  dataset: str | None = None,
+  seed: int | None = None,
+  only_look: bool = False,
+):
+  """Returns a Context per experiment that the flags ask for.
+
+  Args:
+    study: name or .gin file.
+    dataset: likewise, of one source.
+    seed: --seed if None.
+    only_look: whether the workspace must be there and stays as it is.
+
+  Raises:
+    UsageError: something is unknown, or the workspace cannot be used.
+  """
   from roar_tf import workspace
   from roar_tf.study import context, experiment, external
 
@@ -124,7 +139,10 @@ def contexts(study: str | None = None, dataset: str | None = None, seed=None):
     gin_bindings=FLAGS.gin_bindings,
     seed=FLAGS.seed if seed is None else seed,
   )
-  place.make()
+  if only_look:
+    place.check_there()
+  else:
+    place.make()
   # Only when they are wanted: --list must not wait for hosts or a TPU.
   connect = functools.cache(_devices)
   return [

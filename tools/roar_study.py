@@ -15,6 +15,15 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string('study', None, 'Name or .gin file of a study.')
 flags.DEFINE_enum('stage', None, STAGES, 'Run this stage only.')
 flags.DEFINE_bool('list', False, 'Print every run and its command, then exit.')
+flags.DEFINE_bool(
+  'status', False, 'Show what is done and who works on the rest, then exit.'
+)
+flags.DEFINE_float(
+  'price_per_hour',
+  None,
+  'Price of one device-hour, for --dry_run and --status.',
+  lower_bound=0,
+)
 flags.DEFINE_enum(
   'clean',
   None,
@@ -29,13 +38,16 @@ cli.define_worker_flags()
 
 def main() -> None:
   """Runs the stages that the flags ask for and prints the outcome."""
+  if FLAGS.status:
+    _status()
+    return
   if FLAGS.clean:
     _clean()
     return
   study = cli.require_flag('study')
   execution = cli.execution()
   contexts = cli.contexts(study, FLAGS.dataset)
-  from roar_tf.study import pipeline, report_stage
+  from roar_tf.study import heartbeat, pipeline, report_stage
 
   works = pipeline.study_work(contexts)
   if FLAGS.list:
@@ -51,14 +63,36 @@ def main() -> None:
     return
   stages = (FLAGS.stage,) if FLAGS.stage else STAGES
   failure = None
+  beat = heartbeat.Heartbeat(
+    contexts[0].workspace,
+    contexts[0].experiment.study.name,
+    worker=FLAGS.worker,
+    num_workers=FLAGS.num_workers,
+  )
   try:
-    pipeline.run(works, stages, **execution)
+    with beat:
+      pipeline.run(works, stages, heartbeat=beat, **execution)
   except errors.UnitsFailedError as e:
     failure = e
   if 'report' in stages and (outcome := report_stage.outcome(works)):
     print(outcome, flush=True)
   if failure:
     raise failure
+
+
+def _status() -> None:
+  """Prints what is done, who works on the rest and what it has cost."""
+  if FLAGS.clean or FLAGS.list or FLAGS.stage:
+    raise errors.UsageError(
+      '--status shows the whole study and runs nothing; leave out --clean, '
+      '--list and --stage.'
+    )
+  study = cli.require_flag('study')
+  contexts = cli.contexts(study, FLAGS.dataset, only_look=True)
+  from roar_tf.study import pipeline, status_text
+
+  works = pipeline.study_work(contexts)
+  print(status_text.of_study(works, FLAGS.price_per_hour))
 
 
 def _clean() -> None:

@@ -6,6 +6,7 @@ always called `train` and `test`.
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 
 import gin
@@ -190,7 +191,11 @@ class Source:
 
   def shard_bounds(self, split: str) -> list[tuple[int, int]]:
     """Returns (start, stop) of every shard of a split, of nearly equal size."""
-    count = self.count(split)
-    shards_ = -(-count // self.images_per_shard)
-    edges = np.linspace(0, count, shards_ + 1).astype(int).tolist()
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(_bounds(self.count(split), self.images_per_shard))
+
+
+@functools.cache  # Every path of a shard asks how many there are.
+def _bounds(images: int, per_shard: int) -> tuple[tuple[int, int], ...]:
+  edges = np.linspace(0, images, -(-images // per_shard) + 1)
+  edges = edges.astype(int).tolist()
+  return tuple(zip(edges[:-1], edges[1:], strict=True))
