@@ -71,7 +71,12 @@ def units(works) -> list[Unit]:
     if not damaged:  # What is damaged will be mended, and then reported.
       target.commit(fingerprint)
 
-  return [Unit(f'report of {study}', (target,), work, shared=True)]
+  return [Unit(unit_name(study), (target,), work, shared=True)]
+
+
+def unit_name(study: str) -> str:
+  """Returns the name of the unit that makes a study's report."""
+  return f'report of {study}'
 
 
 def outcome(works) -> str:
