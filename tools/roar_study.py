@@ -25,6 +25,7 @@ flags.DEFINE_enum(
 cli.define_shared_flags()
 cli.define_device_flags()
 cli.define_worker_flags()
+cli.define_cluster_flags()
 
 
 def main() -> None:
@@ -52,7 +53,11 @@ def main() -> None:
   stages = (FLAGS.stage,) if FLAGS.stage else STAGES
   failure = None
   try:
-    pipeline.run(works, stages, **execution)
+    if FLAGS.executor == 'ray':
+      with cli.cluster(study, FLAGS.dataset) as execute:
+        pipeline.run_on(execute, works, stages, stop=execution['stop'])
+    else:
+      pipeline.run(works, stages, **execution)
   except errors.UnitsFailedError as e:
     failure = e
   if 'report' in stages and (outcome := report_stage.outcome(works)):

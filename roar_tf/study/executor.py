@@ -17,6 +17,33 @@ _log = logging.getLogger(__name__)
 _lock = threading.Lock()
 
 
+_PASSING = (
+  tf.errors.AbortedError,
+  tf.errors.DeadlineExceededError,
+  tf.errors.NotFoundError,
+  tf.errors.UnavailableError,
+  tf.errors.UnknownError,
+)
+"""What an object store may answer today and not tomorrow."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+  """What became of one unit.
+
+  Attributes:
+    kind: `made`, `kept`, `left` (to another worker), `failed`, or `missing`: it
+      failed only because its inputs are not there.
+    failure: the name of the unit and what went wrong; empty unless it failed.
+    again: whether it may go better later: files could not be reached, or are
+      not seen yet.
+  """
+
+  kind: str
+  failure: str = ''
+  again: bool = False
+
+
 @dataclasses.dataclass
 class Tally:
   """What became of a stage's units.
@@ -26,12 +53,35 @@ class Tally:
     kept: units found finished.
     failures: what went wrong, one entry per failed unit.
     seconds: wall time.
+    unit_seconds: the time that units took, one added to the other.
+    step_seconds: what of that they spent in training steps.
   """
 
   made: int = 0
   kept: int = 0
   failures: list[str] = dataclasses.field(default_factory=list)
   seconds: float = 0.0
+  unit_seconds: float = 0.0
+  step_seconds: float = 0.0
+
+  def add(self, outcome: Outcome) -> None:
+    """Counts a unit; threads may call it side by side."""
+    with _lock:
+      self.made += outcome.kind == 'made'
+      self.kept += outcome.kind == 'kept'
+      if outcome.failure:
+        self.failures.append(outcome.failure)
+
+  def summary(self, stage: str) -> str:
+    """Returns what to say of a stage, in a line."""
+    text = (
+      f'{stage}: {self.made} made, {self.kept} kept, '
+      f'{len(self.failures)} failed, {self.seconds:.1f} s'
+    )
+    if stage == 'train' and self.made and self.unit_seconds:
+      share = self.step_seconds / self.unit_seconds
+      text += f', {share:.0%} of it in training steps'
+    return text
 
 
 def execute(
@@ -84,7 +134,7 @@ def _side_by_side(units, tally, bar, num_workers, parallel, stop) -> None:
       raise errors.PreemptedError(
         f'stopped before {unit.name}; run the same command again to go on.'
       )
-    _try(unit, tally, num_workers)
+    tally.add(attempt(unit, num_workers))
 
   with concurrent.futures.ThreadPoolExecutor(parallel) as pool:
     futures = [pool.submit(one, unit) for unit in units]
@@ -97,35 +147,44 @@ def _side_by_side(units, tally, bar, num_workers, parallel, stop) -> None:
       raise
 
 
-def _try(unit: Unit, tally: Tally, num_workers: int) -> None:
+def attempt(unit: Unit, num_workers: int = 1) -> Outcome:
+  """Makes what is unfinished of a unit.
+
+  Args:
+    unit: the unit.
+    num_workers: how many share its stage.
+
+  Raises:
+    UsageError: an artefact was made with other settings.
+    PreemptedError: stopped.
+  """
+  kind, again = 'failed', False
   try:
     pending = unit.pending()
-    if pending:
-      unit.work(pending)
-      with _lock:
-        tally.made += 1
-      _log.info('%s: done', unit.name)
-    else:
-      with _lock:
-        tally.kept += 1
+    if not pending:
+      return Outcome('kept')
+    unit.work(pending)
+    _log.info('%s: done', unit.name)
+    return Outcome('made')
   except (errors.UsageError, errors.PreemptedError):
     raise
   except errors.MissingInputsError as e:
     if unit.shared and num_workers > 1:
       _log.info('%s: left to the worker that finishes last', unit.name)
-    else:
-      tally.failures.append(f'{unit.name}: {e}')
+      return Outcome('left')
+    kind, reason, again = 'missing', str(e), True
   except errors.PartsFailedError as e:
-    lines = [f'{unit.name}: {line}' for line in str(e).splitlines()]
-    tally.failures.append('\n  '.join(lines))
+    reason = f'\n  {unit.name}: '.join(str(e).splitlines())
   except errors.RoarError as e:
-    tally.failures.append(f'{unit.name}: {e}')
+    reason = str(e)
   except (OSError, tf.errors.OpError) as e:
     if workspace.is_full(e):
       reason = workspace.describe_full(e)
     else:
       reason = f'{str(e).splitlines()[0]}.'
-    tally.failures.append(f'{unit.name}: {reason}')
+      passing = isinstance(e, (OSError, *_PASSING))
+      again = passing and not isinstance(e, PermissionError)
   except Exception as e:  # A user's estimator or model may raise anything.
-    tally.failures.append(f'{unit.name}: {errors.describe(e)}')
+    reason = errors.describe(e)
     _log.debug('%s failed', unit.name, exc_info=e)
+  return Outcome(kind, f'{unit.name}: {reason}', again)
