@@ -1,6 +1,7 @@
 """A Ray cluster: connecting to it, what units take, handing it tasks."""
 
 import contextlib
+import functools
 import logging
 import os
 import signal
@@ -184,6 +185,18 @@ def _check_resources(nodes, resources, fixed: bool) -> None:
     )
 
 
+@functools.cache
+def _remote(ends: bool):
+  """Returns what Ray runs; one, since it queues tasks function by function.
+
+  Args:
+    ends: whether a process ends after every task.
+  """
+  import ray
+
+  return ray.remote(max_calls=int(ends))(ray_worker.work)
+
+
 class _Board:
   """What tasks tell the driver as they begin; a Ray actor."""
 
@@ -255,14 +268,12 @@ class Cluster:
       task: the task.
       light: whether it takes a core only, whatever its stage takes.
     """
-    import ray
-
     needs = dict(_LIGHT if light else self._resources[task.stage])
-    ends, fresh = {}, {}
+    ends, fresh = False, {}
     if self.accelerates(task.stage) and not light:
       # A process keeps its devices until it ends, and one that has begun
       # without them never sees any.
-      ends = {'max_calls': 1}
+      ends = True
       fresh = {'runtime_env': {'env_vars': {'ROAR_DEVICES': task.stage}}}
     options = {
       'num_cpus': needs.pop('CPU', 0),
@@ -273,7 +284,7 @@ class Cluster:
       'max_retries': self.retries,
       **fresh,
     }
-    function = ray.remote(num_cpus=1, **ends)(ray_worker.work)
+    function = _remote(ends)
     return function.options(**options).remote(self._place, task, self._board)
 
   def accelerates(self, stage: str) -> bool:
