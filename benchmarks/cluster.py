@@ -24,7 +24,7 @@ os.environ.setdefault('RAY_USAGE_STATS_ENABLED', '0')
 import measuring
 import numpy as np
 import tensorflow as tf
-from absl import app, flags
+from absl import app, flags, logging
 from ray import cluster_utils
 
 from roar_tf import workspace
@@ -80,6 +80,7 @@ def main(_) -> None:
   cores = sorted(os.sched_getaffinity(0))[:2]
   if len(cores) < 2:
     raise SystemExit('This takes two cores.')
+  logging.set_verbosity(logging.FATAL)
   tf.config.threading.set_intra_op_parallelism_threads(1)
   with tempfile.TemporaryDirectory() as root:
     recipe = Recipe(
