@@ -17,6 +17,7 @@ COMMANDS = (
   'roar_report',
   'roar_shards',
   'roar_study',
+  'roar_toy',
   'roar_train',
 )
 
@@ -61,7 +62,7 @@ setuptools.setup(
   ],
   package_dir={'roar_tf.tools': 'tools', 'roar_tf.configs': 'gin'},
   package_data={
-    'roar_tf.analysis': ['*.j2'],
+    'roar_tf.analysis': ['*.csv', '*.j2'],
     'roar_tf.configs': ['**/*.gin'],
   },
   entry_points={

@@ -53,6 +53,17 @@ def removed_by(levels, threshold, mode: str) -> tf.Tensor:
   return selected if mode == 'remove' else tf.logical_not(selected)
 
 
+def picture(images, levels, *, threshold, mode='remove') -> tf.Tensor:
+  """Returns the mask itself as images: 255 where values stay, else 0.
+
+  Same arguments as `mask`; same shape and dtype as `images`, of which nothing
+  else is used.
+  """
+  removed = removed_by(levels, threshold, mode)
+  shown = tf.cast(tf.where(removed, 0, 255), images.dtype)
+  return tf.broadcast_to(shown, tf.shape(images))
+
+
 def mask(
   images, levels, *, threshold, mode='remove', fill, keys=None
 ) -> tf.Tensor:

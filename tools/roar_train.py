@@ -5,7 +5,7 @@ roar_train --dataset=planted_patch --cell=sg_sq_grad_pixel_remove_90 --seed=3
 
 from absl import flags
 
-from roar_tf import cli
+from roar_tf import cli, errors
 
 FLAGS = flags.FLAGS
 
@@ -18,6 +18,13 @@ flags.DEFINE_integer(
   0,
   'Seed of the rankings and the explained model: the --seed of roar_study.',
   lower_bound=0,
+)
+flags.DEFINE_enum(
+  'input',
+  'image',
+  ('image', 'maskonly', 'deletion'),
+  'Retrain on masked images or on the masks alone; or test the explained model '
+  'on the masked images, without retraining.',
 )
 cli.define_shared_flags()
 cli.define_device_flags()
@@ -33,11 +40,14 @@ def main() -> None:
 
   study = context.experiment.study
   cell = cells.parse_cell(name)
+  if FLAGS.input == 'maskonly' and cell is None:
+    raise errors.UsageError('--input=maskonly: "original" has no mask.')
   run_ = grid.Run(
     study.name if study else 'single',
     context.experiment.source.name,
     cell,
     FLAGS.seed,
+    FLAGS.input,
   )
   work = pipeline.Work(
     context,

@@ -133,6 +133,55 @@ def mosaic(
   return figure
 
 
+def toy(summary: pd.DataFrame) -> Figure:
+  """The paper's Fig. 2: a model that stays as it was beside retrained ones.
+
+  Lines are medians, bands hold the middle half of the draws.
+
+  Args:
+    summary: what `toy.summarise` returns.
+  """
+  width, height = 10.4, 4.9
+  figure = Figure(figsize=(width, height), dpi=160, facecolor='white')
+  panels = figure.subplots(1, 2, sharey=True)
+  figure.subplots_adjust(0.055, 0.125, 0.985, 0.765, wspace=0.05)
+  style = dict(size=13, weight='bold', color=_INK, va='top')
+  figure.text(0.018, 0.97, 'Toy data: what is lost by removing?', **style)
+  style = dict(size=_TEXT_SIZE, color=_QUIET, va='top')
+  figure.text(
+    0.018,
+    0.9,
+    'Test accuracy (%): medians and middle half of the draws',
+    **style,
+  )
+  titles = {False: 'Not retrained', True: 'ROAR: retrained'}
+  for axes, (retrained, title) in zip(panels, titles.items(), strict=True):
+    _toy_panel(axes, summary[summary['retrained'] == retrained])
+    axes.set_title(title, size=_TEXT_SIZE + 1, color=_INK, loc='left', pad=8)
+  panels[0].annotate(
+    'chance 50 %',
+    (1, 50),
+    xytext=(0, -11),
+    textcoords='offset points',
+    size=_TEXT_SIZE - 1,
+    color=_QUIET,
+  )
+  handles, names = panels[0].get_legend_handles_labels()
+  figure.legend(
+    handles,
+    names,
+    loc='upper right',
+    bbox_to_anchor=(0.985, 0.985),
+    ncols=3,
+    frameon=False,
+    fontsize=_TEXT_SIZE,
+    labelcolor=_INK,
+    handlelength=4,
+  )
+  figure.set_label(_describe_toy(summary))
+  return figure
+
+
 def png(figure: Figure) -> bytes:
   """The figure as PNG, without the metadata that changes between machines."""
   buffer = io.BytesIO()
@@ -179,6 +228,46 @@ def _describe_mosaic(
     f'{", ".join(f"{t} %" for t in thresholds)}, one row for each of '
     f'{", ".join(estimators)}.'
   )
+
+
+def _toy_panel(axes: Axes, rows: pd.DataFrame) -> None:
+  """One line per ranking, in looks that also differ in grey."""
+  looks = {
+    'true': dict(color=_COLOURS[1], linestyle=_DASHES[1], marker='^'),
+    'random': dict(color='black', linewidth=3, marker='o'),
+    'inverted': dict(color=_COLOURS[0], linestyle=_DASHES[2], marker='s'),
+  }
+  common = dict(linewidth=1.7, markersize=5.5)
+  common |= dict(markeredgecolor='white', markeredgewidth=0.7)
+  ticks = [0, 25, 50, 75, 100]
+  _plain(axes, ticks, 'Features removed, most important first (%)')
+  # Right of it the inverted ranking removes what is informative.
+  axes.axvline(75, color=_RULE, linewidth=1.1, zorder=1)
+  axes.axhline(50, color=_INK, linewidth=1.1, linestyle=(0, (1, 2)))
+  for ranking, look in looks.items():
+    line = rows[rows['ranking'] == ranking]
+    at = line['removed'].to_numpy()
+    low, median, high = (
+      100 * line[name].to_numpy() for name in ('low', 'median', 'high')
+    )
+    axes.fill_between(at, low, high, color=look['color'], alpha=0.13, lw=0)
+    axes.plot(at, median, label=f'{ranking} ranking', **common | look)
+
+
+def _describe_toy(summary: pd.DataFrame) -> str:
+  parts = [
+    'Two line charts of toy data: test accuracy against features removed.'
+  ]
+  for retrained, name in ((False, 'Not retrained'), (True, 'Retrained')):
+    rows = summary[summary['retrained'] == retrained]
+    for share in (25, 50, 75):
+      here = rows[rows['removed'] == share]
+      listed = ', '.join(
+        f'{ranking} {100 * median:.1f} %'
+        for ranking, median in zip(here['ranking'], here['median'], strict=True)
+      )
+      parts.append(f'{name}, {share} % removed: {listed}.')
+  return ' '.join(parts)
 
 
 def _enlarge(image: np.ndarray, step: int, repeat: int) -> np.ndarray:
@@ -231,21 +320,10 @@ def _frame(
   margin = 0.04 * (max(values) - min(values) or 1)
   axes.set_ylim(min(values) - margin, max(values) + margin)
   ticks = sorted({*rows['threshold'], 0 if mode == 'remove' else 100})
-  ends = (ticks[0] - 2.5, ticks[-1] + 2.5)
-  axes.set_xlim(*(ends if mode == 'remove' else ends[::-1]))
-  axes.set_xticks(ticks)
-  axes.set_xlabel(
-    f'Image {"removed" if mode == "remove" else "kept"},'
-    ' most important first (%)',
-    size=_TEXT_SIZE,
-    color=_QUIET,
-    labelpad=8,
-  )
-  axes.tick_params(length=0, labelsize=_TEXT_SIZE, labelcolor=_QUIET)
-  axes.grid(axis='y', color=_RULE, linewidth=0.7)
-  axes.set_axisbelow(True)
-  axes.spines[['top', 'left', 'right']].set_visible(False)
-  axes.spines['bottom'].set_color(_RULE)
+  verb = 'removed' if mode == 'remove' else 'kept'
+  _plain(axes, ticks, f'Image {verb}, most important first (%)')
+  if mode == 'keep':
+    axes.invert_xaxis()
   if chance is not None:
     axes.axhline(100 * chance, color=_INK, linewidth=1.1, linestyle=(0, (1, 2)))
     axes.annotate(
@@ -257,6 +335,18 @@ def _frame(
       size=_TEXT_SIZE - 1,
       color=_QUIET,
     )
+
+
+def _plain(axes: Axes, ticks: Sequence[int], label: str) -> None:
+  """Axes of a figure about shares: nothing but a grid and quiet numbers."""
+  axes.set_xlim(ticks[0] - 2.5, ticks[-1] + 2.5)
+  axes.set_xticks(ticks)
+  axes.set_xlabel(label, size=_TEXT_SIZE, color=_QUIET, labelpad=8)
+  axes.tick_params(length=0, labelsize=_TEXT_SIZE, labelcolor=_QUIET)
+  axes.grid(axis='y', color=_RULE, linewidth=0.7)
+  axes.set_axisbelow(True)
+  axes.spines[['top', 'left', 'right']].set_visible(False)
+  axes.spines['bottom'].set_color(_RULE)
 
 
 def _line(axes: Axes, cells: pd.DataFrame, look: Mapping[str, Any]) -> None:

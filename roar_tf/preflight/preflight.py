@@ -187,7 +187,7 @@ def amount_of(made: functions.Functions) -> estimates.Amount | None:
   source = experiment.source
   train, test = source.count('train'), source.count('test')
   return estimates.Amount(
-    runs=len(experiment.study.runs(source.name)),
+    runs=sum(run.trains for run in experiment.study.runs(source.name)),
     steps=experiment.retrained.steps(train),
     explained_steps=experiment.explained.steps(train) if made.plan else 0,
     test_images=test,

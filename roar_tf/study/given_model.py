@@ -1,6 +1,7 @@
 """An explained model that was trained elsewhere, made part of a workspace."""
 
 import time
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -55,7 +56,7 @@ def adopt(context: Context, directory: str, fingerprint) -> str:
   model = given.load(source.image_shape, source.num_classes)
   _check_classes(context, model)
   test = trainings.examples_of(context, None, 'shards')['test']
-  outcome = _evaluated(context, model, test)
+  outcome = evaluated(context, classifier(context, model), test)
   timing = {'seconds': time.monotonic() - start, 'step_seconds': 0.0}
   trainings.write_outcome(context, directory, outcome, test, 0, timing)
   if given.file:
@@ -90,21 +91,25 @@ def _check_classes(context: Context, model) -> None:
     )
 
 
-def _evaluated(context: Context, model, test) -> loop.Evaluation:
+def classifier(context: Context, model) -> Callable[[tf.Tensor], tf.Tensor]:
+  """Returns the compiled function from test images, 0..255, to logits."""
+  crop = preprocessing.EVAL_PREPROCESS[
+    context.experiment.explained.eval_preprocess
+  ]
+  prepare = context.experiment.given.scaled(*context.statistics)
+  return tf.function(
+    lambda images: gradient.logits_of(model, prepare(crop(images))),
+    autograph=False,
+  )
+
+
+def evaluated(context: Context, classify, test) -> loop.Evaluation:
   """Classifies every test image.
 
   Raises:
     UsageError: a label is none of the model's classes.
   """
   source, given = context.experiment.source, context.experiment.given
-  crop = preprocessing.EVAL_PREPROCESS[
-    context.experiment.explained.eval_preprocess
-  ]
-  prepare = given.scaled(*context.statistics)
-  classify = tf.function(
-    lambda images: gradient.logits_of(model, prepare(crop(images))),
-    autograph=False,
-  )
   what = f'{source.name} explained model'
   logits = []
   batches = -(-len(test) // BATCH)

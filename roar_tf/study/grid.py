@@ -8,29 +8,61 @@ import gin
 
 from roar_tf import errors
 from roar_tf.cells import ORIGINAL, Cell
+from roar_tf.estimators import registry
 
 INPUTS = ('shards', 'ranking')
+KINDS = ('image', 'maskonly', 'deletion')
+"""What the model of a run is given, and whether it is trained: see `Run`."""
 RANDOMS = ('random', 'random_bernoulli')
 """Controls that may stand for a study's `random`."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-  """One retraining: a cell (None: `original`) and a seed."""
+  """One accuracy: of a cell (None: `original`), a seed and an input.
+
+  Attributes:
+    study: name of the study.
+    source: name of the source.
+    cell: the modified dataset.
+    seed: of the training; the explained model's where nothing is trained.
+    input: `image`, a model retrained on the masked images (ROAR, KAR);
+      `maskonly`, one retrained on the binary masks alone: whatever it finds is
+      class information in the shape of the mask (Rong et al. 2022); `deletion`,
+      the explained model on the masked test images, without any retraining
+      (paper, Fig. 3).
+  """
 
   study: str
   source: str
   cell: Cell | None
   seed: int
+  input: str = 'image'
 
   @property
   def cell_name(self) -> str:
     """The cell's name."""
     return self.cell.name if self.cell else ORIGINAL
 
+  @property
+  def folder(self) -> str:
+    """The cell's name, and the input unless it is images."""
+    suffix = '' if self.input == 'image' else f'_{self.input}'
+    return self.cell_name + suffix
+
+  @property
+  def trains(self) -> bool:
+    """Whether a model is trained for it."""
+    return self.input != 'deletion'
+
+  @property
+  def reads_cell(self) -> bool:
+    """Whether it looks at the masked images of a cell."""
+    return self.cell is not None and self.input != 'maskonly'
+
   def __str__(self):
-    """Returns `source/cell/seed_n`."""
-    return f'{self.source}/{self.cell_name}/seed_{self.seed}'
+    """Returns `source/folder/seed_n`."""
+    return f'{self.source}/{self.folder}/seed_{self.seed}'
 
 
 @gin.configurable
@@ -49,6 +81,9 @@ class Study:
     seeds: retrainings of every cell.
     original_seeds: retrainings of `original`; `seeds` if None (paper: 10).
     input: `shards` trains from masked TFRecords, `ranking` masks on the fly.
+    mask_only_seeds: retrainings on the masks alone of every cell of the first
+      mode and fill (the others have the same masks, or their complements).
+    deletion: whether the explained model is tested on every cell, too.
     random: the control that takes the place of `random` among the estimators:
       `random` itself, with an exact count in every image, or
       `random_bernoulli`. So a profile can choose the control of any study.
@@ -64,6 +99,8 @@ class Study:
   seeds: int = 5
   original_seeds: int | None = None
   input: str = 'shards'
+  mask_only_seeds: int = 0
+  deletion: bool = False
   random: str = 'random'
 
   def __post_init__(self):
@@ -75,6 +112,18 @@ class Study:
         raise errors.UsageError(
           f'gin parameter Study.{name} must be 1 or more, found {value!r}.'
         )
+    if not (
+      isinstance(self.mask_only_seeds, int) and self.mask_only_seeds >= 0
+    ):
+      raise errors.UsageError(
+        'gin parameter Study.mask_only_seeds must be 0 or more, found '
+        f'{self.mask_only_seeds!r}.'
+      )
+    if not isinstance(self.deletion, bool):
+      raise errors.UsageError(
+        'gin parameter Study.deletion must be True or False, found '
+        f'{self.deletion!r}.'
+      )
     for name, known in (('input', INPUTS), ('random', RANDOMS)):
       value = getattr(self, name)
       if value not in known:
@@ -124,11 +173,28 @@ class Study:
       yield Cell(*axes)
 
   def runs(self, source: str, first_seed: int = 0) -> list[Run]:
-    """Returns all runs on one source, `original` first."""
-    runs = []
-    for cell in (None, *self.cells()):
-      count = self.seeds if cell else self.original_seeds or self.seeds
+    """Returns all runs on one source: image, mask-only, deletion.
+
+    `original` comes first, then cell by cell.
+    """
+    cells = list(self.cells())
+    runs = [
+      Run(self.name, source, cell, first_seed + n)
+      for cell in (None, *cells)
+      for n in range(self.seeds if cell else self.original_seeds or self.seeds)
+    ]
+    runs += [
+      Run(self.name, source, cell, first_seed + n, 'maskonly')
+      for cell in cells
+      if (cell.mode, cell.fill) == (self.modes[0], self.fills[0])
+      for n in range(self.mask_only_seeds)
+    ]
+    if self.deletion:
+      # Scores from files explain a model that is elsewhere.
+      ours = [c for c in cells if not registry.parse(c.estimator).base.external]
       runs += [
-        Run(self.name, source, cell, first_seed + n) for n in range(count)
+        Run(self.name, source, cell, first_seed, 'deletion')
+        for cell in (None, *ours)
+        if ours
       ]
     return runs

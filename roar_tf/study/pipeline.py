@@ -79,8 +79,9 @@ class Work:
     """
     finished = {run.cell: True for run in self.runs}
     for run in self.runs:
-      marker = train_stage.done(self.context, run)
-      finished[run.cell] &= tf.io.gfile.exists(marker)
+      if run.reads_cell and finished[run.cell]:
+        marker = train_stage.done(self.context, run)
+        finished[run.cell] = tf.io.gfile.exists(marker)
     cells = [
       cell
       for cell in self.cells

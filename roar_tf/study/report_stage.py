@@ -107,6 +107,8 @@ def command(context: Context, run: Run) -> str:
   """
   experiment = context.experiment
   flags = [*experiment.flags, f'--cell={run.cell_name}', f'--seed={run.seed}']
+  if run.input != 'image':
+    flags.append(f'--input={run.input}')
   if experiment.seed:
     flags.append(f'--ranking_seed={experiment.seed}')
   return shlex.join(['roar_train', *flags])
@@ -123,7 +125,7 @@ def _columns(run: Run) -> dict:
     'mode': cell.mode if cell else '',
     'threshold': cell.threshold if cell else 0,
     'fill': cell.fill if cell else 'mean',
-    'input': 'image',
+    'input': run.input,
     'seed': run.seed,
   }
 

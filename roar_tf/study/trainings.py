@@ -3,7 +3,7 @@
 import contextlib
 import io
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -49,9 +49,13 @@ def trainer(context: Context, role: str) -> loop.Trainer:
 
 
 def examples_of(
-  context: Context, cell: Cell | None, kind: str
+  context: Context,
+  cell: Cell | None,
+  kind: str,
+  input: str = 'image',
+  splits: Sequence[str] = SPLITS,
 ) -> dict[str, examples.Examples | files.Files]:
-  """Returns both splits of a cell.
+  """Returns the splits of a cell.
 
   A source whose decoded train images fit `examples.MEMORY_BOUND` is held in
   memory, which changes no result.
@@ -61,17 +65,23 @@ def examples_of(
     cell: the cell, None for `original`.
     kind: `shards` reads masked shards, `ranking` masks originals on the fly;
       both give the same pixels.
+    input: `maskonly` for the masks in the place of the images.
+    splits: those wanted.
 
   Raises:
     DataError: a shard is damaged; nothing is trained on any of it.
   """
   source = context.experiment.source
+  pixels = masked
+  if input == 'maskonly':
+    kind, pixels = 'ranking', _masks
   size = np.prod(source.image_shape) * context.images('train')
+  key = (cell, kind, input, *splits)
   if size > examples.MEMORY_BOUND:
     # Markers, ids and labels are read once for all runs of a cell.
     return context.cached(
-      ('files', cell, kind),
-      lambda: {s: _on_disk(context, cell, kind, s) for s in SPLITS},
+      ('files', *key),
+      lambda: {s: _on_disk(context, cell, kind, s, pixels) for s in splits},
       keep=2,
     )
 
@@ -81,18 +91,18 @@ def examples_of(
         (
           batch
           for part in context.all_shards(split)
-          for batch in _batches(context, cell, kind, *part)
+          for batch in _batches(context, cell, kind, *part, pixels)
         ),
         tuple(context.records(*part) for part in context.all_shards(split)),
       )
-      for split in SPLITS
+      for split in splits
     }
 
   # Runs come cell by cell: the newest two serve runs side by side.
-  return context.cached(('examples', cell, kind), load, keep=2)
+  return context.cached(('examples', *key), load, keep=2)
 
 
-def _on_disk(context, cell, kind, split) -> files.Files:
+def _on_disk(context, cell, kind, split, pixels) -> files.Files:
   """Returns a split of a cell, to be read while it is trained on."""
   source = context.experiment.source
   name, ranked = _datasets(cell, kind)
@@ -102,7 +112,7 @@ def _on_disk(context, cell, kind, split) -> files.Files:
   return files.Files(
     images,
     _records(context, ranked, split, ranking_layout(source, cell.granularity)),
-    lambda images, levels, keys: masked(context, cell, images, levels, keys),
+    lambda images, levels, keys: pixels(context, cell, images, levels, keys),
   )
 
 
@@ -133,7 +143,7 @@ def plain_layout(source) -> shards.Layout:
   return shards.Layout(image=source.image_shape, classes=source.num_classes)
 
 
-def _batches(context, cell, kind, split, index):
+def _batches(context, cell, kind, split, index, pixels):
   """Yields the batches of one shard of a cell."""
   source = context.experiment.source
   name, ranked = _datasets(cell, kind)
@@ -148,7 +158,7 @@ def _batches(context, cell, kind, split, index):
   )
   for batch, ranking in zip(batches, levels, strict=True):
     check_same_ids(context, cell.ranking, batch, ranking)
-    images = masked(context, cell, batch['image'], ranking['levels'])
+    images = pixels(context, cell, batch['image'], ranking['levels'])
     yield {**batch, 'image': images}
 
 
@@ -172,6 +182,16 @@ def masked(
     mode=cell.mode,
     fill=fills[cell.fill],
     keys=keys,
+  )
+
+
+def _masks(
+  context: Context, cell: Cell, images, levels, keys=None
+) -> tf.Tensor:
+  """Returns the masks of a cell as images [B, H, W, C], same type."""
+  del context, keys
+  return masking.picture(
+    images, levels, threshold=cell.threshold, mode=cell.mode
   )
 
 

@@ -1,27 +1,15 @@
 """Tests of a study's axes and the order of its runs."""
 
 import dataclasses
+import re
 
 import pytest
 
-from roar_tf import cells, errors
-from roar_tf.estimators import registry
-from roar_tf.study import grid
+from roar_tf import cells, config, errors
+from roar_tf.analysis import paper
+from roar_tf.study import experiment, grid
 
 THRESHOLDS = (10, 30, 50, 70, 90)
-
-
-@pytest.fixture
-def paper_estimators(monkeypatch):
-  """18 names, with stand-ins for bases that are not written yet."""
-  monkeypatch.setattr(registry, '_registry', dict(registry._registry))
-  bases = ('grad', 'gb', 'ig')
-  for base in bases:
-    if base not in registry.registered():
-      registry.register(base)(lambda model, images, targets, keys: images)
-  prefixes = ('', 'sq_', 'sg_', 'sg_sq_', 'var_')
-  ensembles = [prefix + base for base in bases for prefix in prefixes]
-  return (*ensembles, 'random', 'sobel', 'sq_sg_grad')
 
 
 def _study(**axes):
@@ -29,20 +17,101 @@ def _study(**axes):
   return grid.Study('s', **{**defaults, **axes})
 
 
-def test_the_papers_grid_has_540_cells_and_2730_runs(paper_estimators):
-  study = _study(
-    sources=('birdsnap', 'food101', 'imagenet2012'),
-    estimators=paper_estimators,
-    modes=('remove', 'keep'),
-    thresholds=THRESHOLDS,
-    seeds=5,
-    original_seeds=10,
-  )
-  assert len(paper_estimators) == 18
-  assert len(list(study.cells())) * len(study.sources) == 540
-  runs = [run for source in study.sources for run in study.runs(source)]
-  assert len(runs) == 540 * 5 + 3 * 10 == 2730
+SMALL = ('grad', 'sq_grad', 'sg_grad', 'sg_sq_grad', 'var_grad')
+PAPER = ('imagenet2012', 'food101', 'birdsnap')
+# Of every study that comes along: sources, estimators, modes, seeds, seeds of
+# originals, retrainings on images.
+COMING_ALONG = {
+  'quickstart': (('planted_patch',), 9, 1, 2, 2, 9 * 5 * 2 + 2),
+  'fashion_mnist': (('fashion_mnist',), 7, 2, 5, 5, 7 * 10 * 5 + 5),
+  'cifar10': (('cifar10',), 7, 2, 5, 5, 7 * 10 * 5 + 5),
+  'paper': (PAPER, 18, 2, 5, 10, 2730),
+  **{f'paper_{name}': ((name,), 18, 2, 5, 10, 910) for name in PAPER},
+}
+
+
+def _runs(loaded):
+  return [r for e in loaded for r in e.study.runs(e.source.name, e.seed)]
+
+
+def test_every_study_that_comes_along_is_tested():
+  assert config.available('studies') == sorted(COMING_ALONG)
+
+
+@pytest.mark.parametrize('name', COMING_ALONG)
+def test_studies_that_come_along_have_the_runs_they_say(name):
+  sources, estimators, modes, seeds, original_seeds, count = COMING_ALONG[name]
+  loaded = experiment.load(study=name)
+  assert tuple(e.source.name for e in loaded) == sources
+  for study in (e.study for e in loaded):
+    assert study.name == name
+    assert study.sources == sources
+    assert len(study.estimators) == estimators
+    assert study.modes == ('remove', 'keep')[:modes]
+    assert study.thresholds == THRESHOLDS
+    assert study.fills == ('mean',)
+    assert study.seeds == seeds
+    assert (study.original_seeds or seeds) == original_seeds
+    if name in ('fashion_mnist', 'cifar10'):
+      assert study.estimators == ('random', 'sobel', *SMALL)
+  runs = _runs(loaded)
   assert len(set(map(str, runs))) == len(runs)
+  images = [
+    r for r in runs if str(r) == f'{r.source}/{r.cell_name}/seed_{r.seed}'
+  ]
+  assert len(images) == count
+  if name.startswith('paper'):
+    assert images == runs
+  text = open(config.find('studies', name)).read()
+  assert text.startswith(f'# {name}: ')
+  assert f'#   roar_study --study={name}' in text
+  header = ' '.join(text.replace('\n#', ' ').split())
+  assert re.search(rf'\b{count:,} (runs|retrainings)\b', header)
+
+
+def test_the_papers_study_is_the_papers():
+  loaded = experiment.load(study='paper')
+  study = loaded[0].study
+  bases, prefixes = ('grad', 'ig', 'gb'), ('', 'sg_', 'sg_sq_', 'var_', 'sq_')
+  assert study.estimators == (
+    'random_bernoulli',
+    'sobel',
+    *(prefix + base for prefix in prefixes for base in bases),
+    'sq_sg_grad',
+  )
+  # All rows of its Table 2 stand first, in its order.
+  assert study.estimators[1:14] == tuple(paper.estimators()[1:])
+  assert study.granularities == ('element',)
+  assert len(list(study.cells())) * len(loaded) == 540
+  runs = _runs(loaded)
+  assert sum(run.cell is None for run in runs) == 30
+  for each in loaded:
+    # What a ranking is made for; masked datasets would take 24 TB.
+    assert each.ranking.cuts == THRESHOLDS
+    assert each.study.input == 'ranking'
+    assert (each.attribution.samples, each.attribution.steps) == (15, 25)
+    assert each.retrained_model.name == 'resnet50'
+
+
+@pytest.mark.parametrize('source', PAPER)
+def test_a_third_of_the_papers_study_is_as_in_the_whole(source):
+  (part,) = experiment.load(study=f'paper_{source}')
+  (whole,) = experiment.load(study='paper', dataset=source)
+  same = {'name': 'paper', 'sources': PAPER}
+  assert dataclasses.replace(part.study, **same) == whole.study
+  for part_runs, whole_runs in zip(_runs([part]), _runs([whole]), strict=True):
+    assert dataclasses.replace(part_runs, study='paper') == whole_runs
+  for field in ('source', 'attribution', 'ranking', 'explained', 'retrained'):
+    assert getattr(part, field) == getattr(whole, field)
+
+
+def test_cifar10_trains_an_eighth_of_the_published_steps():
+  (loaded,) = experiment.load(study='cifar10')
+  (published,) = experiment.load(dataset='cifar10')
+  assert published.retrained.train_steps == 8 * loaded.retrained.train_steps
+  # The schedule keeps its shape.
+  assert loaded.retrained.schedule_epochs == 1
+  assert loaded.explained == loaded.retrained
 
 
 def test_cells_are_the_product_of_the_axes():
@@ -69,6 +138,59 @@ def test_runs_come_cell_by_cell_original_first():
     )
     for seed in (0, 1)
   ]
+
+
+def test_masks_alone_are_trained_on_once_however_many_modes_and_fills():
+  study = _study(
+    thresholds=(30, 70),
+    modes=('keep', 'remove'),
+    fills=('imagenet_mean', 'mean'),
+    seeds=2,
+    mask_only_seeds=3,
+  )
+  runs = [run for run in study.runs('a', 5) if run.input == 'maskonly']
+  assert [str(run) for run in runs] == [
+    f'a/{estimator}_pixel_keep_{t}_imagenet_mean_maskonly/seed_{seed}'
+    for estimator in ('grad', 'random')
+    for t in (30, 70)
+    for seed in (5, 6, 7)
+  ]
+  assert all(run.trains and not run.reads_cell for run in runs)
+
+
+def test_without_retraining_every_cell_is_tested_once():
+  study = _study(modes=('remove', 'keep'), thresholds=(30,), deletion=True)
+  runs = study.runs('a', 3)
+  tests = [run for run in runs if run.input == 'deletion']
+  assert [str(run) for run in tests] == [
+    f'a/{cell}_deletion/seed_3'
+    for cell in (
+      'original',
+      *(
+        f'{e}_pixel_{m}_30'
+        for e in ('grad', 'random')
+        for m in ('remove', 'keep')
+      ),
+    )
+  ]
+  assert not any(run.trains for run in tests)
+  # The numbers of the retrainings are those of the study without.
+  assert runs[: -len(tests)] == _study(
+    modes=('remove', 'keep'), thresholds=(30,)
+  ).runs('a', 3)
+
+
+@pytest.mark.parametrize(
+  'axes, message',
+  [
+    ({'mask_only_seeds': -1}, 'mask_only_seeds must be 0 or more, found -1'),
+    ({'mask_only_seeds': '2'}, "mask_only_seeds must be 0 or more, found '2'"),
+    ({'deletion': 1}, 'deletion must be True or False, found 1'),
+  ],
+)
+def test_controls_that_cannot_be_are_refused(axes, message):
+  with pytest.raises(errors.UsageError, match=message):
+    _study(**axes)
 
 
 def test_original_may_have_more_seeds_and_seeds_an_offset():
