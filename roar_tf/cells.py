@@ -3,14 +3,13 @@
 import dataclasses
 import re
 
-from roar_tf import errors, masking, ranking
+from roar_tf import errors, fills, masking, ranking
 from roar_tf.estimators import registry
 
 ORIGINAL = 'original'
 """The cell of unmodified images (t = 0), shared by all estimators."""
 
-FILLS = ('mean', *masking.CONSTANT_FILLS)
-"""What may replace removed values; `mean` is that of the source."""
+FILLS = fills.NAMES
 
 
 def name_of(

@@ -110,8 +110,16 @@ def require_flag(name: str) -> str:
   return value
 
 
-def contexts(study: str | None = None, dataset: str | None = None, seed=None):
-  """Returns a Context per experiment that the flags ask for."""
+def contexts(
+  study: str | None = None,
+  dataset: str | None = None,
+  seed=None,
+  make: bool = True,
+):
+  """Returns a Context per experiment that the flags ask for.
+
+  With `make` the workspace is made, and it is tried whether it can be written.
+  """
   from roar_tf import workspace
   from roar_tf.study import context, experiment, external
 
@@ -124,7 +132,8 @@ def contexts(study: str | None = None, dataset: str | None = None, seed=None):
     gin_bindings=FLAGS.gin_bindings,
     seed=FLAGS.seed if seed is None else seed,
   )
-  place.make()
+  if make:
+    place.make()
   # Only when they are wanted: --list must not wait for hosts or a TPU.
   connect = functools.cache(_devices)
   return [

@@ -8,6 +8,7 @@ are, bit for bit. Paper, section 3.
 
 from collections.abc import Callable, Mapping
 
+import numpy as np
 import tensorflow as tf
 
 MODES = ('remove', 'keep')
@@ -15,36 +16,43 @@ MODES = ('remove', 'keep')
 Fill = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
 """(images, removed bool [B, H, W, 1 or C], keys) -> images of fill values."""
 
-CONSTANT_FILLS: Mapping[str, tuple[float, ...]] = {
+CONSTANT_FILLS: Mapping[str, float | tuple[float, ...]] = {
+  'zero': 0.0,
   # What the released code fills every dataset with: a `params.update` in
   # interpretability_benchmark/train_resnet.py overwrites the datasets' own.
   'imagenet_mean': (0.485 * 255, 0.456 * 255, 0.406 * 255),
 }
-"""Named fills that belong to no source: values per channel, in 0..255."""
+"""Named fills of no source, in 0..255: one value, or one per channel."""
 
 
 def constant_fill(values) -> Fill:
   """Returns a fill with one value per channel, e.g. a dataset's mean colour.
 
   Args:
-    values: [C] numbers in the units of the images; rounded when the images are
-      integers.
+    values: [C] numbers, or one for all channels, in the units of the images;
+      rounded when the images are integers.
 
   The fill raises ValueError for images of another number of channels.
   """
-  values = tf.constant(values, tf.float64)
+  values = np.asarray(values, np.float64)
 
   def fill(images, removed, keys):
     del removed, keys
-    if values.shape.rank and values.shape[-1] != images.shape[-1]:
+    if values.ndim and values.shape[-1] != images.shape[-1]:
       raise ValueError(
         f'a fill of {values.shape[-1]} channels cannot replace values of '
         f'images of {images.shape[-1]}.'
       )
-    colour = tf.round(values) if images.dtype.is_integer else values
+    colour = np.rint(values) if images.dtype.is_integer else values
     return tf.broadcast_to(tf.cast(colour, images.dtype), tf.shape(images))
 
   return fill
+
+
+def fits(name: str, channels: int) -> bool:
+  """Whether a fill of a name suits images of so many channels."""
+  values = CONSTANT_FILLS.get(name, 0.0)
+  return np.ndim(values) == 0 or len(values) == channels
 
 
 def removed_by(levels, threshold, mode: str) -> tf.Tensor:
@@ -75,8 +83,9 @@ def mask(
       threshold must be one of them, which this cannot check.
     threshold: whole percentage 1..100, an integer or scalar integer tensor.
     mode: 'remove' replaces the most important t %, 'keep' all the others.
-    fill: a `Fill`, or [C] channel values.
-    keys: int32 [B, 2] for fills that draw random numbers; optional.
+    fill: a `Fill`, such as those of `roar_tf.fills`, or [C] channel values.
+    keys: int32 [B, 2] for fills that draw random numbers, which are the same
+      for all images without them.
 
   Returns:
     Masked images, same shape and dtype as `images`.

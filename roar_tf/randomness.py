@@ -29,6 +29,7 @@ class Purpose(enum.IntEnum):
   WEIGHTS = 8
   NOISY_COPY = 9
   BERNOULLI_SCORES = 10
+  FILL = 11
 
 
 def keys_of_ids(ids) -> tf.Tensor:

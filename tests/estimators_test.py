@@ -101,6 +101,21 @@ def test_samples_and_noise_are_heard(model, images):
   assert explain(noise=0.3).mean() > 2 * explain().mean()
 
 
+def test_filters_are_heard(model, images):
+  names = ['grad', 'blur_grad', 'max_grad', 'max_random']
+  usual, other = (
+    roar_tf.explain(model, images, names, **settings)
+    for settings in ({}, {'blur_sigma': 2.0, 'max_size': 5})
+  )
+  np.testing.assert_array_equal(usual['grad'], other['grad'])
+  for name in names[1:]:
+    assert (usual[name] != other[name]).numpy().any()
+  assert (other['max_grad'] >= usual['max_grad']).numpy().all()
+  alone = roar_tf.explain(model, images, ['blur_grad'])
+  assert list(alone) == ['blur_grad']
+  np.testing.assert_array_equal(alone['blur_grad'], usual['blur_grad'])
+
+
 def test_new_weights_are_heard_after_the_first_call(images):
   model = keras.Sequential(
     [keras.Input(SHAPE), keras.layers.Flatten(), keras.layers.Dense(1)]

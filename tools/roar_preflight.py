@@ -45,6 +45,12 @@ flags.DEFINE_float(
   lower_bound=1e-9,
 )
 flags.DEFINE_string('json', None, 'File for the same as JSON.')
+flags.DEFINE_string(
+  'rates',
+  None,
+  'File for the times of one topology, as roar_study --dry_run --rates=FILE '
+  'reads it.',
+)
 cli.define_shared_flags()
 
 
@@ -61,6 +67,10 @@ def main() -> None:
     )
   if FLAGS.study is None:
     cli.require_flag('dataset')
+  if FLAGS.rates and (len(topologies) > 1 or FLAGS.study is None):
+    raise errors.UsageError(
+      '--rates is of a study on one topology: give --study and one --topology.'
+    )
   environment.check()
   from roar_tf import workspace
   from roar_tf.preflight import functions, preflight, report
@@ -94,12 +104,18 @@ def main() -> None:
       print()
       print(report.text(results[-1], environment.versions(), rate), flush=True)
   if FLAGS.json:
-    found = report.as_json(results, environment.versions())
-    workspace.write_atomic(
-      FLAGS.json, json.dumps(found, indent=2).encode() + b'\n'
-    )
+    _write(FLAGS.json, report.as_json(results, environment.versions()))
+  if FLAGS.rates:
+    _write(FLAGS.rates, report.rates(results))
   if failures := report.failures(results):
     raise errors.UnitsFailedError(failures)
+
+
+def _write(path: str, value) -> None:
+  """Writes JSON."""
+  from roar_tf import workspace
+
+  workspace.write_atomic(path, json.dumps(value, indent=2).encode() + b'\n')
 
 
 def _say(topology: str, text: str) -> None:

@@ -21,6 +21,8 @@ from statsmodels.stats import multitest
 LEVEL = 0.05
 """Of tests and, as 1 - LEVEL, of intervals."""
 
+_NODES = 64
+
 RUNS_FOR_INTERVAL = 3
 """Below this many a t interval says more about luck than about the cell."""
 
@@ -80,42 +82,59 @@ def holm(p: ArrayLike) -> np.ndarray:
   return multitest.multipletests(p, method='holm')[1]
 
 
-def power(
-  effect: ArrayLike, error: ArrayLike, freedom: ArrayLike, level: ArrayLike
-) -> np.ndarray:
-  """Returns the chance that a two-sided t test finds an effect.
+class Power:
+  """What a two-sided Welch test of two means finds, of normal runs.
+
+  Given both sample variances the difference is normal and the test's critical
+  value is known; the chance to exceed it is integrated over what the variances
+  may turn out to be. A noncentral t of the degrees of freedom that the *true*
+  variances have would promise too much: those of the samples are fewer. At 5
+  runs of equal spread it says 64 % where 55 % is right.
 
   Args:
-    effect: the true difference.
-    error: the standard error of its estimate.
-    freedom: degrees of freedom.
+    variances: of the two means.
+    freedoms: of these variances.
     level: of the test. Holm compares the smallest of m values of p with
       LEVEL / m and the others with more, so that LEVEL / m gives what the
       corrected test finds at least, whatever is true of the others.
   """
-  with np.errstate(divide='ignore', invalid='ignore'):
-    shift = np.abs(effect) / error
-  critical = stats.t.isf(np.asarray(level) / 2, freedom)
-  # The far tail is tiny where scipy cannot tell it.
-  far = np.nan_to_num(stats.nct.cdf(-critical, freedom, shift))
-  found = np.clip(stats.nct.sf(critical, freedom, shift) + far, 0, 1)
-  return np.where(np.isfinite(shift), found, np.nan)
 
+  def __init__(
+    self,
+    variances: tuple[float, float],
+    freedoms: tuple[float, float],
+    level: float,
+  ):
+    self.error = float(np.sqrt(sum(variances)))
+    # Gauss-Legendre over the quantiles of both sample variances.
+    nodes, weights = np.polynomial.legendre.leggauss(_NODES)
+    nodes, weights = (nodes + 1) / 2, weights / 2
+    drawn = [
+      variance * stats.chi2.ppf(nodes, freedom) / freedom
+      for variance, freedom in zip(variances, freedoms, strict=True)
+    ]
+    error, freedom = combined((drawn[0][:, None], drawn[1]), freedoms)
+    self._critical = half_width(error, freedom, level)
+    self._weights = weights[:, None] * weights
 
-def detectable(
-  error: float, freedom: float, level: float, wanted: float = 0.8
-) -> float:
-  """Returns the smallest effect that `power` finds with the wanted chance."""
-  if not (np.isfinite(freedom) and error > 0):
-    return float('nan')
+  def of(self, effect: float) -> float:
+    """Returns the chance to find a true difference; NaN if that is unknown."""
+    if not self.error > 0:
+      return float('nan')
+    found = sum(
+      stats.norm.cdf((side * effect - self._critical) / self.error)
+      for side in (1, -1)
+    )
+    return float((found * self._weights).sum())
 
-  def lack(shift):
-    return float(power(shift, 1.0, freedom, level)) - wanted
-
-  high = 1.0
-  while lack(high) < 0:
-    high *= 2
-  return error * optimize.brentq(lack, 0, high)
+  def detectable(self, wanted: float = 0.8) -> float:
+    """Returns the smallest difference that is found with the wanted chance."""
+    if not self.error > 0:
+      return float('nan')
+    high = self.error
+    while self.of(high) < wanted:
+      high *= 2
+    return optimize.brentq(lambda effect: self.of(effect) - wanted, 0, high)
 
 
 def ratio(

@@ -18,6 +18,13 @@ alarm, and `blur_` and `max_` ask what is wrong with the benchmark, not whether
 an estimator is right. They have a `p` of their own and no `p_holm`, so adding
 controls to a study costs its estimators no power. Models of `maskonly` and
 `deletion` are not tested against random's: no claim rests on them.
+
+What to expect, simulated with 5 seeds and 16 estimators
+(`benchmarks/confidence.py`): nominal 95 % intervals cover 94.6 to 95.5 %.
+Holm's test finds something where nothing is in 2.6 % of studies if all cells
+vary alike; in 7 %, more than the nominal 5, if all estimators vary more than
+three times as much as random does, since Welch's test is approximate at a level
+of 0.05 / 16.
 """
 
 from __future__ import annotations
@@ -197,6 +204,11 @@ class _Area:
     half = inference.half_width(self.error, self.freedom)
     return _row(curve, 'area', self.value, half, self.own.runs)
 
+  def power(self, level: float) -> inference.Power:
+    """Returns what a test at that level could find with these variances."""
+    variances, freedoms = zip(self._random, self._own, strict=True)
+    return inference.Power(variances, freedoms, level)
+
   def racu(
     self, start: pd.Series, first: float, chance: float
   ) -> dict[str, Any]:
@@ -321,11 +333,11 @@ def _tests(areas: Mapping[tuple, _Area]) -> Iterator[dict[str, Any]]:
   level = inference.LEVEL / len(family)
   corrected = inference.holm([area.p for area in family.values()])
   for (curve, area), p in zip(family.items(), corrected, strict=True):
-    known = (area.error, area.freedom, level)
+    power = area.power(level)
     for quantity, value in (
       ('p_holm', p),
-      ('power', inference.power(POINTS, *known)),
-      ('detectable', inference.detectable(*known)),
+      ('power', power.of(POINTS)),
+      ('detectable', power.detectable()),
     ):
       yield _row(curve, quantity, float(value), runs=area.own.runs)
 

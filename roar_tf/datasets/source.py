@@ -188,9 +188,13 @@ class Source:
     """Returns what TFDS, or the folder, calls a split."""
     return self.train_split if split == 'train' else self.test_split
 
+  def shard_count(self, split: str) -> int:
+    """Returns how many shards a split has."""
+    return -(-self.count(split) // self.images_per_shard)
+
   def shard_bounds(self, split: str) -> list[tuple[int, int]]:
     """Returns (start, stop) of every shard of a split, of nearly equal size."""
     count = self.count(split)
-    shards_ = -(-count // self.images_per_shard)
-    edges = np.linspace(0, count, shards_ + 1).astype(int).tolist()
+    edges = np.linspace(0, count, self.shard_count(split) + 1)
+    edges = edges.astype(int).tolist()
     return list(zip(edges[:-1], edges[1:], strict=True))

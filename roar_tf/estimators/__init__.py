@@ -43,6 +43,8 @@ def explain(
   noise=0.15,
   truth=None,
   sobel='magnitude',
+  blur_sigma=1.0,
+  max_size=3,
   batch_size=None,
 ) -> dict[str, tf.Tensor]:
   """Computes feature-importance estimators in one pass.
@@ -68,6 +70,8 @@ def explain(
     noise: standard deviation of the noise over (max - min) of each image.
     truth: [B, H, W, 1] ground truth, for `oracle` and `inverse_oracle`.
     sobel: form of `sobel`: `magnitude`, or `released` as the paper's code.
+    blur_sigma: standard deviation, in pixels, of the Gaussian of `blur_x`.
+    max_size: `max_x` takes the largest of so many rows and columns, odd.
     batch_size: most gradient evaluations per call of the model; it bounds
       memory. By default 16 for images of 224 x 224, more for smaller ones.
 
@@ -85,7 +89,16 @@ def explain(
       f'estimators must be one or more names such as "grad", found {names}.'
     )
   plan = Plan(
-    names, Settings(samples, noise, steps, sobel=sobel, batch_size=batch_size)
+    names,
+    Settings(
+      samples,
+      noise,
+      steps,
+      sobel=sobel,
+      blur_sigma=blur_sigma,
+      max_size=max_size,
+      batch_size=batch_size,
+    ),
   )
   images = _checked_images(images)
   batch = images.shape[0]

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from roar_tf import randomness
+from roar_tf import filters, randomness
 from roar_tf.estimators import blocks, ensemble, gradient, registry
 from roar_tf.estimators import integrated_gradients as ig
 from roar_tf.estimators.settings import Settings
@@ -117,7 +117,8 @@ class Plan:
         scores = statistic(moments[e.base.name], count)
       else:
         scores = clean[e.base.name]
-      outcome[e.name] = tf.square(scores) if e.squared else scores
+      scores = tf.square(scores) if e.squared else scores
+      outcome[e.name] = filtered(e, scores, self.settings)
     return outcome
 
   def _clean_values(self, model, inputs: blocks.Inputs):
@@ -262,6 +263,24 @@ class Plan:
     count, height, width, _ = inputs.images.shape
     bound = self.settings.batch_size or blocks.default_bound(height, width)
     return blocks.choose(count, copies, self.settings.steps - 1, bound)
+
+
+def filtered(
+  estimator: registry.Estimator, scores, settings: Settings
+) -> tf.Tensor:
+  """Returns scores [B, H, W, C] under the filter of a name, if it has one.
+
+  Every channel is filtered alone, signs and all.
+  """
+  if estimator.filter == 'blur':
+    # In a loop of its own, which the optimiser of graphs does not look into:
+    # it would regroup sums depending on what else is asked for.
+    return tf.map_fn(
+      lambda one: filters.gaussian(one[None], settings.blur_sigma)[0], scores
+    )
+  if estimator.filter == 'max':
+    return filters.maximum(scores, settings.max_size)
+  return scores
 
 
 def _bases(estimators) -> list[registry.Registered]:

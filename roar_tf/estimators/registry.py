@@ -7,6 +7,11 @@ already folded in). Prefixes compose over every registered *base*, a user's own
 included: `sq_` squares, `sg_` averages over noisy images, `var_` takes the
 variance over them. They read from the left, outermost first: `sg_sq_grad` is
 the mean of squared gradients, `sq_sg_grad` the square of the mean gradient.
+
+`blur_` and `max_` stand before all others, and apply to controls and to scores
+made elsewhere too: `blur_sg_sq_grad`, `max_random`. They are controls
+themselves: filtering a map adds nothing about the model, and yet may improve
+its ROAR score (Song et al., "On Pitfalls of RemOve-And-Retrain").
 """
 
 import dataclasses
@@ -61,7 +66,7 @@ class Registered:
 
 @dataclasses.dataclass(frozen=True)
 class Estimator:
-  """A parsed name: a base, at most one ensemble over noise, and squares.
+  """A parsed name: a base, at most one ensemble over noise, squares, a filter.
 
   Attributes:
     name: the whole identifier.
@@ -69,12 +74,14 @@ class Estimator:
     statistic: None for one estimate on the clean image, else `mean`,
       `mean_of_squares` or `variance` over noisy images.
     squared: whether the outcome is squared.
+    filter: None, or what is applied to the map at the end, of `FILTERS`.
   """
 
   name: str
   base: Registered
   statistic: str | None = None
   squared: bool = False
+  filter: str | None = None
 
 
 _registry: dict[str, Registered] = {}
@@ -184,6 +191,8 @@ def registered() -> tuple[str, ...]:
 
 
 _PREFIXES = ('sg_', 'var_', 'sq_')
+FILTERS = ('blur', 'max')
+"""What may be applied to a map; each is a prefix, the outermost."""
 
 
 def parse(name: str) -> Estimator:
@@ -191,11 +200,14 @@ def parse(name: str) -> Estimator:
 
   Raises:
     UsageError: unknown name (the nearest is suggested), prefixes over a
-      control, or two ensembles over noise.
+      control, two ensembles over noise, or a filter that is not outermost.
   """
   for known in (_registry, _external):
     if name in known:
       return Estimator(name, known[name])
+  for kind in FILTERS:
+    if name.startswith(f'{kind}_'):
+      return _filtered(name, kind)
   prefix = next((p for p in _PREFIXES if name.startswith(p)), None)
   if prefix is None:
     raise _unknown(name)
@@ -203,6 +215,11 @@ def parse(name: str) -> Estimator:
     inner = parse(name.removeprefix(prefix))
   except errors.UsageError as e:
     raise e if 'cannot' in str(e) else _unknown(name) from e
+  if inner.filter:
+    raise errors.UsageError(
+      f'Estimator "{name}": prefix "{prefix}" cannot stand before '
+      f'"{inner.filter}_", which comes first.'
+    )
   if not inner.base.composable:
     raise errors.UsageError(
       f'Estimator "{name}": prefix "{prefix}" cannot apply to '
@@ -226,6 +243,22 @@ def parse(name: str) -> Estimator:
   return Estimator(name, inner.base, 'variance')
 
 
+def _filtered(name: str, kind: str) -> Estimator:
+  """Returns the estimator of a name that begins with a filter."""
+  try:
+    inner = parse(name.removeprefix(f'{kind}_'))
+  except errors.UsageError as e:
+    raise e if 'cannot' in str(e) else _unknown(name) from e
+  if inner.filter:
+    raise errors.UsageError(f'Estimator "{name}" cannot be filtered twice.')
+  if inner.base.counts != 'exact':
+    raise errors.UsageError(
+      f'Estimator "{name}": prefix "{kind}_" cannot apply to '
+      f'"{inner.base.name}", whose draws select one by one.'
+    )
+  return dataclasses.replace(inner, name=name, filter=kind)
+
+
 _OTHER_NAMES = {
   'gradient': 'grad',
   'saliency': 'grad',
@@ -246,12 +279,15 @@ def _unknown(name: str) -> errors.UsageError:
   composed = [
     p + b for b in bases for p in ('sq_', 'sg_', 'sg_sq_', 'var_', 'sq_sg_')
   ]
+  plain = [*_registry, *_external, *composed]
+  kinds = [kind for kind in FILTERS if name.startswith(f'{kind}_')]
+  filtered = [f'{kind}_{n}' for kind in kinds for n in plain]
   hint = errors.nearest(
-    _OTHER_NAMES.get(name.lower(), name), [*_registry, *_external, *composed]
+    _OTHER_NAMES.get(name.lower(), name), [*plain, *filtered]
   )
   known = ', '.join((*registered(), *_external))
   return errors.UsageError(
     f'Unknown estimator "{name}".{hint} Registered: {known}; '
     'prefixes sq_, sg_, sg_sq_, var_, sq_sg_ over any of '
-    f'{", ".join(sorted(bases))}.'
+    f'{", ".join(sorted(bases))}, and blur_ or max_ before any name.'
   )

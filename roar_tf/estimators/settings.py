@@ -20,6 +20,10 @@ class Settings:
     target: the class that a pipeline explains: `predicted` on the clean image,
       or the true `label`.
     sobel: form of `sobel`, `magnitude` or `released`.
+    blur_sigma: standard deviation, in pixels, of the Gaussian of `blur_x`.
+    max_size: rows and columns, an odd number, over which `max_x` takes the
+      largest score. Both as in the released code of "On Pitfalls of
+      RemOve-And-Retrain" (arXiv 2304.13836), for images of any size.
     batch_size: most gradient evaluations per call of the model (per replica); a
       default that follows from the size of the images if None. It bounds
       memory; float32 results depend on it as they do on the device.
@@ -30,21 +34,30 @@ class Settings:
   steps: int = 25
   target: str = 'predicted'
   sobel: str = 'magnitude'
+  blur_sigma: float = 1.0
+  max_size: int = 3
   batch_size: int | None = None
 
   def __post_init__(self):
     """Raises ValueError for values that mean nothing."""
-    for name in ('samples', 'steps', 'batch_size'):
+    for name in ('samples', 'steps', 'max_size', 'batch_size'):
       value = getattr(self, name)
       whole = isinstance(value, int) and not isinstance(value, bool)
       if not (whole and value >= 1 or name == 'batch_size' and value is None):
         raise ValueError(
           f'{name} must be a whole number of at least 1, found {value!r}.'
         )
-    number = isinstance(self.noise, int | float)
-    if not (number and math.isfinite(self.noise) and self.noise >= 0):
+    for name in ('noise', 'blur_sigma'):
+      value = getattr(self, name)
+      number = isinstance(value, int | float)
+      if not (number and math.isfinite(value) and value >= 0):
+        raise ValueError(
+          f'{name} must be a number that is not negative, found {value!r}.'
+        )
+    if self.max_size % 2 == 0:
       raise ValueError(
-        f'noise must be a number that is not negative, found {self.noise!r}.'
+        'max_size must be odd, for a middle to be there, found '
+        f'{self.max_size}.'
       )
     errors.check_choice('target', self.target, TARGETS)
     errors.check_choice('sobel', self.sobel, tuple(controls.SOBEL_FORMS))

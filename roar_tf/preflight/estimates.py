@@ -8,6 +8,8 @@ import dataclasses
 import math
 from collections.abc import Callable
 
+from roar_tf.planning.amounts import Amount
+from roar_tf.planning.rates import Rates
 from roar_tf.preflight import chips, compiling
 
 MOST_ROWS = 1 << 16
@@ -85,27 +87,6 @@ def host_cores(images_per_second: float, per_core: float) -> float:
 
 
 @dataclasses.dataclass(frozen=True)
-class Amount:
-  """How much a study has to compute on one source.
-
-  Attributes:
-    runs: retrainings.
-    steps: training steps of each.
-    explained_steps: steps of the explained model's training, 0 if none.
-    test_images: images that every training is evaluated on.
-    explained_images: images that are explained.
-    gradient_evaluations: of each of them.
-  """
-
-  runs: int
-  steps: int
-  explained_steps: int
-  test_images: int
-  explained_images: int
-  gradient_evaluations: int
-
-
-@dataclasses.dataclass(frozen=True)
 class Seconds:
   """Roofline seconds of one chip.
 
@@ -113,13 +94,13 @@ class Seconds:
     step: of a training step at the batch of one replica.
     explained_step: likewise, of the explained model.
     test_image: of the evaluation of one image.
-    gradient: of one gradient evaluation.
+    gradient: of one gradient evaluation; None if none was compiled.
   """
 
   step: float
   explained_step: float
   test_image: float
-  gradient: float
+  gradient: float | None
 
 
 def device_hours(amount: Amount, seconds: Seconds, chips: int) -> dict:
@@ -130,16 +111,28 @@ def device_hours(amount: Amount, seconds: Seconds, chips: int) -> dict:
     seconds: what it takes.
     chips: how many share every training step.
   """
-  trainings = amount.runs + (1 if amount.explained_steps else 0)
   hours = {
-    'retraining': amount.runs * amount.steps * seconds.step * chips,
+    'retraining': amount.steps * seconds.step * chips,
     'training the explained model': amount.explained_steps
     * seconds.explained_step
     * chips,
-    'evaluation': trainings * amount.test_images * seconds.test_image,
-    'attribution': amount.explained_images
-    * amount.gradient_evaluations
-    * seconds.gradient,
+    'evaluation': amount.evaluations * amount.test_images * seconds.test_image,
+    'attribution': amount.gradient_evaluations * (seconds.gradient or 0.0),
   }
   hours = {name: value / 3600 for name, value in hours.items()}
   return {**hours, 'all': sum(hours.values())}
+
+
+def rates(seconds: Seconds, chips: int) -> Rates:
+  """Returns the rates of chips that share every training and ranking.
+
+  Args:
+    seconds: of one chip; a step at the batch of one replica.
+    chips: how many there are.
+  """
+  return Rates(
+    step=seconds.step,
+    explained_step=seconds.explained_step,
+    test_image=seconds.test_image / chips,
+    gradient=(seconds.gradient or 0.0) / chips,
+  )

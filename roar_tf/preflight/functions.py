@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import keras
 import tensorflow as tf
 
-from roar_tf import config, masking, randomness, ranking
+from roar_tf import config, fills, masking, randomness, ranking
 from roar_tf.estimators import Plan, blocks, gradient, registry
 from roar_tf.estimators.settings import Settings
 from roar_tf.models import precision, stateless
@@ -426,8 +426,8 @@ def _masks(shape) -> dict[str, Callable[[int], Made]]:
   """Returns masking in every mode, by every fill that suits the images."""
 
   def make(mode, fill):
-    # Fills are constants of the program, the mean of a source too.
-    values = masking.CONSTANT_FILLS.get(fill, [127.0] * shape[-1])
+    # The mean of a source is a constant of the program.
+    values = fills.named(fill, [127.0] * shape[-1])
 
     def function(images, levels, threshold, keys):
       return masking.mask(
@@ -444,15 +444,11 @@ def _masks(shape) -> dict[str, Callable[[int], Made]]:
       ),
     )
 
-  fills = ['mean'] + [
-    name
-    for name, values in masking.CONSTANT_FILLS.items()
-    if len(values) == shape[-1]
-  ]
   return {
     f'masking ({mode}, {fill})': make(mode, fill)
     for mode in masking.MODES
-    for fill in fills
+    for fill in fills.NAMES
+    if masking.fits(fill, shape[-1])
   }
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 
+from roar_tf.planning.amounts import Amount, whole
 from roar_tf.preflight import (
   KINDS,
   chips,
@@ -62,6 +63,7 @@ class Result:
     precision: what models compute in.
     outcomes: one per function.
     amount: what a study has to compute; None without a study.
+    seconds: at the roofline; None where costs are missing.
     hours: hours of one chip, by what for; None where costs are missing.
     cores: host cores per chip that training needs; None without a rate.
   """
@@ -70,7 +72,8 @@ class Result:
   topology: chips.Topology
   precision: str
   outcomes: Sequence[Outcome]
-  amount: estimates.Amount | None = None
+  amount: Amount | None = None
+  seconds: estimates.Seconds | None = None
   hours: dict | None = None
   cores: float | None = None
 
@@ -110,18 +113,21 @@ def run(
     if largest and function.scales and not outcome.error:
       outcome = _with_largest(compiler, topology.chip, function, outcome, say)
     outcomes.append(outcome)
-  amount = amount_of(made)
+  experiment = made.experiment
+  amount = whole(experiment) if experiment.study else None
+  seconds = _seconds(outcomes)
   training = _first(outcomes, 'training step (retrained)')
   cores = None
   if images_per_core and training and training.per_second:
     cores = estimates.host_cores(training.per_second, images_per_core)
   return Result(
-    made.experiment.source.name,
+    experiment.source.name,
     topology,
     made.precision,
     outcomes,
     amount,
-    _hours(amount, outcomes, topology.chips),
+    seconds,
+    _hours(amount, seconds, topology.chips),
     cores,
   )
 
@@ -179,47 +185,31 @@ def _with_largest(compiler, chip, function, outcome, say) -> Outcome:
   )
 
 
-def amount_of(made: functions.Functions) -> estimates.Amount | None:
-  """Returns what the study of an experiment has to compute."""
-  experiment = made.experiment
-  if experiment.study is None:
-    return None
-  source = experiment.source
-  train, test = source.count('train'), source.count('test')
-  return estimates.Amount(
-    runs=sum(run.trains for run in experiment.study.runs(source.name)),
-    steps=experiment.retrained.steps(train),
-    explained_steps=experiment.explained.steps(train) if made.plan else 0,
-    test_images=test,
-    explained_images=train + test,
-    gradient_evaluations=made.plan.gradient_evaluations if made.plan else 0,
-  )
-
-
 def _first(outcomes, name: str) -> Outcome | None:
   return next((o for o in outcomes if o.name == name), None)
 
 
-def _hours(amount, outcomes, replicas: int) -> dict | None:
-  """Returns hours of one chip, if all that they are made of was compiled."""
+def _seconds(outcomes) -> estimates.Seconds | None:
+  """Returns the roofline of what was compiled, if nothing is missing."""
   training = _first(outcomes, 'training step (retrained)')
   explained = _first(outcomes, 'training step (explained)') or training
   evaluation = _first(outcomes, 'evaluation (retrained)')
   gradients = _first(outcomes, 'gradient evaluations')
-  used = [training, explained, evaluation]
-  if amount is None:
-    return None
-  if amount.gradient_evaluations:
-    used.append(gradients)
+  used = [training, explained, evaluation, *([gradients] if gradients else [])]
   if any(o is None or o.roofline is None for o in used):
     return None
-  return estimates.device_hours(
-    amount,
-    estimates.Seconds(
-      training.roofline.seconds,
-      explained.roofline.seconds,
-      1 / evaluation.per_second,
-      1 / gradients.per_second if gradients else 0.0,
-    ),
-    replicas,
+  return estimates.Seconds(
+    training.roofline.seconds,
+    explained.roofline.seconds,
+    1 / evaluation.per_second,
+    1 / gradients.per_second if gradients else None,
   )
+
+
+def _hours(amount, seconds, replicas: int) -> dict | None:
+  """Returns hours of one chip, if all that they are made of was compiled."""
+  if amount is None or seconds is None:
+    return None
+  if amount.gradient_evaluations and seconds.gradient is None:
+    return None
+  return estimates.device_hours(amount, seconds, replicas)

@@ -3,6 +3,8 @@
 import dataclasses
 from collections.abc import Sequence
 
+from roar_tf import errors
+from roar_tf.planning import rates as planned
 from roar_tf.preflight import estimates
 from roar_tf.preflight.preflight import Outcome, Result
 
@@ -147,9 +149,9 @@ def _study_lines(result: Result) -> list[str]:
   if amount is None:
     return ['Device-hours: of a study only; give --study.']
   work = (
-    f'Study on {result.source}: {amount.runs} runs of {amount.steps:,} steps; '
-    f'{amount.explained_images:,} images of {amount.gradient_evaluations} '
-    'gradient evaluations'
+    f'Study on {result.source}: {amount.runs} trainings, {amount.steps:,} '
+    f'steps in all; {amount.gradient_evaluations:,} gradient evaluations of '
+    f'{amount.explained_images:,} images'
   )
   if hours is None:
     return [f'{work}. Device-hours: not told, for want of a compiled step.']
@@ -182,6 +184,33 @@ def as_json(results: Sequence[Result], versions: dict) -> dict:
       for result in results
     ],
   }
+
+
+def rates(results: Sequence[Result]) -> dict:
+  """Returns what `roar_study --dry_run --rates=FILE` reads, as JSON values.
+
+  Args:
+    results: of the sources of a study, on one topology.
+
+  Raises:
+    UsageError: a function was not compiled, or does not fit.
+  """
+  for result in results:
+    if result.seconds is None:
+      raise errors.UsageError(
+        f'--rates: the times of {result.source} are not known, for want of a '
+        'compiled training step, evaluation or gradient that fits; see above.'
+      )
+  topology = results[0].topology
+  machine = planned.Machine(
+    f'the roofline of {topology.name}, {results[0].precision}; {NEVER_RUN}',
+    devices=topology.chips,
+    lower_bound=True,
+  )
+  return planned.as_json(
+    machine,
+    {r.source: estimates.rates(r.seconds, topology.chips) for r in results},
+  )
 
 
 def failures(results: Sequence[Result]) -> str:

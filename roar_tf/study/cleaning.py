@@ -13,7 +13,7 @@ DAY = 24 * 60 * 60
 
 
 def clean_shards(works: Sequence[Work]) -> str:
-  """Deletes the masked datasets of a study's cells, and nothing else.
+  """Deletes the masked datasets of a study's chosen cells, and nothing else.
 
   A dataset's marker goes first, then those of its shards, then the files: when
   this is killed, what remains never passes for finished.
@@ -24,7 +24,7 @@ def clean_shards(works: Sequence[Work]) -> str:
   datasets = files = size = 0
   for work in works:
     place, source = work.context.workspace, work.context.experiment.source
-    for cell in work.cells:
+    for cell in work.chosen_cells:
       folder = place.dataset(source.name, cell.name)
       names = workspace.names_in(folder)
       datasets += bool(names)

@@ -24,6 +24,8 @@ class Context:
     data_dir: where TFDS looks for datasets; its default if None.
     stop: whether a signal asked to stop.
     connect: returns what trains and explains; called once, by `devices`.
+    memory_bound: bytes of decoded train images up to which they are held in
+      memory; None for `examples.MEMORY_BOUND`.
     cache: what `cached` has made, by key.
   """
 
@@ -32,6 +34,7 @@ class Context:
   data_dir: str | None = None
   stop: Callable[[], bool] = lambda: False
   connect: Callable[[], distribution.Devices] = distribution.one_device
+  memory_bound: int | None = None
   cache: dict = dataclasses.field(default_factory=dict)
   _lock: threading.RLock = dataclasses.field(default_factory=threading.RLock)
 
@@ -66,7 +69,7 @@ class Context:
   def shard_path(self, config: str, split: str, index: int) -> str:
     """Returns the file of a shard of a dataset of this source."""
     source = self.experiment.source
-    count = len(source.shard_bounds(split))
+    count = source.shard_count(split)
     return self.workspace.shard(source.name, config, split, index, count)
 
   def shard_done(self, config: str, split: str, index: int) -> str:
@@ -82,7 +85,7 @@ class Context:
     return [
       (split, index)
       for split in splits or SPLITS
-      for index in range(len(self.experiment.source.shard_bounds(split)))
+      for index in range(self.experiment.source.shard_count(split))
     ]
 
   def batches(

@@ -5,6 +5,7 @@ made with, so the stage `shards` can be run from them alone: on sources of
 gin files that are not at hand, and without the explained model.
 """
 
+import dataclasses
 import os
 import shlex
 
@@ -68,9 +69,12 @@ def make(
   for config in (ORIGINAL, ranking):
     require(place, source, config, cell)
   settings = _settings(place, source, ORIGINAL)
-  cuts = _settings(place, source, ranking)['Ranking.cuts']
-  chosen = experiment.of_source(
-    Source.from_settings(settings), Ranking(cuts=cuts)
+  ranked = _settings(place, source, ranking)
+  chosen = dataclasses.replace(
+    experiment.of_source(
+      Source.from_settings(settings), Ranking(cuts=ranked['Ranking.cuts'])
+    ),
+    seed=ranked['seed'],  # Fills may draw.
   )
   work = pipeline.Work(Context(place, chosen), [cell])
   if overwrite:

@@ -38,12 +38,15 @@ class Work:
     cells: modified datasets.
     runs: retrainings.
     input: what a run reads: `shards`, or `ranking` to mask on the fly.
+    chosen: those of the runs that all stages but `report` make, with what they
+      need; None for all, and for all cells.
   """
 
   context: Context
   cells: Sequence[Cell]
   runs: Sequence[Run] = ()
   input: str = 'shards'
+  chosen: frozenset[Run] | None = None
 
   def __post_init__(self):
     """Raises UsageError for cells that source and rankings cannot give."""
@@ -51,34 +54,60 @@ class Work:
     for cell in self.cells:
       self.context.experiment.ranking.check_threshold(cell.threshold)
 
+  def is_chosen(self, run: Run) -> bool:
+    """Whether a run is to be made."""
+    return self.chosen is None or run in self.chosen
+
+  @property
+  def chosen_runs(self) -> list[Run]:
+    """The runs to be made."""
+    return [run for run in self.runs if self.is_chosen(run)]
+
+  @property
+  def chosen_cells(self) -> list[Cell]:
+    """The cells to be made: those of the chosen runs."""
+    if self.chosen is None:
+      return list(self.cells)
+    needed = {run.cell for run in self.chosen_runs}
+    return [cell for cell in self.cells if cell in needed]
+
   def units(self, stage: str) -> list[Unit]:
     """Returns the units of any stage but `report`."""
-    context, cells = self.context, list(self.cells)
+    context, cells = self.context, self.chosen_cells
+    if self.chosen is not None and not self.chosen_runs:
+      return []
     if stage == 'source':
       return source_stage.units(context)
     if stage == 'model':
+      bases = [registry.parse(c.estimator).base for c in cells]
       # Scores from files explain a model that is elsewhere.
-      if cells and all(
-        registry.parse(c.estimator).base.external for c in cells
-      ):
+      if bases and all(base.external for base in bases):
+        return []
+      needed = any(base.needs_model for base in bases) or not all(
+        run.trains for run in self.chosen_runs
+      )
+      if self.chosen is not None and not needed:
         return []
       return model_stage.units(context)
     if stage == 'rank':
       pairs = dict.fromkeys((c.estimator, c.granularity) for c in cells)
-      return rank_stage.units(context, list(pairs))
+      return rank_stage.units(context, list(pairs)) if pairs else []
     if stage == 'shards':
+      if self.chosen is not None:
+        read = {run.cell for run in self.chosen_runs if run.reads_cell}
+        cells = [cell for cell in cells if cell in read]
       return shards_stage.units(
         context, cells if self.input == 'shards' else []
       )
-    return train_stage.units(context, self.runs, self.input)
+    return train_stage.units(context, self.chosen_runs, self.input)
 
   def without_spare_cells(self) -> 'Work':
     """Returns this work without masked datasets that no run will read.
 
     They were deleted, or never made, and all runs on them are done.
     """
-    finished = {run.cell: True for run in self.runs}
-    for run in self.runs:
+    finished = {run.cell: True for run in self.chosen_runs}
+    for run in self.chosen_runs:
       if run.reads_cell and finished[run.cell]:
         marker = train_stage.done(self.context, run)
         finished[run.cell] = tf.io.gfile.exists(marker)
@@ -146,7 +175,7 @@ def run(
     if not devices.is_chief and stage not in TOGETHER:
       devices.barrier()
       continue
-    before = _step_seconds(works)
+    before = step_seconds(works)
     tally = executor.execute(
       stage,
       _selected(works, stages, stage, only),
@@ -160,7 +189,7 @@ def run(
       f'{stage}: {tally.made} made, {tally.kept} kept, '
       f'{len(tally.failures)} failed, {tally.seconds:.1f} s'
     )
-    in_steps = _step_seconds(works) - before
+    in_steps = step_seconds(works) - before
     if stage == 'train' and tally.made:
       share = in_steps / (tally.seconds * min(parallel, tally.made))
       summary += f', {share:.0%} of it in training steps'
@@ -206,7 +235,8 @@ def _check_before(works: Sequence[Work], stages: Sequence[str]) -> None:
         target.check_settings()
 
 
-def _step_seconds(works: Sequence[Work]) -> float:
+def step_seconds(works: Sequence[Work]) -> float:
+  """Returns the seconds spent in training steps so far, over all threads."""
   return sum(
     value.step_seconds
     for work in works

@@ -96,12 +96,14 @@ def _target(context, estimator, granularity, done) -> Target:
   if parsed.base.counts == 'exact':
     settings['Ranking.ties'] = context.experiment.ranking.ties
   if parsed.base.external:
-    settings['scores'] = external.digest(context, estimator)
+    settings['scores'] = external.digest(context, parsed.base.name)
   names = [*parsed.base.settings]
   if parsed.base.needs_model:
     names += ['target']
   if parsed.statistic:
     names += ['samples', 'noise']
+  if parsed.filter:
+    names += [{'blur': 'blur_sigma', 'max': 'max_size'}[parsed.filter]]
   settings |= {f'Attribution.{n}': getattr(attribution, n) for n in names}
   inputs = {'original': context.dataset_done(ORIGINAL)}
   if parsed.base.needs_model:
@@ -149,14 +151,17 @@ def _scores(context, names, batch, keys, faults) -> dict[str, tf.Tensor]:
   passes = {False: [], True: []}
   scores = {}
   for name in names:
-    base = registry.parse(name).base
+    parsed = registry.parse(name)
+    base = parsed.base
     if not base.external:
       passes[base.needs_model].append(name)
       continue
     try:
-      scores[name] = external.scores(context, name, batch['id'])
+      found = external.scores(context, base.name, batch['id'])
     except errors.DataError as e:
       faults[name] = str(e)
+      continue
+    scores[name] = plan.filtered(parsed, found, context.experiment.attribution)
   for some in filter(None, passes.values()):
     scores |= _scores_of_pass(context, tuple(some), batch, keys, faults)
   return scores

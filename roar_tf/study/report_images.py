@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from roar_tf import errors, shards
+from roar_tf import errors, randomness, shards
 from roar_tf.analysis.mosaics import Example
 from roar_tf.cells import ORIGINAL, Cell
 from roar_tf.study import rank_stage, trainings
@@ -38,6 +38,7 @@ def examples(context: Context) -> list[Example]:
     firsts = {int(r['label']): i for i, r in reversed([*enumerate(records)])}
     chosen = sorted(firsts.values())[:COUNT]
     images = np.stack([records[i]['image'] for i in chosen])
+    keys = randomness.keys_of_ids([records[i]['id'] for i in chosen])
     masked = [{} for _ in chosen]
     for estimator in study.estimators:
       ranking = rank_stage.config_name(estimator, granularity)
@@ -48,7 +49,9 @@ def examples(context: Context) -> list[Example]:
       levels = [r['levels'] for i, r in enumerate(ranked) if i in chosen]
       for cell in study.cells():
         if cell == Cell(estimator, granularity, mode, cell.threshold, fill):
-          batch = trainings.masked(context, cell, images, np.stack(levels))
+          batch = trainings.masked(
+            context, cell, images, np.stack(levels), keys
+          )
           for one, image in zip(masked, batch.numpy(), strict=True):
             one[estimator, cell.threshold] = image
   except errors.RoarError:

@@ -56,7 +56,7 @@ class _Found:
   fault: str = ''
 
 
-def columns(run: Run) -> dict:
+def identity(run: Run) -> dict:
   """Returns what results.csv says of a run's identity."""
   cell = run.cell
   return {
@@ -127,7 +127,7 @@ def read(works) -> Inputs:
   faults = [(one.run, one.fault) for one in found if one.fault]
   faults += list(strangers.items())
   usable = [one for one in usable if one.run not in strangers]
-  rows = [{**columns(one.run), **one.row} for one in usable]
+  rows = [{**identity(one.run), **one.row} for one in usable]
   return Inputs(
     pd.DataFrame(rows, columns=list(results.COLUMNS)),
     _sentences(faults),

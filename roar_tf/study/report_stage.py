@@ -82,7 +82,7 @@ def _write(works, inputs: report_inputs.Inputs) -> None:
     chances={
       name: 1 / c.experiment.source.num_classes for name, c in by_source.items()
     },
-    expected=[report_inputs.columns(run) for _, run in pairs],
+    expected=[report_inputs.identity(run) for _, run in pairs],
     excluded=inputs.excluded,
     examples={n: report_images.examples(c) for n, c in by_source.items()},
     explained=_explained(contexts),
@@ -92,7 +92,7 @@ def _write(works, inputs: report_inputs.Inputs) -> None:
       'One of its runs': command(*pairs[-1]),
     },
     origins={
-      results.identity(report_inputs.columns(run)): report.Origin(
+      results.identity(report_inputs.identity(run)): report.Origin(
         command(context, run), inputs.replicas.get(run, 1)
       )
       for context, run in pairs

@@ -4,7 +4,7 @@ import contextlib
 import functools
 import itertools
 
-from roar_tf import shards
+from roar_tf import fills, randomness, shards
 from roar_tf.cells import ORIGINAL, Cell
 from roar_tf.study import datasets_stage, rank_stage, trainings
 from roar_tf.study.context import Context
@@ -47,8 +47,16 @@ def units(context: Context, cells: list[Cell]) -> list[Unit]:
 
 
 def settings(cell: Cell) -> dict:
-  """Returns what a fingerprint records of a cell, beside its ranking."""
-  return {'mode': cell.mode, 'threshold': cell.threshold, 'fill': cell.fill}
+  """Returns what a fingerprint records of a cell, beside its ranking.
+
+  The seed of what a fill draws is that of the ranking.
+  """
+  return {
+    'mode': cell.mode,
+    'threshold': cell.threshold,
+    'fill': cell.fill,
+    **fills.settings(cell.fill),
+  }
 
 
 def _ranking_done(context, cell):
@@ -98,9 +106,10 @@ def _work(context: Context, cells, split: str, index: int, pending):
       strict=True,
     ):
       trainings.check_same_ids(context, cells[0].ranking, batch, ranking)
+      keys = randomness.keys_of_ids(batch['id'])
       for cell, writer in zip(cells, writers, strict=True):
         images = trainings.masked(
-          context, cell, batch['image'], ranking['levels']
+          context, cell, batch['image'], ranking['levels'], keys
         )
         writer.write(layout.serialize({**batch, 'image': images}))
   for (target, fingerprint), writer in zip(pending, writers, strict=True):

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
-from roar_tf import errors, masking, shards, workspace
+from roar_tf import errors, fills, masking, randomness, shards, workspace
 from roar_tf.cells import ORIGINAL, Cell
 from roar_tf.datasets.source import SPLITS
 from roar_tf.study import progress
@@ -57,7 +57,7 @@ def examples_of(
 ) -> dict[str, examples.Examples | files.Files]:
   """Returns the splits of a cell.
 
-  A source whose decoded train images fit `examples.MEMORY_BOUND` is held in
+  A source whose decoded train images fit `Context.memory_bound` is held in
   memory, which changes no result.
 
   Args:
@@ -75,9 +75,8 @@ def examples_of(
   pixels = masked
   if input == 'maskonly':
     kind, pixels = 'ranking', _masks
-  size = np.prod(source.image_shape) * context.images('train')
   key = (cell, kind, input, *splits)
-  if size > examples.MEMORY_BOUND:
+  if not fit_memory(source, context.images('train'), context.memory_bound):
     # Markers, ids and labels are read once for all runs of a cell.
     return context.cached(
       ('files', *key),
@@ -100,6 +99,18 @@ def examples_of(
 
   # Runs come cell by cell: the newest two serve runs side by side.
   return context.cached(('examples', *key), load, keep=2)
+
+
+def fit_memory(source, images: int, bound: int | None = None) -> bool:
+  """Whether so many images of a source are held in memory.
+
+  Args:
+    source: the source.
+    images: how many they are.
+    bound: bytes; `examples.MEMORY_BOUND` if None.
+  """
+  bound = examples.MEMORY_BOUND if bound is None else bound
+  return int(np.prod(source.image_shape)) * images <= bound
 
 
 def _on_disk(context, cell, kind, split, pixels) -> files.Files:
@@ -158,7 +169,8 @@ def _batches(context, cell, kind, split, index, pixels):
   )
   for batch, ranking in zip(batches, levels, strict=True):
     check_same_ids(context, cell.ranking, batch, ranking)
-    images = pixels(context, cell, batch['image'], ranking['levels'])
+    keys = randomness.keys_of_ids(batch['id'])
+    images = pixels(context, cell, batch['image'], ranking['levels'], keys)
     yield {**batch, 'image': images}
 
 
@@ -169,25 +181,35 @@ def ranking_layout(source, granularity: str) -> shards.Layout:
   return shards.Layout(levels=(height, width, depth))
 
 
-def masked(
-  context: Context, cell: Cell, images, levels, keys=None
-) -> tf.Tensor:
-  """Returns images [B, H, W, C] as a cell has them, same type."""
+def masked(context: Context, cell: Cell, images, levels, keys) -> tf.Tensor:
+  """Returns images as a cell has them, same type.
+
+  Args:
+    context: the experiment.
+    cell: the cell.
+    images: [B, H, W, C].
+    levels: their ranking.
+    keys: int32 [B, 2], of the images' ids; the experiment's seed is added.
+  """
   mean, _ = context.statistics
-  fills = {'mean': mean, **masking.CONSTANT_FILLS}
-  return masking.mask(
-    images,
-    levels,
-    threshold=cell.threshold,
-    mode=cell.mode,
-    fill=fills[cell.fill],
-    keys=keys,
+  fill = context.cached(
+    ('fill', cell.fill), lambda: fills.named(cell.fill, mean)
   )
+  # In a process that has a GPU, too: `tf.data` masks on the host.
+  with tf.device('CPU:0'):
+    return masking.mask(
+      images,
+      levels,
+      threshold=cell.threshold,
+      mode=cell.mode,
+      fill=fill,
+      keys=randomness.fold(
+        keys, randomness.Purpose.SEED, context.experiment.seed
+      ),
+    )
 
 
-def _masks(
-  context: Context, cell: Cell, images, levels, keys=None
-) -> tf.Tensor:
+def _masks(context: Context, cell: Cell, images, levels, keys) -> tf.Tensor:
   """Returns the masks of a cell as images [B, H, W, C], same type."""
   del context, keys
   return masking.picture(
@@ -199,8 +221,8 @@ def check_fills(source, cells: Iterable[Cell]) -> None:
   """Raises UsageError for a fill that the images of a source cannot take."""
   channels = source.image_shape[-1]
   for fill in dict.fromkeys(cell.fill for cell in cells):
-    values = masking.CONSTANT_FILLS.get(fill)
-    if values and len(values) != channels:
+    if not masking.fits(fill, channels):
+      values = masking.CONSTANT_FILLS[fill]
       raise errors.UsageError(
         f'Fill "{fill}" needs images of {len(values)} channels, and those of '
         f'{source.name} have {channels}; take fill "mean".'

@@ -84,6 +84,12 @@ def restore(directory: str, fingerprint: Mapping, like: Mapping) -> dict | None:
   return None
 
 
+def newest_step(directory: str) -> int:
+  """Returns the step of the newest checkpoint, 0 where there is none."""
+  paths = _newest_first(directory)
+  return int(paths[0].removesuffix('.npz').rpartition('_')[2]) if paths else 0
+
+
 def _newest_first(directory: str) -> list[str]:
   names = [
     name

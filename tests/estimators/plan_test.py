@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import scipy.ndimage
 import tensorflow as tf
 
 from roar_tf import randomness
@@ -424,6 +425,79 @@ def test_shuffled_names_give_the_same_values(network, batch, together):
     np.testing.assert_array_equal(found[name], together[name])
 
 
+# --- filters ------------------------------------------------------------------
+
+FILTERED = ('blur_sg_sq_grad', 'max_ig', 'blur_random', 'max_grad', 'max_sobel')
+
+
+@pytest.fixture(scope='module')
+def filtered(network, batch):
+  return _compute(
+    network,
+    batch,
+    (*ALL, *FILTERED),
+    targets=None,
+    ids=IDS,
+    samples=4,
+    blur_sigma=0.8,
+    max_size=5,
+  )
+
+
+def test_filters_are_those_of_scipy_over_the_same_scores(filtered, together):
+  for name in ALL:
+    np.testing.assert_array_equal(filtered[name], together[name])
+  for name in FILTERED:
+    kind, of = name.split('_', 1)
+    expected = (
+      scipy.ndimage.gaussian_filter(together[of], (0, 0.8, 0.8, 0))
+      if kind == 'blur'
+      else scipy.ndimage.maximum_filter(together[of], (1, 5, 5, 1))
+    )
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(
+      filtered[name], expected, rtol=0, atol=1e-6 * scale
+    )
+    assert (filtered[name] != together[of]).any()
+
+
+@pytest.mark.parametrize('name', FILTERED)
+def test_a_filtered_map_does_not_depend_on_the_others_asked_for(
+  name, network, batch, filtered
+):
+  alone = _compute(
+    network,
+    batch,
+    [name],
+    targets=None,
+    ids=IDS,
+    samples=4,
+    blur_sigma=0.8,
+    max_size=5,
+  )
+  assert list(alone) == [name]
+  np.testing.assert_array_equal(alone[name], filtered[name])
+
+
+def test_filters_compile_under_xla_and_agree(network, batch, filtered):
+  found = _compute(
+    network,
+    batch,
+    FILTERED,
+    targets=None,
+    ids=IDS,
+    samples=4,
+    blur_sigma=0.8,
+    max_size=5,
+    jit_compile=True,
+  )
+  for name in FILTERED:
+    scale = np.abs(filtered[name]).max()
+    np.testing.assert_allclose(
+      found[name], filtered[name], rtol=0, atol=1e-3 * scale, err_msg=name
+    )
+
+
 # --- compilation --------------------------------------------------------------
 
 
@@ -482,6 +556,8 @@ def test_graph_does_not_grow_with_the_number_of_samples(network, batch):
     (['ig', 'var_grad'], 15, 25 + 15),
     (PAPER, 15, 416),
     ((*PAPER, 'sq_sg_grad', 'random', 'sobel'), 15, 416),
+    ((*PAPER, *(f'blur_{n}' for n in PAPER), 'max_grad'), 15, 416),
+    (['blur_sg_grad', 'max_sg_grad', 'max_random'], 15, 15),
   ],
 )
 def test_gradient_evaluations_count_shared_work_once(

@@ -38,6 +38,38 @@ def test_prefixes_compose_from_the_left(name, statistic, squared):
   assert (found.statistic, found.squared) == (statistic, squared)
 
 
+@pytest.mark.parametrize(
+  ('name', 'base', 'statistic', 'squared', 'kind'),
+  [
+    ('blur_grad', 'grad', None, False, 'blur'),
+    ('max_ig', 'ig', None, False, 'max'),
+    ('blur_sg_sq_grad', 'grad', 'mean_of_squares', False, 'blur'),
+    ('max_sq_sg_gb', 'gb', 'mean', True, 'max'),
+    ('blur_random', 'random', None, False, 'blur'),
+    ('max_sobel', 'sobel', None, False, 'max'),
+    ('blur_oracle', 'oracle', None, False, 'blur'),
+  ],
+)
+def test_filters_stand_before_any_name(name, base, statistic, squared, kind):
+  found = registry.parse(name)
+  assert (found.name, found.base.name) == (name, base)
+  assert (found.statistic, found.squared) == (statistic, squared)
+  assert found.filter == kind
+  assert registry.parse(name.removeprefix(f'{kind}_')).filter is None
+
+
+def test_filters_apply_to_scores_made_elsewhere():
+  registry.set_external(['captum_ig', 'blur_mine'])
+  try:
+    found = registry.parse('max_captum_ig')
+    assert found.base.external and found.filter == 'max'
+    # A name of its own wins over a prefix.
+    assert registry.parse('blur_mine').filter is None
+    assert registry.parse('max_blur_mine').base.name == 'blur_mine'
+  finally:
+    registry.set_external([])
+
+
 def test_a_registered_name_has_all_prefixes():
   assert registry.register('mine')(_attribution) is _attribution
   assert 'mine' in registry.registered()
@@ -66,6 +98,12 @@ def test_a_registered_name_wins_over_a_prefix():
     ('sg_sobel', '"sg_" cannot apply to "sobel"'),
     ('var_oracle', '"var_" cannot apply to "oracle"'),
     ('sg_sq_inverse_oracle', '"sq_" cannot apply to "inverse_oracle"'),
+    ('sg_blur_grad', 'prefix "sg_" cannot stand before "blur_"'),
+    ('sq_max_grad', 'prefix "sq_" cannot stand before "max_"'),
+    ('blur_max_grad', 'cannot be filtered twice'),
+    ('max_max_random', 'cannot be filtered twice'),
+    ('blur_sg_sobel', '"sg_" cannot apply to "sobel"'),
+    ('blur_random_bernoulli', 'cannot apply to "random_bernoulli"'),
   ],
 )
 def test_meaningless_compositions_are_refused_with_the_reason(name, reason):
@@ -89,6 +127,9 @@ def test_meaningless_compositions_are_refused_with_the_reason(name, reason):
     ('', None),
     ('sg_grad_', 'sg_grad'),
     ('sg_minne', 'sg_mine'),
+    ('blur_gradd', 'blur_grad'),
+    ('max_', None),
+    ('max_sobbel', 'max_sobel'),
   ],
 )
 def test_unknown_names_are_refused_with_the_nearest(name, suggestion):

@@ -2,6 +2,7 @@
 
 import pytest
 
+from roar_tf.planning.amounts import Amount
 from roar_tf.preflight import chips, compiling, estimates
 
 CHIP = chips.Chip('toy', 100.0, 1000, 900, 10.0, 2)
@@ -70,13 +71,14 @@ def test_a_model_that_never_fits_has_no_batch():
 
 
 def test_device_hours_add_up():
-  amount = estimates.Amount(
+  amount = Amount(
     runs=10,
-    steps=360,
+    steps=3600,
     explained_steps=720,
+    evaluations=11,
     test_images=1000,
     explained_images=100,
-    gradient_evaluations=416,
+    gradient_evaluations=41600,
   )
   seconds = estimates.Seconds(
     step=0.5, explained_step=1.0, test_image=0.01, gradient=0.09

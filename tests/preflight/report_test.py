@@ -5,6 +5,9 @@ import json
 
 import pytest
 
+from roar_tf import errors
+from roar_tf.planning import rates
+from roar_tf.planning.amounts import Amount
 from roar_tf.preflight import chips, compiling, estimates, preflight, report
 
 TOPOLOGY = chips.topology('v5e:2x2')
@@ -97,9 +100,12 @@ def test_without_a_rate_it_says_how_to_get_host_cores():
 
 def test_device_hours_are_of_a_study():
   assert 'give --study' in text(STEP)
-  amount = estimates.Amount(92, 313, 313, 2000, 6000, 20)
+  amount = Amount(
+    runs=92, steps=28796, explained_images=6000, gradient_evaluations=120000
+  )
   page = text(STEP, amount=amount, hours={'retraining': 1.5, 'all': 1.5})
-  assert '92 runs of 313 steps' in page
+  assert '92 trainings, 28,796 steps in all' in page
+  assert '120,000 gradient evaluations of 6,000 images' in page
   assert 'At least 1.5 hours of one v5e chip' in page
   assert 'Device-hours: not told' in text(STEP, amount=amount)
 
@@ -124,3 +130,28 @@ def test_json_holds_the_same():
   assert step['program']['bytes_accessed'] == 819e7
   assert step['per_second'] == pytest.approx(6400)
   assert broken['error'].startswith('operation AsString')
+
+
+def test_rates_are_of_all_chips_together(tmp_path):
+  seconds = estimates.Seconds(0.5, 1.0, 0.01, 0.09)
+  result = preflight.Result(
+    'birds', TOPOLOGY, 'bfloat16', [STEP], seconds=seconds
+  )
+  (tmp_path / 'rates.json').write_text(json.dumps(report.rates([result])))
+  machine, found = rates.read(str(tmp_path / 'rates.json'), ['birds'])
+  assert (machine.devices, machine.parallel, machine.lower_bound) == (
+    4,
+    1,
+    True,
+  )
+  assert 'roofline' in machine.text and report.NEVER_RUN in machine.text
+  # Four chips share a batch: one step at a time, four images and gradients.
+  assert found['birds'].step == 0.5 and found['birds'].explained_step == 1.0
+  assert found['birds'].test_image == pytest.approx(0.01 / 4)
+  assert found['birds'].gradient == pytest.approx(0.09 / 4)
+
+
+def test_rates_need_every_step():
+  result = preflight.Result('birds', TOPOLOGY, 'float32', [STEP])
+  with pytest.raises(errors.UsageError, match='birds'):
+    report.rates([result])

@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+import scipy.ndimage
 import tensorflow_datasets as tfds
 
 import roar_tf
@@ -125,6 +126,28 @@ def test_other_tools_need_the_name_alone(rank, save, scores, place, tool, tiny):
   # Another workspace does not know it.
   outcome = tool('roar_study', *study, f'--workspace={place}/other')
   assert outcome.status == 2 and 'Unknown estimator "captum_ig"' in outcome.err
+
+
+def test_scores_from_files_take_filters(rank, save, scores, place, tool, tiny):
+  folder = save({id_: values[..., 0] for id_, values in scores.items()})
+  assert rank(folder).status == 0
+  outcome = tool(
+    'roar_rank',
+    f'--dataset={tiny.dataset}',
+    *tiny.flags(place),
+    '--estimators=captum_ig,blur_captum_ig,max_captum_ig',
+  )
+  assert outcome.status == 0, outcome.err
+  for kind, function in (
+    ('blur', lambda x: scipy.ndimage.gaussian_filter(x, 1.0)),
+    ('max', lambda x: scipy.ndimage.maximum_filter(x, 3)),
+  ):
+    for id_, found in _levels(place, f'ranking_{kind}_captum_ig_pixel').items():
+      values = function(scores[id_][..., 0])[None, ..., None]
+      expected = roar_tf.rank(values, ids=[id_])[0].numpy()
+      # Sums of other roundings may exchange neighbours.
+      assert np.abs(expected.astype(int) - found).max() <= 2
+      assert (expected == found).mean() > 0.95
 
 
 def test_one_score_per_pixel_ranks_elements(rank, save, scores, place):

@@ -11,10 +11,11 @@ import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from roar_tf import cells, errors, shards, workspace
+from roar_tf import cells, errors, fills, shards, workspace
 from roar_tf.datasets.reader import Reader
 from roar_tf.estimators import registry
 from roar_tf.study import executor, integrity, pipeline, trainings
+from roar_tf.training import order
 
 BEFORE_TRAIN = ('source', 'model', 'rank', 'shards')
 
@@ -763,6 +764,43 @@ def test_bernoulli_counts_and_imagenets_mean_reach_the_cells(tiny, damaged):
   )
   fill = np.array([124, 116, 104], np.uint8)
   assert (masked == np.where(levels <= 50, plain, fill)).all()
+
+
+def test_a_computed_fill_has_the_bytes_of_shards_when_masked_on_the_fly(
+  tiny, damaged, monkeypatch
+):
+  (work,) = tiny.works(damaged)
+  context = work.context
+  made = [
+    cells.Cell('grad', granularity, 'remove', 70, fill)
+    for granularity, fill in (
+      ('pixel', 'noisy_linear'),
+      ('element', 'noisy_linear'),
+      ('pixel', 'blurred'),
+    )
+  ]
+  pipeline.run([pipeline.Work(context, made)], BEFORE_TRAIN)
+  originals = trainings.examples_of(context, None, 'shards')
+  for cell in made:
+    stored = trainings.examples_of(context, cell, 'shards')
+    in_memory = trainings.examples_of(context, cell, 'ranking')
+    with monkeypatch.context() as patch:
+      patch.setattr(trainings.examples, 'MEMORY_BOUND', 0)
+      on_disk = trainings.examples_of(context, cell, 'ranking')
+    for split in ('train', 'test'):
+      expected = np.asarray(stored[split].images)
+      np.testing.assert_array_equal(in_memory[split].images, expected)
+      # In batches of another size, the last one padded.
+      found = np.concatenate(
+        [b['image'] for b in on_disk[split].test_batches(order.Share(7))]
+      )
+      np.testing.assert_array_equal(found[: len(expected)], expected)
+      changed = expected != originals[split].images.numpy()
+      assert 0.6 < changed.mean() <= 0.71
+    done = workspace.require(context.dataset_done(cell.name))
+    assert fills.settings(cell.fill).items() <= (
+      done['fingerprint']['settings'].items()
+    )
 
 
 def test_a_fill_of_three_channels_is_refused_for_grey_images(tiny, tmp_path):

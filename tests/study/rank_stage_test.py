@@ -193,6 +193,27 @@ def test_without_faults_there_is_one_pass(tiny, root, monkeypatch):
   assert len(asked) == 2 * batches
 
 
+def test_fingerprints_name_the_filter_of_those_that_have_one(tiny, root):
+  names = ('grad', 'blur_grad', 'max_grad', 'max_random')
+  (work,) = tiny.works(root, 'Attribution.max_size = 5')
+  first, *_ = rank_stage.units(work.context, [(n, 'pixel') for n in names])
+  settings = {t.settings['estimator']: t.settings for t in first.targets}
+  found = {
+    name: {
+      key.removeprefix('Attribution.'): value
+      for key, value in settings[name].items()
+      if key in ('Attribution.blur_sigma', 'Attribution.max_size')
+    }
+    for name in names
+  }
+  assert found == {
+    'grad': {},
+    'blur_grad': {'blur_sigma': 1.0},
+    'max_grad': {'max_size': 5},
+    'max_random': {'max_size': 5},
+  }
+
+
 def test_what_only_fails_together_is_no_estimators_fault(
   tiny, root, monkeypatch
 ):

@@ -1,0 +1,1 @@
+"""What a study has to compute, and what that takes: --dry_run."""
