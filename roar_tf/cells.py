@@ -57,7 +57,11 @@ class Cell:
   @property
   def name(self) -> str:
     """`<estimator>_<granularity>_<mode>_<t>`, plus `_<fill>` unless mean."""
-    return name_of(*dataclasses.astuple(self))
+    # Not by dataclasses.astuple, which copies deeply: a big study asks for
+    # hundreds of thousands of names.
+    return name_of(
+      self.estimator, self.granularity, self.mode, self.threshold, self.fill
+    )
 
   @property
   def ranking(self) -> str:

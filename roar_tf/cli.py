@@ -113,12 +113,21 @@ def require_flag(name: str) -> str:
 def contexts(
   study: str | None = None,
   dataset: str | None = None,
-  seed=None,
-  make: bool = True,
+  seed: int | None = None,
+  root: str = 'made',
 ):
   """Returns a Context per experiment that the flags ask for.
 
-  With `make` the workspace is made, and it is tried whether it can be written.
+  Args:
+    study: name or .gin file.
+    dataset: likewise, of one source.
+    seed: --seed if None.
+    root: the workspace is to be `made`, if need be, and tried whether it can be
+      written; `there` already, and stays as it is; or `anywhere`: nothing is
+      asked of it.
+
+  Raises:
+    UsageError: something is unknown, or the workspace cannot be used.
   """
   from roar_tf import workspace
   from roar_tf.study import context, experiment, external
@@ -132,7 +141,9 @@ def contexts(
     gin_bindings=FLAGS.gin_bindings,
     seed=FLAGS.seed if seed is None else seed,
   )
-  if make:
+  if root == 'there':
+    place.check_there()
+  elif root == 'made':
     place.make()
   # Only when they are wanted: --list must not wait for hosts or a TPU.
   connect = functools.cache(_devices)

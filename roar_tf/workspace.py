@@ -10,13 +10,14 @@ make work resumable:
   configuration is an error that names the difference, never silent reuse.
 """
 
+import concurrent.futures
 import contextlib
 import hashlib
 import json
 import os
 import re
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import tensorflow as tf
 
@@ -31,6 +32,8 @@ _DEPTHS = {'tfds': 3, 'models': 1, 'runs': 4, 'reports': 1}
 """How deep artefacts lie below the folders of the root."""
 _ASIDE = re.compile(r'.+\.tmp-[0-9a-f]{32}')
 """Names of what `publishing` writes aside."""
+_REQUESTS = 16
+"""Directories listed at once: an object store answers each after a while."""
 
 
 class Workspace:
@@ -118,6 +121,21 @@ class Workspace:
     """Directory of a study's report."""
     return f'{self.root}/reports/{study}'
 
+  def heartbeat(self, study: str, process: str) -> str:
+    """File in which a process says what it does for a study."""
+    return f'{self.root}/status/{study}/{process}.json'
+
+  def heartbeats(self, study: str) -> list[str]:
+    """Files of all processes that have worked on a study."""
+    folder = f'{self.root}/status/{study}'
+    names = [name for name in names_in(folder) if name.endswith('.json')]
+    return [f'{folder}/{name}' for name in names]
+
+  def all_heartbeats(self) -> list[str]:
+    """Files of all processes that have worked on any study."""
+    studies = names_in(f'{self.root}/status')
+    return [path for study in studies for path in self.heartbeats(study)]
+
   def relative(self, path: str) -> str:
     """A path as messages show it: relative to the root."""
     return path.removeprefix(self.root + '/')
@@ -141,7 +159,7 @@ class Workspace:
 
   def aside(self) -> Iterator[str]:
     """Yields the files that processes are writing, or were when killed."""
-    for folder in _DEPTHS:
+    for folder in (*_DEPTHS, 'status'):
       for place, _, names in tf.io.gfile.walk(f'{self.root}/{folder}'):
         yield from (
           f'{place.rstrip("/")}/{name}'
@@ -166,6 +184,37 @@ def names_in(path: str) -> list[str]:
     return []
   # Object stores end the names of directories in a slash.
   return sorted(name.rstrip('/') for name in tf.io.gfile.listdir(path))
+
+
+class Listings:
+  """Says of many files whether they are there, `path in listings`.
+
+  A directory is listed once, when it is first asked for, and not looked at
+  again: for a moment's picture of thousands of files in hundreds of them.
+  """
+
+  def __init__(self):
+    self._names = {}
+
+  def look(self, paths: Iterable[str]) -> None:
+    """Lists the directories of some files side by side."""
+    folders = {os.path.dirname(path) for path in paths} - self._names.keys()
+    with concurrent.futures.ThreadPoolExecutor(_REQUESTS) as pool:
+      lists = pool.map(_set_of_names, folders)
+      self._names.update(zip(folders, lists, strict=True))
+
+  def __contains__(self, path: str) -> bool:
+    folder, name = os.path.split(path)
+    if folder not in self._names:
+      self._names[folder] = _set_of_names(folder)
+    return name in self._names[folder]
+
+
+def _set_of_names(path: str) -> set[str]:
+  try:
+    return set(tf.io.gfile.listdir(path))
+  except tf.errors.NotFoundError:
+    return set()
 
 
 # --- publication ------------------------------------------------------------
@@ -226,6 +275,19 @@ def read_json(path: str):
       f'{path} is damaged ({e}); delete its directory and run the same command '
       'again.'
     ) from e
+
+
+def read_many(paths: Sequence[str]) -> list[bytes | None]:
+  """Returns the contents of files, side by side; None where one is gone."""
+
+  def read(path: str) -> bytes | None:
+    try:
+      return read_bytes(path)
+    except tf.errors.NotFoundError:
+      return None
+
+  with concurrent.futures.ThreadPoolExecutor(_REQUESTS) as pool:
+    return list(pool.map(read, paths))
 
 
 def remove(path: str) -> None:

@@ -171,8 +171,10 @@ def finished(tiny, tmp_path_factory) -> pathlib.Path:
 
 @pytest.fixture
 def damaged(finished, tmp_path) -> pathlib.Path:
-  """A copy of the finished workspace, to be changed."""
-  return shutil.copytree(finished, tmp_path / 'workspace')
+  """A copy of the finished workspace, to be changed; nobody worked on it."""
+  return shutil.copytree(
+    finished, tmp_path / 'workspace', ignore=shutil.ignore_patterns('status')
+  )
 
 
 PHOTOGRAPHS = """
@@ -279,7 +281,8 @@ def randomise():
 def artefacts():
   """Function from a workspace to {path: content}, measured times left out.
 
-  What a killed process wrote aside is left out too: it has no name of ours.
+  What a killed process wrote aside is left out too: it has no name of ours. So
+  are heartbeats, one per process.
   """
 
   def read(root) -> dict[str, bytes]:
@@ -290,6 +293,7 @@ def artefacts():
       if path.is_file()
       and path.name != 'timing.json'
       and path.parent.name != 'events'
+      and path.relative_to(root).parts[0] != 'status'
       and '.tmp-' not in path.name
     }
 

@@ -60,8 +60,11 @@ def test_artefacts_are_found_where_they_are_made(kind, tmp_path):
     place.report('paper'): None,
   }
   aside = f'{place.model("x")}/weights.npz.tmp-{"0a" * 16}'
+  beats = [place.heartbeat('paper', 'node-1'), place.heartbeat('y', 'node-2')]
   for folder in made:
     workspace.write_json(f'{folder}/DONE', {})
+  for path in beats:
+    workspace.write_json(path, {})
   # What TFDS keeps beside them, and files where folders belong.
   for name in ('tfds/mnist/3.0.1/x', 'tfds/notes', 'models/notes', 'x/y/DONE'):
     workspace.write_json(f'{place.root}/{name}', {})
@@ -72,6 +75,49 @@ def test_artefacts_are_found_where_they_are_made(kind, tmp_path):
   assert list(place.aside()) == [aside]
   workspace.remove(f'{place.root}/models/x')
   assert not list(place.aside())
+  assert place.all_heartbeats() == beats
+  assert place.heartbeats('paper') == beats[:1]
+  assert place.heartbeats('z') == []
+  half = f'{beats[0]}.tmp-{"0a" * 16}'
+  workspace.write_json(half, {})
+  assert list(place.aside()) == [half]
+  assert place.heartbeats('paper') == beats[:1]
+
+
+@pytest.mark.parametrize('kind', ['local', 'remote'])
+def test_listings_say_what_is_there(kind, tmp_path):
+  root = tmp_path if kind == 'local' else f'ram://{tmp_path}'
+  there = [f'{root}/a/DONE', f'{root}/b/c/x.DONE', f'{root}/b/c/DONE']
+  missing = [f'{root}/a/x', f'{root}/b/DONE', f'{root}/none/of/DONE']
+  for path in there:
+    workspace.write_json(path, {})
+  for looked in ([], [*there, *missing]):
+    listings = workspace.Listings()
+    listings.look(looked)
+    assert [path in listings for path in there] == [True] * 3
+    assert [path in listings for path in missing] == [False] * 3
+
+
+def test_listings_ask_once_per_directory(tmp_path, monkeypatch):
+  asked, listdir = [], tf.io.gfile.listdir
+  monkeypatch.setattr(
+    tf.io.gfile, 'listdir', lambda path: asked.append(path) or listdir(path)
+  )
+  listings = workspace.Listings()
+  paths = [f'{tmp_path}/{n % 3}/{n}.DONE' for n in range(60)]
+  for _ in range(2):
+    listings.look(paths)
+    assert not any(path in listings for path in paths)
+  assert len(asked) == 3
+
+
+def test_many_files_are_read_in_their_order(tmp_path):
+  paths = [f'{tmp_path}/{n}' for n in range(40)]
+  for n, path in enumerate(paths):
+    if n != 7:
+      workspace.write_atomic(path, str(n).encode())
+  expected = [None if n == 7 else str(n).encode() for n in range(40)]
+  assert workspace.read_many(paths) == expected
 
 
 @pytest.mark.parametrize('kind', ['local', 'remote'])

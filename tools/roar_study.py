@@ -20,6 +20,9 @@ flags.DEFINE_bool(
   False,
   'Print what is left to do, and what it would take, then exit.',
 )
+flags.DEFINE_bool(
+  'status', False, 'Print what is done and who works on the rest, then exit.'
+)
 flags.DEFINE_string(
   'rates',
   None,
@@ -29,7 +32,7 @@ flags.DEFINE_string(
 flags.DEFINE_float(
   'price_per_hour',
   None,
-  'With --dry_run: of one device, in any currency.',
+  'With --dry_run or --status: of one device, in any currency.',
   lower_bound=0,
 )
 flags.DEFINE_enum(
@@ -59,65 +62,70 @@ cli.define_worker_flags()
 
 
 def main() -> None:
-  """Runs the stages that the flags ask for and prints the outcome."""
-  if FLAGS.clean:
-    _clean()
+  """Does what the flags ask for: run the study, or look at it."""
+  action = _action()
+  if action == 'clean' and FLAGS.clean == 'temporary':
+    _clean_temporary()
     return
-  study = cli.require_flag('study')
-  execution = cli.execution()
-  _check_flags()
-  contexts = cli.contexts(study, FLAGS.dataset, make=not FLAGS.dry_run)
-  from roar_tf.study import pipeline, report_stage, selection
+  study, execution = cli.require_flag('study'), cli.execution()
+  root = {'status': 'there', 'list': 'anywhere', 'dry_run': 'anywhere'}
+  contexts = cli.contexts(study, FLAGS.dataset, root=root.get(action, 'made'))
+  from roar_tf.study import pipeline
 
   works = _chosen(pipeline.study_work(contexts))
-  if FLAGS.list:
-    places = shlex.join(
-      f'--{name}={FLAGS[name].value}'
-      for name in ('workspace', 'data_dir')
-      if FLAGS[name].value != FLAGS[name].default
-    )
-    places = f' {places}' if places else ''
-    for number, context, run in selection.numbered(works):
-      print(f'{number:5d}  {report_stage.command(context, run)}{places}')
-    return
-  stages = (FLAGS.stage,) if FLAGS.stage else STAGES
-  if FLAGS.run is not None and not FLAGS.stage:
-    stages = STAGES[:-1]  # Hundreds of jobs need not all report.
-  if FLAGS.dry_run:
+  if action == 'list':
+    _list(works)
+  elif action == 'dry_run':
     from roar_tf.planning import dry_run
 
-    print(
-      dry_run.report(
-        works,
-        stages,
-        rates_file=FLAGS.rates,
-        price=FLAGS.price_per_hour,
-        **execution,
-      )
-    )
-    return
-  failure = None
-  try:
-    pipeline.run(works, stages, **execution)
-  except errors.UnitsFailedError as e:
-    failure = e
-  if 'report' in stages and (outcome := report_stage.outcome(works)):
-    print(outcome, flush=True)
-  if failure:
-    raise failure
+    prices = dict(rates_file=FLAGS.rates, price=FLAGS.price_per_hour)
+    print(dry_run.report(works, _stages(), **prices, **execution))
+  elif action == 'status':
+    from roar_tf.study import status_text
+
+    print(status_text.of_study(works, FLAGS.price_per_hour))
+  elif action == 'clean':
+    from roar_tf.study import cleaning
+
+    print(cleaning.clean_shards(works))
+  else:
+    _run(works, execution)
 
 
-def _check_flags() -> None:
-  """Raises UsageError for flags that mean nothing together."""
-  if FLAGS.dry_run and FLAGS.list:
-    raise errors.UsageError('--dry_run and --list: give one of them.')
-  for name in ('rates', 'price_per_hour'):
-    if FLAGS[name].value is not None and not FLAGS.dry_run:
-      raise errors.UsageError(f'--{name} is for --dry_run; add it.')
+def _action() -> str | None:
+  """Returns the flag that asks for another thing than to run the study.
+
+  Raises:
+    UsageError: flags that mean nothing together.
+  """
+  actions = ('list', 'dry_run', 'status', 'clean')
+  given = [name for name in actions if FLAGS[name].value]
+  if len(given) > 1:
+    listed = ' and '.join(f'--{name}' for name in given)
+    raise errors.UsageError(f'{listed}: give one of them.')
+  action = given[0] if given else None
+  chosen = ('only', 'run')
+  unfit = {
+    'list': ('stage',),
+    'status': ('stage', *chosen),
+    'clean': ('stage', *(chosen if FLAGS.clean == 'temporary' else ())),
+  }
+  for name in unfit.get(action, ()):
+    if FLAGS[name].value not in (None, []):
+      what = f'--clean={FLAGS.clean}' if action == 'clean' else f'--{action}'
+      raise errors.UsageError(f'{what} takes no --{name}; leave it out.')
+  for name, wanted in (
+    ('rates', ('dry_run',)),
+    ('price_per_hour', ('dry_run', 'status')),
+  ):
+    if FLAGS[name].value is not None and action not in wanted:
+      listed = ' or '.join(f'--{name}' for name in wanted)
+      raise errors.UsageError(f'--{name} is for {listed}; add it.')
   if FLAGS.price_per_hour is not None and FLAGS.rates == 'none':
     raise errors.UsageError(
       '--price_per_hour needs rates; leave out --rates=none.'
     )
+  return action
 
 
 def _chosen(works):
@@ -133,28 +141,55 @@ def _chosen(works):
   return selection.only(works, FLAGS.only) if FLAGS.only else works
 
 
-def _clean() -> None:
-  """Deletes what --clean names and prints what was freed."""
-  if FLAGS.list or FLAGS.stage or FLAGS.dry_run:
-    raise errors.UsageError(
-      f'--clean={FLAGS.clean} runs and lists nothing; leave out --stage, '
-      '--list and --dry_run.'
-    )
-  if FLAGS.clean == 'temporary':
-    if FLAGS.only or FLAGS.run is not None:
-      raise errors.UsageError(
-        '--clean=temporary is about a whole workspace; leave out --only and '
-        '--run.'
-      )
-    from roar_tf import workspace
-    from roar_tf.study import cleaning
+def _stages() -> tuple[str, ...]:
+  if FLAGS.stage:
+    return (FLAGS.stage,)
+  # Hundreds of jobs of one run each need not all report.
+  return STAGES if FLAGS.run is None else STAGES[:-1]
 
-    print(cleaning.clean_temporary(workspace.Workspace(FLAGS.workspace)))
-    return
-  contexts = cli.contexts(cli.require_flag('study'), FLAGS.dataset)
-  from roar_tf.study import cleaning, pipeline
 
-  print(cleaning.clean_shards(_chosen(pipeline.study_work(contexts))))
+def _list(works) -> None:
+  """Prints every chosen run with its number and its command."""
+  from roar_tf.study import report_stage, selection
+
+  places = shlex.join(
+    f'--{name}={FLAGS[name].value}'
+    for name in ('workspace', 'data_dir')
+    if FLAGS[name].value != FLAGS[name].default
+  )
+  places = f' {places}' if places else ''
+  for number, context, run in selection.numbered(works):
+    print(f'{number:5d}  {report_stage.command(context, run)}{places}')
+
+
+def _run(works, execution) -> None:
+  """Runs the stages and prints the outcome."""
+  from roar_tf.study import heartbeat, pipeline, report_stage
+
+  context, stages = works[0].context, _stages()
+  failure = None
+  beat = heartbeat.Heartbeat(
+    context.workspace,
+    context.experiment.study.name,
+    worker=FLAGS.worker,
+    num_workers=FLAGS.num_workers,
+  )
+  try:
+    with beat:
+      pipeline.run(works, stages, heartbeat=beat, **execution)
+  except errors.UnitsFailedError as e:
+    failure = e
+  if 'report' in stages and (outcome := report_stage.outcome(works)):
+    print(outcome, flush=True)
+  if failure:
+    raise failure
+
+
+def _clean_temporary() -> None:
+  from roar_tf import workspace
+  from roar_tf.study import cleaning
+
+  print(cleaning.clean_temporary(workspace.Workspace(FLAGS.workspace)))
 
 
 def run() -> None:

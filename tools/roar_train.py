@@ -3,6 +3,8 @@
 roar_train --dataset=planted_patch --cell=sg_sq_grad_pixel_remove_90 --seed=3
 """
 
+import contextlib
+
 from absl import flags
 
 from roar_tf import cli, errors
@@ -36,7 +38,7 @@ def main() -> None:
   name = cli.require_flag('cell')
   (context,) = cli.contexts(FLAGS.study, dataset, seed=FLAGS.ranking_seed)
   from roar_tf import cells, workspace
-  from roar_tf.study import grid, pipeline, train_stage
+  from roar_tf.study import grid, heartbeat, pipeline, train_stage
 
   study = context.experiment.study
   cell = cells.parse_cell(name)
@@ -55,7 +57,10 @@ def main() -> None:
     [run_],
     study.input if study else 'shards',
   )
-  pipeline.run([work], pipeline.STAGES[:5], **cli.execution())
+  # Of a study: its --status shows this process too.
+  beat = heartbeat.Heartbeat(context.workspace, run_.study) if study else None
+  with beat or contextlib.nullcontext():
+    pipeline.run([work], pipeline.STAGES[:5], heartbeat=beat, **cli.execution())
   result = workspace.read_json(
     f'{train_stage.directory(context, run_)}/result.json'
   )

@@ -6,6 +6,7 @@ always called `train` and `test`.
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 
 import gin
@@ -194,7 +195,10 @@ class Source:
 
   def shard_bounds(self, split: str) -> list[tuple[int, int]]:
     """Returns (start, stop) of every shard of a split, of nearly equal size."""
-    count = self.count(split)
-    edges = np.linspace(0, count, self.shard_count(split) + 1)
-    edges = edges.astype(int).tolist()
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(_bounds(self.count(split), self.shard_count(split)))
+
+
+@functools.cache  # Every path of a shard asks how many there are.
+def _bounds(images: int, shards: int) -> tuple[tuple[int, int], ...]:
+  edges = np.linspace(0, images, shards + 1).astype(int).tolist()
+  return tuple(zip(edges[:-1], edges[1:], strict=True))

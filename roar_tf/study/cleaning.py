@@ -10,6 +10,7 @@ from roar_tf import workspace
 from roar_tf.study.pipeline import Work
 
 DAY = 24 * 60 * 60
+MONTH = 30 * DAY
 
 
 def clean_shards(works: Sequence[Work]) -> str:
@@ -48,6 +49,9 @@ def _markers_first(name: str) -> tuple[bool, bool]:
 def clean_temporary(place: workspace.Workspace, age: float = DAY) -> str:
   """Deletes what killed processes left half written.
 
+  And heartbeats of processes that were heard of a month ago for the last time:
+  `--status` no longer counts their hours then.
+
   Args:
     place: the workspace.
     age: seconds since the last write; a process may still write what is newer.
@@ -68,7 +72,13 @@ def clean_temporary(place: workspace.Workspace, age: float = DAY) -> str:
     workspace.remove(path)
     files += 1
     size += state.length
+  silent = 0
+  for path in place.all_heartbeats():
+    if time.time() - tf.io.gfile.stat(path).mtime_nsec / 1e9 > MONTH:
+      workspace.remove(path)
+      silent += 1
   return (
     f'clean: {files} temporary files deleted, {size:,} bytes; {kept} are not a '
     'day old'
+    + (f'; {silent} heartbeats of a month ago deleted' if silent else '')
   )

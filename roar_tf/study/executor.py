@@ -11,10 +11,25 @@ import tensorflow as tf
 
 from roar_tf import errors, workspace
 from roar_tf.study import progress
+from roar_tf.study.heartbeat import Heartbeat
 from roar_tf.study.units import Unit
 
 _log = logging.getLogger(__name__)
 _lock = threading.Lock()
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+  """What became of one unit.
+
+  Attributes:
+    kind: `made`, `kept`, `left` (to another worker), `failed`, or `missing`: it
+      failed only because its inputs are not there.
+    failure: the name of the unit and what went wrong; empty unless it failed.
+  """
+
+  kind: str
+  failure: str = ''
 
 
 @dataclasses.dataclass
@@ -33,6 +48,14 @@ class Tally:
   failures: list[str] = dataclasses.field(default_factory=list)
   seconds: float = 0.0
 
+  def add(self, outcome: Outcome) -> None:
+    """Counts a unit; threads may call it side by side."""
+    with _lock:
+      self.made += outcome.kind == 'made'
+      self.kept += outcome.kind == 'kept'
+      if outcome.failure:
+        self.failures.append(outcome.failure)
+
 
 def execute(
   stage: str,
@@ -42,6 +65,7 @@ def execute(
   num_workers: int = 1,
   parallel: int = 1,
   stop: Callable[[], bool] = lambda: False,
+  heartbeat: Heartbeat | None = None,
 ) -> Tally:
   """Does this worker's share of a stage: every `num_workers`-th unit.
 
@@ -56,6 +80,7 @@ def execute(
     num_workers: how many share the stage.
     parallel: units that run side by side in threads of this process.
     stop: whether a signal asked to stop; asked before every unit.
+    heartbeat: is told of every unit.
 
   Raises:
     UsageError: an artefact was made with other settings.
@@ -65,29 +90,37 @@ def execute(
   start = time.monotonic()
   own = [u for u in units if not u.shared][worker::num_workers]
   shared = [u for u in units if u.shared]
-  with progress.bar(len(own) + len(shared), f'{stage:>6}', 'units') as bar:
-    # Shared units complete what the others made.
-    for group in (own, shared):
-      _side_by_side(group, tally, bar, num_workers, parallel, stop)
-  tally.seconds = time.monotonic() - start
-  return tally
-
-
-def _side_by_side(units, tally, bar, num_workers, parallel, stop) -> None:
-  """Runs units in threads; the first error that ends the study ends all."""
-  ending = threading.Event()
 
   def one(unit: Unit) -> None:
-    if ending.is_set():
-      return
     if stop():
       raise errors.PreemptedError(
         f'stopped before {unit.name}; run the same command again to go on.'
       )
-    _try(unit, tally, num_workers)
+    if heartbeat:
+      heartbeat.begin(stage, unit.name)
+    outcome = attempt(unit, num_workers)
+    tally.add(outcome)
+    if heartbeat:
+      heartbeat.end(stage, unit.name, outcome.kind, outcome.failure)
+
+  with progress.bar(len(own) + len(shared), f'{stage:>6}', 'units') as bar:
+    # Shared units complete what the others made.
+    for group in (own, shared):
+      _side_by_side(group, one, bar, parallel)
+  tally.seconds = time.monotonic() - start
+  return tally
+
+
+def _side_by_side(units, one: Callable[[Unit], None], bar, parallel) -> None:
+  """Runs units in threads; the first error that ends the study ends all."""
+  ending = threading.Event()
+
+  def unless_ending(unit: Unit) -> None:
+    if not ending.is_set():
+      one(unit)
 
   with concurrent.futures.ThreadPoolExecutor(parallel) as pool:
-    futures = [pool.submit(one, unit) for unit in units]
+    futures = [pool.submit(unless_ending, unit) for unit in units]
     try:
       for future in concurrent.futures.as_completed(futures):
         future.result()
@@ -97,35 +130,43 @@ def _side_by_side(units, tally, bar, num_workers, parallel, stop) -> None:
       raise
 
 
-def _try(unit: Unit, tally: Tally, num_workers: int) -> None:
+def attempt(unit: Unit, num_workers: int) -> Outcome:
+  """Makes what is unfinished of a unit.
+
+  Args:
+    unit: the unit.
+    num_workers: how many share its stage.
+
+  Raises:
+    UsageError: an artefact was made with other settings.
+    PreemptedError: stopped.
+  """
+  kind = 'failed'
   try:
     pending = unit.pending()
-    if pending:
-      unit.work(pending)
-      with _lock:
-        tally.made += 1
-      _log.info('%s: done', unit.name)
-    else:
-      with _lock:
-        tally.kept += 1
+    if not pending:
+      return Outcome('kept')
+    unit.work(pending)
+    _log.info('%s: done', unit.name)
+    return Outcome('made')
   except (errors.UsageError, errors.PreemptedError):
     raise
   except errors.MissingInputsError as e:
     if unit.shared and num_workers > 1:
       _log.info('%s: left to the worker that finishes last', unit.name)
-    else:
-      tally.failures.append(f'{unit.name}: {e}')
+      return Outcome('left')
+    kind, reason = 'missing', str(e)
   except errors.PartsFailedError as e:
-    lines = [f'{unit.name}: {line}' for line in str(e).splitlines()]
-    tally.failures.append('\n  '.join(lines))
+    lines = str(e).splitlines()
+    reason = f'\n  {unit.name}: '.join(lines)
   except errors.RoarError as e:
-    tally.failures.append(f'{unit.name}: {e}')
+    reason = str(e)
   except (OSError, tf.errors.OpError) as e:
     if workspace.is_full(e):
       reason = workspace.describe_full(e)
     else:
       reason = f'{str(e).splitlines()[0]}.'
-    tally.failures.append(f'{unit.name}: {reason}')
   except Exception as e:  # A user's estimator or model may raise anything.
-    tally.failures.append(f'{unit.name}: {errors.describe(e)}')
+    reason = errors.describe(e)
     _log.debug('%s failed', unit.name, exc_info=e)
+  return Outcome(kind, f'{unit.name}: {reason}')

@@ -21,6 +21,7 @@ from roar_tf.study import (
 )
 from roar_tf.study.context import Context
 from roar_tf.study.grid import Run
+from roar_tf.study.heartbeat import Heartbeat
 from roar_tf.study.units import Unit
 from roar_tf.training.loop import Trainer
 
@@ -101,21 +102,25 @@ class Work:
       )
     return train_stage.units(context, self.chosen_runs, self.input)
 
-  def without_spare_cells(self) -> 'Work':
+  def without_spare_cells(
+    self, exists: Callable[[str], bool] = tf.io.gfile.exists
+  ) -> 'Work':
     """Returns this work without masked datasets that no run will read.
 
     They were deleted, or never made, and all runs on them are done.
+
+    Args:
+      exists: whether a marker is there.
     """
     finished = {run.cell: True for run in self.chosen_runs}
     for run in self.chosen_runs:
       if run.reads_cell and finished[run.cell]:
         marker = train_stage.done(self.context, run)
-        finished[run.cell] = tf.io.gfile.exists(marker)
+        finished[run.cell] = exists(marker)
     cells = [
       cell
       for cell in self.cells
-      if not finished.get(cell)
-      or tf.io.gfile.exists(self.context.dataset_done(cell.name))
+      if not finished.get(cell) or exists(self.context.dataset_done(cell.name))
     ]
     return dataclasses.replace(self, cells=cells)
 
@@ -147,6 +152,7 @@ def run(
   num_workers: int = 1,
   parallel: int = 1,
   stop: Callable[[], bool] = lambda: False,
+  heartbeat: Heartbeat | None = None,
 ) -> None:
   """Runs stages one after the other; what is finished is kept.
 
@@ -158,6 +164,7 @@ def run(
     num_workers: how many workers share every stage.
     parallel: units that this worker runs side by side.
     stop: whether a signal asked to stop.
+    heartbeat: says in the workspace what this process does.
 
   Raises:
     UnitsFailedError: some unit failed; all others of these stages were done as
@@ -167,6 +174,8 @@ def run(
   """
   # First of all: collectives must be set up before TensorFlow does anything.
   devices = works[0].context.devices
+  if heartbeat:
+    heartbeat.uses(len(devices.local_replicas), helper=not devices.is_chief)
   _check_before(works, stages)
   failures = []
   if devices.replicas > 1:
@@ -183,6 +192,7 @@ def run(
       num_workers=num_workers,
       parallel=parallel,
       stop=stop,
+      heartbeat=heartbeat,
     )
     failures += tally.failures
     summary = (

@@ -65,7 +65,12 @@ def units(works) -> list[Unit]:
     ((_, fingerprint),) = pending
     target.commit(fingerprint)
 
-  return [Unit(f'report of {study}', (target,), work, shared=True)]
+  return [Unit(unit_name(study), (target,), work, shared=True)]
+
+
+def unit_name(study: str) -> str:
+  """Returns the name of the unit that makes a study's report."""
+  return f'report of {study}'
 
 
 def _write(works, inputs: report_inputs.Inputs) -> None:

@@ -126,3 +126,18 @@ def test_old_temporary_files_go_and_nothing_else(tool, damaged, artefacts):
   assert all(path.exists() for path in (*young, *foreign))
   assert not any(path.exists() for path in old)
   assert artefacts(damaged) == before
+
+
+def test_heartbeats_of_a_month_ago_go(tool, damaged, artefacts):
+  before = artefacts(damaged)
+  folder = damaged / 'status/small'
+  folder.mkdir(parents=True)
+  for name, days in (('old', 31), ('young', 29)):
+    (folder / f'{name}.json').write_text('{}')
+    then = time.time() - days * DAYS
+    os.utime(folder / f'{name}.json', (then, then))
+  outcome = tool('roar_study', '--clean=temporary', f'--workspace={damaged}')
+  assert outcome.status == 0, outcome.err
+  assert outcome.out.endswith('; 1 heartbeats of a month ago deleted\n')
+  assert os.listdir(folder) == ['young.json']
+  assert artefacts(damaged) == before

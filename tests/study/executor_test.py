@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from roar_tf import errors, workspace
-from roar_tf.study import executor
+from roar_tf.study import executor, heartbeat
 from roar_tf.study.units import Target, Unit
 
 PARALLEL = pytest.mark.parametrize('parallel', [1, 3])
@@ -228,3 +228,53 @@ def test_what_is_derived_is_made_anew_when_its_inputs_change(bench):
   os.remove(bench.done('a'))
   executor.execute('stage', [bench.unit('a', epochs=2)])
   assert executor.execute('stage', [unit(runs=2)]).made == 1
+
+
+@PARALLEL
+def test_a_heartbeat_is_told_of_every_unit(bench, tmp_path, parallel):
+  executor.execute('rank', [bench.unit('kept')])
+  units = [
+    bench.unit('a'),
+    bench.unit('kept'),
+    bench.unit('b', error=errors.DataError('file x is damaged')),
+    bench.unit('c', inputs=['y']),
+    bench.unit('whole', inputs=['b'], shared=True),
+  ]
+  place = workspace.Workspace(str(tmp_path / 'w'))
+  with heartbeat.Heartbeat(place, 'mine') as beat:
+    # Two workers: what is left to the other is no failure.
+    for worker in (0, 1):
+      tally = executor.execute(
+        'rank',
+        units,
+        worker=worker,
+        num_workers=2,
+        parallel=parallel,
+        heartbeat=beat,
+      )
+  assert len(tally.failures) == 1
+  (path,) = place.heartbeats('mine')
+  record = heartbeat.parse(workspace.read_bytes(path))
+  counts = record.stages['rank']
+  assert (counts.made, counts.kept, counts.failed) == (1, 1, 2)
+  assert {(f.unit, f.missing) for f in record.failures} == {
+    ('b', False),
+    ('c', True),
+  }
+  assert record.failures[0].text == 'b: file x is damaged'
+
+
+def test_a_unit_at_work_is_current(bench, tmp_path):
+  place = workspace.Workspace(str(tmp_path / 'w'))
+  seen = []
+  with heartbeat.Heartbeat(place, 'mine') as beat:
+
+    def work(pending):
+      seen.append(heartbeat.parse(beat._content()).current)
+      pending[0][0].commit(pending[0][1])
+
+    unit = Unit('u', (Target(bench.done('u'), 'train', 1, {}),), work)
+    executor.execute('train', [unit], heartbeat=beat)
+    assert not heartbeat.parse(beat._content()).current
+  (((stage, name, _),),) = seen
+  assert (stage, name) == ('train', 'u')

@@ -12,6 +12,14 @@ from roar_tf.preflight import environment
     (['--functions=training,masks'], ['masks', 'attribution']),
     ([], ['--dataset']),
     (['--precision=float8'], ['precision', 'bfloat16']),
+    (['--dataset=cifar10', '--rates=r.json'], ['--rates', '--study']),
+    (
+      [
+        *('--study=quickstart', '--rates=r.json'),
+        *('--topology=v5e:2x2', '--topology=v4:2x2x1'),
+      ],
+      ['--rates', 'one --topology'],
+    ),
   ],
 )
 def test_bad_usage_is_one_sentence(refused, arguments, words):

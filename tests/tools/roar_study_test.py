@@ -57,6 +57,13 @@ def _sentence(outcome, *words):
     (['--study=quickstart', '--clean=shards', '--list'], ['--clean', '--list']),
     (['--clean=shards'], ['--study']),
     (['--clean=temporary'], ['--workspace', 'no directory']),
+    (['--study=quickstart', '--status'], ['--workspace', 'no directory']),
+    (['--status'], ['--study']),
+    (['--study=quickstart', '--status', '--list'], ['--status', '--list']),
+    (
+      ['--study=quickstart', '--status', '--price_per_hour=-1'],
+      ['price_per_hour', '-1'],
+    ),
     (['--study=quickstart', '--worker=two'], ['worker', 'two']),
     (['--study=quickstart', '--worker=2', '--num_workers=2'], ['--worker=2']),
     (['--study=quickstart', '--worker=-1'], ['worker', '-1']),
@@ -153,6 +160,7 @@ def test_help_shows_every_flag():
     'stage',
     'clean',
     '[no]list',
+    '[no]status',
     '[no]dry_run',
     'rates',
     'price_per_hour',
@@ -310,6 +318,111 @@ def test_workers_by_flags_complete_a_study(tool, tiny, finished, damaged):
     for root in (damaged, finished)
   )
   assert one.read_bytes() == two.read_bytes()
+
+
+# --- the status -------------------------------------------------------------
+
+
+def _rows(outcome):
+  """Returns (done, running, failed, left, all) by stage."""
+  assert outcome.status == 0 and not outcome.err, outcome
+  assert max(map(len, outcome.out.splitlines())) <= 80
+  found = re.findall(r'^(\w+)' + r' +(\d+)' * 5 + r'(?: |$)', outcome.out, re.M)
+  return {stage: tuple(map(int, numbers)) for stage, *numbers in found}
+
+
+def _status(tool, tiny, root, *flags):
+  return tool(
+    'roar_study', f'--study={tiny.study}', '--status', *tiny.flags(root), *flags
+  )
+
+
+UNITS = dict(zip(STAGES, (6, 1, 7, 14, 10, 1), strict=True))
+
+
+def test_the_status_of_a_study_that_nobody_ran(tool, tiny, tmp_path):
+  (tmp_path / 'w').mkdir()
+  (tmp_path / 'w').chmod(0o500)  # To look needs no right to write.
+  outcome = _status(tool, tiny, tmp_path / 'w')
+  assert _rows(outcome) == {s: (0, 0, 0, n, n) for s, n in UNITS.items()}
+  assert 'nobody works on it' in outcome.out
+  assert '0 alive, 0 lost, 0 ended' in outcome.out
+  assert not list((tmp_path / 'w').iterdir())
+
+
+def test_the_status_of_a_finished_study(tool, tiny, damaged):
+  shutil.rmtree(damaged / 'runs/small/tiny/original/seed_0')
+  tool('roar_study', f'--study={tiny.study}', *tiny.flags(damaged))
+  outcome = _status(tool, tiny, damaged, '--price_per_hour=3600')
+  assert _rows(outcome) == {s: (n, 0, 0, 0, n) for s, n in UNITS.items()}
+  assert 'Time left: none, all is done.' in outcome.out
+  assert '0 alive, 0 lost, 1 ended' in outcome.out
+  assert re.search(r'ended \d+ s ago: .*: all done', outcome.out)
+  cost, hours = re.search(
+    r'Cost so far: ([\d,.]+) for ([\d.]+) device-hours', outcome.out
+  ).groups()
+  assert float(cost.replace(',', '')) >= 0.1 and float(hours) < 1
+
+
+def test_the_status_names_what_failed(tool, tiny, damaged):
+  shard = next(damaged.glob('tfds/roar_tiny/original/*/*train*00001-of-00003'))
+  shard.write_bytes(shard.read_bytes()[:-7])
+  shutil.rmtree(damaged / 'runs/small/tiny/original')
+  assert (
+    tool('roar_study', f'--study={tiny.study}', *tiny.flags(damaged)).status
+    == 1
+  )
+  (damaged / 'status/small/bad.json').write_text('{')
+  outcome = _status(tool, tiny, damaged)
+  assert _rows(outcome)['train'] == (8, 0, 2, 0, 10)
+  assert 'Failed and not made since: 2 units' in outcome.out
+  words = ' '.join(outcome.out.split())
+  assert 'tiny/original/seed_0: ' in words
+  assert 'some units failed' in words
+  assert 'status/small/bad.json in the workspace is left out' in words
+
+
+def test_a_single_run_of_a_study_is_in_its_status(tool, tiny, damaged):
+  shutil.rmtree(damaged / 'runs/small/tiny/original/seed_0')
+  outcome = tool(
+    'roar_train',
+    f'--study={tiny.study}',
+    f'--dataset={tiny.dataset}',
+    '--cell=original',
+    *tiny.flags(damaged),
+  )
+  assert outcome.status == 0, outcome.err
+  (path,) = (damaged / 'status').iterdir()
+  assert path.name == 'small' and len(list(path.iterdir())) == 1
+  assert '1 ended' in _status(tool, tiny, damaged).out
+
+
+def test_a_killed_study_is_shown_as_lost(tool, tiny, tmp_path, monkeypatch):
+  from roar_tf.study import status
+
+  process = _process(f'--study={tiny.study}', *tiny.flags(tmp_path))
+  try:
+    _wait_for(process, lambda: list(tmp_path.glob('runs/*/*/*/*/DONE')))
+    process.send_signal(signal.SIGSTOP)  # Lest it end while we look.
+    alive = _status(tool, tiny, tmp_path)
+  finally:
+    process.kill()
+    process.communicate()
+  assert process.returncode == -signal.SIGKILL
+  assert '1 alive, 0 lost, 0 ended' in alive.out
+  # It fell silent just now: so that the test need not wait for minutes.
+  monkeypatch.setattr(status, 'LOST_AFTER', 0.0)
+  outcome = _status(tool, tiny, tmp_path)
+  assert '0 alive, 1 lost, 0 ended' in outcome.out
+  assert f'process {process.pid}, heartbeat' in outcome.out
+  rows = _rows(outcome)
+  runs = len(list(tmp_path.glob('runs/*/*/*/*/DONE')))
+  assert rows['train'] == (runs, 0, 0, 10 - runs, 10) and runs
+  assert rows['source'] == (6, 0, 0, 0, 6)
+  # The units of shards and rankings have several markers each.
+  assert [rows[s][0] for s in ('model', 'rank', 'shards')] == [1, 7, 14]
+  markers = len(list(tmp_path.glob('tfds/*/original/**/*DONE')))
+  assert markers == rows['source'][0]
 
 
 # --- failures ---------------------------------------------------------------
