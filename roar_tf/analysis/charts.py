@@ -159,10 +159,10 @@ def _axes(panel: panels.Panel, plot: _Plot) -> list[str]:
 def _line(line: panels.Line, panel: panels.Panel, plot: _Plot) -> list[str]:
   look = line.look
   style = f'class="line {_class(look)}"'
-  places = [(plot.x(p.threshold), plot.y(p.mean)) for p in line.points]
-  if panel.start is not None:
-    places.insert(0, (plot.x(panel.start.threshold), plot.y(panel.start.mean)))
-  path = 'M' + 'L'.join(f'{x},{y}' for x, y in places)
+  path = ''.join(
+    'M' + 'L'.join(f'{plot.x(p.threshold)},{plot.y(p.mean)}' for p in part)
+    for part in panel.segments(line)
+  )
   dash = ' '.join(f'{look.width * n:.1f}' for n in look.dash)
   dash = f' stroke-dasharray="{dash}"' if dash else ''
   parts = [

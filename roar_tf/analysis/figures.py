@@ -214,7 +214,8 @@ def _line(axes: Axes, line: panels.Line, panel: panels.Panel) -> None:
   points += line.points
   at = [point.threshold for point in points]
   means = np.array([point.mean for point in points])
-  axes.plot(at, means, **look)
+  for part in panel.segments(line):
+    axes.plot([p.threshold for p in part], [p.mean for p in part], **look)
   half = np.array([point.high - point.mean for point in points])
   style = dict(ecolor=look['color'], elinewidth=1, capsize=2.5)
   axes.errorbar(at, means, half, fmt='none', zorder=look['zorder'], **style)

@@ -75,6 +75,18 @@ class Panel:
     ticks = {p.threshold for line in self.lines for p in line.points}
     return sorted(ticks | {0 if self.mode == 'remove' else 100})
 
+  def segments(self, line: Line) -> list[list[Point]]:
+    """A line's points from the original on, parted where cells are missing."""
+    order = sorted(self.ticks, reverse=self.mode == 'keep')
+    points = [self.start] if self.start else []
+    found = [[]]
+    for point in (*points, *line.points):
+      place = order.index(point.threshold)
+      if found[-1] and order.index(found[-1][-1].threshold) + 1 < place:
+        found.append([])
+      found[-1].append(point)
+    return found
+
   @property
   def shows_chance(self) -> bool:
     """Whether chance is known and inside the axis."""

@@ -194,7 +194,8 @@ def sentences(said: Sequence[Verdict], mode: str) -> list[str]:
 def _of_tests(rivals: Sequence[Verdict]) -> list[str]:
   better = [one for one in rivals if one.tone == 'better']
   worse = [one for one in rivals if one.tone == 'worse'][::-1]
-  rest = [one for one in rivals if not one.tone]
+  rest = [one for one in rivals if one.tested and not one.tone]
+  untested = [one for one in rivals if not one.tested]
   be = 'is' if len(better) == 1 else 'are'
   text = (
     f'{len(better) or "None"} of {len(rivals)} estimators {be} better than'
@@ -206,6 +207,11 @@ def _of_tests(rivals: Sequence[Verdict]) -> list[str]:
   if rest:
     be = 'is' if len(rest) == 1 else 'are'
     text += f' {len(rest)} {be} not told from random: {_listed(rest)}.'
+  if untested:
+    be = 'has' if len(untested) == 1 else 'have'
+    text += (
+      f' {len(untested)} {be} too few seeds for a test: {_listed(untested)}.'
+    )
   return [text]
 
 

@@ -74,17 +74,13 @@ def identity(run: Run) -> dict:
 
 def targets(works) -> dict[Run, Target]:
   """Returns what each run of a study should be, from its `pipeline.Work`s."""
-  asked = {
-    target.done: target
-    for work in works
-    for unit in work.units('train')
-    for target in unit.targets
-  }
-  return {
-    run: asked[train_stage.done(work.context, run)]
-    for work in works
-    for run in work.runs
-  }
+  found = {}
+  for work in works:
+    # All of them: a report covers the study, whatever was chosen to be made.
+    units = train_stage.units(work.context, work.runs, work.input)
+    for run, unit in zip(work.runs, units, strict=True):
+      (found[run],) = unit.targets
+  return found
 
 
 def digest(done: str) -> str:
