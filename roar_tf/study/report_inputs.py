@@ -216,16 +216,26 @@ def _of_other_inputs(
   return strangers
 
 
+def named(runs: Iterable[Run]) -> list[str]:
+  """Returns the runs as `source/cell/seed_0, 1`, one entry per cell."""
+  seeds = collections.defaultdict(list)
+  for run in runs:
+    seeds[str(run).rpartition('/')[0]].append(run.seed)
+  return [
+    f'{cell}/seed_{", ".join(map(str, sorted(numbers)))}'
+    for cell, numbers in seeds.items()
+  ]
+
+
 def _sentences(faults: Iterable[tuple[Run, str]]) -> list[str]:
   """Returns one sentence per cell and fault, with the seeds concerned."""
-  seeds = collections.defaultdict(list)
+  runs = collections.defaultdict(list)
   for run, fault in faults:
-    # What is said of one seed's files is said of that seed alone.
-    cell, _, _ = str(run).rpartition('/')
-    seeds[cell, fault].append(run.seed)
+    runs[fault].append(run)
   return [
-    f'{cell}/seed_{", ".join(map(str, sorted(numbers)))} {_is(fault)}.'
-    for (cell, fault), numbers in seeds.items()
+    f'{name} {_is(fault)}.'
+    for fault, concerned in runs.items()
+    for name in named(concerned)
   ]
 
 

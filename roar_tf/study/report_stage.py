@@ -127,17 +127,16 @@ def outcome(works) -> str:
 def require_all(works) -> None:
   """Raises MissingInputsError if runs have not finished, and names them."""
   missing = [
-    str(run)
+    run
     for work in works
     for run in work.runs
     if not tf.io.gfile.exists(train_stage.done(work.context, run))
   ]
   if missing:
     noun = 'run has' if len(missing) == 1 else 'runs have'
-    lines = '\n  '.join(missing)
     raise errors.MissingInputsError(
       f'the report is written, but {len(missing)} {noun} not finished; run '
-      f'roar_study to make them:\n  {lines}'
+      'roar_study to make them:\n  ' + '\n  '.join(report_inputs.named(missing))
     )
 
 
