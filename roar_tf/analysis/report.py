@@ -125,6 +125,7 @@ def write(
   problems = [*excluded, *(check.text for check in checks if not check.holds)]
   files['table.tex'] = latex.table(summary).encode()
   files['table.md'] = _markdown(study, summary, sections, problems).encode()
+  images = summary[summary['input'] == 'image']
   html = page.render(
     study=study,
     sections=sections,
@@ -141,7 +142,7 @@ def write(
       for section in sections
       if section['papers']
     },
-    seeds=sorted(summary['runs'].unique()),
+    seeds=sorted((images if len(images) else summary)['runs'].unique()),
     modes=set(summary['mode']),
     few=results.RUNS_FOR_INTERVAL,
   )

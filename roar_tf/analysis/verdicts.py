@@ -171,22 +171,20 @@ def sentences(said: Sequence[Verdict], mode: str) -> list[str]:
     text = _of_tests(rivals)
   else:
     text = _of_points(rivals, min(one.runs for one in said))
-  leaking = [
-    one
-    for one in rivals
-    if one.leak and not one.leak.holds and one.area.value > 0
-  ]
-  # In `remove` a mask that tells the class keeps accuracy up: it hides a lead.
-  # In `keep` it adds to one.
-  if leaking and mode == 'keep':
-    text.append(
-      f'The masks of {_listed(leaking, False)} give the class away: '
-      f'{"its lead" if len(leaking) == 1 else "their leads"} may owe to that.'
+  leaking = [one for one in rivals if one.leak and not one.leak.holds]
+  # In `remove` a mask that tells the class keeps accuracy up and hides a lead;
+  # in `keep` it adds to one.
+  if mode == 'keep':
+    leaking = [one for one in leaking if one.area.value > 0]
+  if leaking:
+    may = (
+      ', which holds accuracy up: these rankings may have found more than their'
+      ' curves show.'
+      if mode == 'remove'
+      else ': being ahead may owe to that.'
     )
-  elif leaking:
     text.append(
-      f'The masks of {_listed(leaking, False)} give the class away, which '
-      'holds accuracy up: removed evidence may count for more than it seems.'
+      f'The masks of {_listed(leaking, False)} give the class away{may}'
     )
   return text
 

@@ -390,6 +390,7 @@ def test_mask_only_models_have_a_table_of_their_own(tmp_path):
   leak.loc[leak['estimator'] == 'random', 'accuracy'] = 0.1
   rows = pd.concat([frame(1), leak[leak['estimator'] != 'original']])
   text, page = write(tmp_path, rows)
+  assert 'The masks of grad give the class away, which holds' in text
   assert 'what the masks alone give away' in text
   body = table(page, 'mask of removed')
   assert body['random']['90 %'] == '10.0'
