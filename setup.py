@@ -36,6 +36,8 @@ LACKS_TENSORFLOW_CPU = (
 # tensorflow-tpu asks for ~=0.0.14. 0.0.14 to 0.0.30 load.
 TPU = ['tensorflow-tpu==2.20.0', 'libtpu==0.0.21']
 
+RAY = ['ray>=2.58']
+
 setuptools.setup(
   name='roar_tf',
   version='0.1.0',
@@ -94,6 +96,9 @@ setuptools.setup(
     ],
     'cuda': ['tensorflow[and-cuda]>=2.20'],
     'tpu': TPU,
+    # roar_study --executor=ray. Older versions listen on all networks, even if
+    # the cluster is one machine.
+    'ray': RAY,
     # What TFDS's command `tfds` imports and TFDS does not install (its issue
     # 5463). All else does without.
     'build': ['apache-beam>=2.60', 'mlcroissant>=1.0'],
@@ -107,9 +112,11 @@ setuptools.setup(
       'keras==3.15.0',
       'pytest>=8.0',
     ],
-    # dill: TFDS's test of a builder imports it. setuptools:
-    # tests/packaging_test.py builds a wheel, offline.
+    # ray (80 MB): studies run on a cluster of two nodes. dill: TFDS's test of a
+    # builder imports it. setuptools: tests/packaging_test.py builds a wheel,
+    # offline.
     'test': [
+      *RAY,
       'dill>=0.3',
       'pytest>=8.0',
       'pytest-xdist>=3.6',

@@ -89,6 +89,73 @@ def define_worker_flags() -> None:
   flags.DEFINE_integer('num_workers', 1, 'How many workers.', lower_bound=1)
 
 
+def define_cluster_flags() -> None:
+  """Defines the flags of binaries that may hand their units to a cluster."""
+  flags.DEFINE_enum(
+    'executor',
+    'local',
+    ('local', 'ray'),
+    'Who makes the units of work: this process, or a Ray cluster.',
+  )
+  flags.DEFINE_string(
+    'ray_address',
+    None,
+    'A Ray cluster: "auto", HOST:PORT, or "local" for a new one of this '
+    'machine alone; default $RAY_ADDRESS, else the one that "ray start" made '
+    'here, else local.',
+  )
+  flags.DEFINE_list(
+    'resources',
+    [],
+    'What a unit takes of a Ray cluster, e.g. train:GPU=1,rank:TPU=4; a core '
+    'per --threads unless train:CPU=8 says otherwise.',
+  )
+  flags.DEFINE_integer(
+    'retries',
+    3,
+    'How often a unit begins again on a Ray cluster after its node died or '
+    'files could not be reached.',
+    lower_bound=0,
+  )
+
+
+@contextlib.contextmanager
+def cluster(study: str | None = None, dataset: str | None = None):
+  """Yields the function that executes units on the cluster of the flags.
+
+  Raises:
+    UsageError: there is no such cluster, or flags contradict each other.
+  """
+  from roar_tf import workspace
+  from roar_tf.study import ray_cluster, ray_executor, ray_worker
+
+  for name in ('worker', 'num_workers'):
+    if FLAGS[name].value != FLAGS[name].default:
+      raise errors.UsageError(
+        f'--{name} goes with --executor=local: a Ray cluster shares out units '
+        'itself.'
+      )
+  if FLAGS.strategy == 'multi_worker':
+    raise errors.UsageError(
+      '--strategy=multi_worker goes with --executor=local: on a Ray cluster a '
+      'unit has one node.'
+    )
+  resources = ray_cluster.parse_resources(FLAGS.resources, FLAGS.threads)
+  place = ray_worker.Place(
+    recipe(study, dataset),
+    os.getcwd(),
+    workspace.Workspace(FLAGS.workspace).identity(make=True),
+  )
+  with ray_cluster.connected(
+    place,
+    FLAGS.ray_address,
+    resources,
+    cores=FLAGS.parallel * FLAGS.threads,
+    retries=FLAGS.retries,
+  ) as connected:
+    yield functools.partial(ray_executor.execute, connected)
+
+
 def execution() -> dict:
   """Returns how units are executed, as arguments of `pipeline.run`."""
   how = {'parallel': FLAGS.parallel, 'stop': _stop.is_set}
@@ -129,37 +196,32 @@ def contexts(
   Raises:
     UsageError: something is unknown, or the workspace cannot be used.
   """
-  from roar_tf import workspace
-  from roar_tf.study import context, experiment, external
-
-  place = workspace.Workspace(FLAGS.workspace)
-  external.announce(place)
-  experiments = experiment.load(
-    dataset=dataset,
-    study=study,
-    gin_files=FLAGS.gin_file,
-    gin_bindings=FLAGS.gin_bindings,
-    seed=FLAGS.seed if seed is None else seed,
-  )
+  made = recipe(study, dataset, seed).contexts(_stop.is_set)
   if root == 'there':
-    place.check_there()
+    made[0].workspace.check_there()
   elif root == 'made':
-    place.make()
-  # Only when they are wanted: --list must not wait for hosts or a TPU.
-  connect = functools.cache(_devices)
-  return [
-    context.Context(place, e, FLAGS.data_dir, _stop.is_set, connect)
-    for e in experiments
-  ]
+    made[0].workspace.make()
+  return made
 
 
-def _devices():
-  """Returns the devices that the flags ask for; one, for tools without them."""
-  from roar_tf.training import distribution
+def recipe(study: str | None = None, dataset: str | None = None, seed=None):
+  """Returns the Recipe of what the flags ask for."""
+  from roar_tf.study.recipe import Recipe
 
-  if 'strategy' not in FLAGS:
-    return distribution.one_device()
-  return distribution.connect(FLAGS.strategy, FLAGS.tpu)
+  devices = {}
+  if 'strategy' in FLAGS:
+    devices = {'strategy': FLAGS.strategy, 'tpu': FLAGS.tpu}
+  return Recipe(
+    FLAGS.workspace,
+    study=study,
+    dataset=dataset,
+    gin_files=tuple(FLAGS.gin_file),
+    gin_bindings=tuple(FLAGS.gin_bindings),
+    seed=FLAGS.seed if seed is None else seed,
+    data_dir=FLAGS.data_dir,
+    threads=FLAGS.threads,
+    **devices,
+  )
 
 
 def run(main: Callable[[], None]) -> None:

@@ -75,6 +75,19 @@ class Workspace:
         'another directory or fix its permissions.'
       ) from e
 
+  def identity(self, make: bool = False) -> str | None:
+    """Returns a word by which processes see that they share this workspace.
+
+    Args:
+      make: whether to give it one if it has none.
+    """
+    path = f'{self.root}/.identity'
+    if make and not tf.io.gfile.exists(path):
+      write_atomic(path, uuid.uuid4().hex.encode())
+    if not tf.io.gfile.exists(path):
+      return None
+    return read_bytes(path).decode(errors='replace')
+
   def check_there(self) -> None:
     """Raises UsageError if there is no such directory."""
     if not tf.io.gfile.isdir(self.root):

@@ -351,3 +351,12 @@ def test_a_full_disk_is_named_by_the_file_that_found_no_room(error):
   )
   nameless = OSError(errno.ENOSPC, 'No space left on device')
   assert workspace.describe_full(nameless).startswith('the disk is full; ')
+
+
+def test_a_workspace_keeps_its_identity(tmp_path):
+  place = workspace.Workspace(f'{tmp_path}/w')
+  assert place.identity() is None
+  word = place.identity(make=True)
+  assert word and place.identity(make=True) == word
+  assert workspace.Workspace(f'{tmp_path}/w').identity() == word
+  assert workspace.Workspace(f'{tmp_path}/v').identity(make=True) != word

@@ -59,6 +59,7 @@ flags.DEFINE_integer(
 cli.define_shared_flags()
 cli.define_device_flags()
 cli.define_worker_flags()
+cli.define_cluster_flags()
 
 
 def main() -> None:
@@ -176,7 +177,13 @@ def _run(works, execution) -> None:
   )
   try:
     with beat:
-      pipeline.run(works, stages, heartbeat=beat, **execution)
+      if FLAGS.executor == 'ray':
+        with cli.cluster(FLAGS.study, FLAGS.dataset) as execute:
+          pipeline.run_on(
+            execute, works, stages, stop=execution['stop'], heartbeat=beat
+          )
+      else:
+        pipeline.run(works, stages, heartbeat=beat, **execution)
   except errors.UnitsFailedError as e:
     failure = e
   if 'report' in stages and (outcome := report_stage.outcome(works)):

@@ -41,7 +41,7 @@ def text(
 
 
 def _stages(tallies, bytes_, wall) -> list[str]:
-  times = f'{"time":>14}' if wall is not None else ''
+  times = f'{"time":>18}' if wall is not None else ''
   lines = [
     f'{"stage":<8}{"units":>12}{"done":>12}{"to do":>12}'
     f'{"bytes to write":>22}{times}'
@@ -49,13 +49,13 @@ def _stages(tallies, bytes_, wall) -> list[str]:
   for tally in tallies:
     time = ''
     if wall is not None:
-      time = f'{duration(wall.get(tally.stage, 0.0)):>14}'
+      time = f'{duration(wall.get(tally.stage, 0.0)):>18}'
     lines.append(
       f'{tally.stage:<8}{tally.done + tally.left:>12,}{tally.done:>12,}'
       f'{tally.left:>12,}{bytes_.get(tally.stage, 0):>22,}{time}'
     )
   done, left = (sum(getattr(t, n) for t in tallies) for n in ('done', 'left'))
-  time = f'{duration(sum(wall.values())):>14}' if wall is not None else ''
+  time = f'{duration(sum(wall.values())):>18}' if wall is not None else ''
   lines.append(
     f'{"all":<8}{done + left:>12,}{done:>12,}{left:>12,}'
     f'{sum(bytes_.values()):>22,}{time}'
@@ -90,7 +90,7 @@ def _cost(wall, machine: Machine, workers: int, price) -> list[str]:
   )
   lines = [
     f'{least}{duration(sum(wall.values()))} wall time{shared}{start}; '
-    f'{hours:,.3g} device-hours'
+    f'{_few_digits(hours)} device-hours'
     f'{"" if price is None else f", cost {hours * price:,.2f}"}.',
     f'Rates: {machine.text}.',
   ]
@@ -100,6 +100,10 @@ def _cost(wall, machine: Machine, workers: int, price) -> list[str]:
       'writing and compiling are not in it.'
     )
   return lines
+
+
+def _few_digits(value: float) -> str:
+  return f'{value:,.0f}' if value >= 100 else f'{value:.3g}'
 
 
 def duration(seconds: float) -> str:

@@ -18,6 +18,16 @@ _log = logging.getLogger(__name__)
 _lock = threading.Lock()
 
 
+_PASSING = (
+  tf.errors.AbortedError,
+  tf.errors.DeadlineExceededError,
+  tf.errors.NotFoundError,
+  tf.errors.UnavailableError,
+  tf.errors.UnknownError,
+)
+"""What an object store may answer today and not tomorrow."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Outcome:
   """What became of one unit.
@@ -26,10 +36,13 @@ class Outcome:
     kind: `made`, `kept`, `left` (to another worker), `failed`, or `missing`: it
       failed only because its inputs are not there.
     failure: the name of the unit and what went wrong; empty unless it failed.
+    again: whether it may go better later: files could not be reached, or are
+      not seen yet.
   """
 
   kind: str
   failure: str = ''
+  again: bool = False
 
 
 @dataclasses.dataclass
@@ -41,12 +54,16 @@ class Tally:
     kept: units found finished.
     failures: what went wrong, one entry per failed unit.
     seconds: wall time.
+    unit_seconds: the time that units took, one added to the other.
+    step_seconds: what of that they spent in training steps.
   """
 
   made: int = 0
   kept: int = 0
   failures: list[str] = dataclasses.field(default_factory=list)
   seconds: float = 0.0
+  unit_seconds: float = 0.0
+  step_seconds: float = 0.0
 
   def add(self, outcome: Outcome) -> None:
     """Counts a unit; threads may call it side by side."""
@@ -55,6 +72,17 @@ class Tally:
       self.kept += outcome.kind == 'kept'
       if outcome.failure:
         self.failures.append(outcome.failure)
+
+  def summary(self, stage: str) -> str:
+    """Returns what to say of a stage, in a line."""
+    text = (
+      f'{stage}: {self.made} made, {self.kept} kept, '
+      f'{len(self.failures)} failed, {self.seconds:.1f} s'
+    )
+    if stage == 'train' and self.made and self.unit_seconds:
+      share = self.step_seconds / self.unit_seconds
+      text += f', {share:.0%} of it in training steps'
+    return text
 
 
 def execute(
@@ -130,7 +158,7 @@ def _side_by_side(units, one: Callable[[Unit], None], bar, parallel) -> None:
       raise
 
 
-def attempt(unit: Unit, num_workers: int) -> Outcome:
+def attempt(unit: Unit, num_workers: int = 1) -> Outcome:
   """Makes what is unfinished of a unit.
 
   Args:
@@ -141,7 +169,7 @@ def attempt(unit: Unit, num_workers: int) -> Outcome:
     UsageError: an artefact was made with other settings.
     PreemptedError: stopped.
   """
-  kind = 'failed'
+  kind, again = 'failed', False
   try:
     pending = unit.pending()
     if not pending:
@@ -155,10 +183,9 @@ def attempt(unit: Unit, num_workers: int) -> Outcome:
     if unit.shared and num_workers > 1:
       _log.info('%s: left to the worker that finishes last', unit.name)
       return Outcome('left')
-    kind, reason = 'missing', str(e)
+    kind, reason, again = 'missing', str(e), True
   except errors.PartsFailedError as e:
-    lines = str(e).splitlines()
-    reason = f'\n  {unit.name}: '.join(lines)
+    reason = f'\n  {unit.name}: '.join(str(e).splitlines())
   except errors.RoarError as e:
     reason = str(e)
   except (OSError, tf.errors.OpError) as e:
@@ -166,7 +193,9 @@ def attempt(unit: Unit, num_workers: int) -> Outcome:
       reason = workspace.describe_full(e)
     else:
       reason = f'{str(e).splitlines()[0]}.'
+      passing = isinstance(e, (OSError, *_PASSING))
+      again = passing and not isinstance(e, PermissionError)
   except Exception as e:  # A user's estimator or model may raise anything.
     reason = errors.describe(e)
     _log.debug('%s failed', unit.name, exc_info=e)
-  return Outcome(kind, f'{unit.name}: {reason}')
+  return Outcome(kind, f'{unit.name}: {reason}', again)

@@ -12,6 +12,7 @@ from roar_tf.study import (
   STAGES,
   executor,
   model_stage,
+  progress,
   rank_stage,
   report_stage,
   shards_stage,
@@ -195,16 +196,55 @@ def run(
       heartbeat=heartbeat,
     )
     failures += tally.failures
-    summary = (
-      f'{stage}: {tally.made} made, {tally.kept} kept, '
-      f'{len(tally.failures)} failed, {tally.seconds:.1f} s'
-    )
-    in_steps = step_seconds(works) - before
-    if stage == 'train' and tally.made:
-      share = in_steps / (tally.seconds * min(parallel, tally.made))
-      summary += f', {share:.0%} of it in training steps'
-    print(summary, flush=True)
+    tally.step_seconds = step_seconds(works) - before
+    tally.unit_seconds = tally.seconds * min(parallel, tally.made)
+    print(tally.summary(stage), flush=True)
     devices.barrier()
+  _raise(failures)
+
+
+def run_on(
+  execute: Callable[..., None],
+  works: Sequence[Work],
+  stages: Sequence[str],
+  *,
+  stop: Callable[[], bool] = lambda: False,
+  heartbeat=None,
+) -> None:
+  """Runs stages elsewhere, without a barrier: a unit waits for its inputs.
+
+  This process computes nothing.
+
+  Args:
+    execute: `ray_executor.execute` of some cluster.
+    works: see `run`, like the next two and what is raised.
+    stages: some of STAGES, in their order.
+    stop: whether a signal asked to stop.
+    heartbeat: see `ray_executor.execute`.
+  """
+  _check_before(works, stages)
+  failures = []
+
+  def finished(stage: str, tally: executor.Tally) -> None:
+    failures.extend(tally.failures)
+    progress.say(tally.summary(stage))
+
+  # A report is made from the runs that are there when all else has ended.
+  for some in (
+    [stage for stage in stages if stage != 'report'],
+    [stage for stage in stages if stage == 'report'],
+  ):
+    execute(
+      {stage: _selected(works, stages, stage, None) for stage in some},
+      finished,
+      stop,
+      heartbeat,
+    )
+  _raise(failures)
+
+
+def _raise(failures: Sequence[str]) -> None:
+  """Raises UnitsFailedError if there are failures."""
   if failures:
     lines = '\n  '.join(failures)
     raise errors.UnitsFailedError(
@@ -218,12 +258,7 @@ def _selected(works, stages, stage, only) -> list[Unit]:
     if stage == 'shards' and 'train' in stages:
       works = [work.without_spare_cells() for work in works]
     return units(works, stage)
-  chosen = [
-    dataclasses.replace(
-      unit, targets=tuple(t for t in unit.targets if t.done in only)
-    )
-    for unit in units(works, stage)
-  ]
+  chosen = [unit.only(only) for unit in units(works, stage)]
   return [unit for unit in chosen if unit.targets]
 
 

@@ -8,7 +8,7 @@ workers may take it, at any time, in any order.
 import dataclasses
 import functools
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 
 import tensorflow as tf
 
@@ -122,6 +122,11 @@ class Unit:
   targets: tuple[Target, ...]
   work: Callable[[list[tuple[Target, dict]]], None]
   shared: bool = False
+
+  def only(self, dones: Container[str]) -> 'Unit':
+    """Returns this unit for those of its targets that are named by markers."""
+    targets = tuple(t for t in self.targets if t.done in dones)
+    return dataclasses.replace(self, targets=targets)
 
   def pending(self) -> list[tuple[Target, dict]]:
     """Returns the unfinished targets with their fingerprints.

@@ -55,7 +55,7 @@ def test_time_and_cost_follow_from_rates():
   text = page(machine=machine, rates={'birds': RATES}, price=2.5)
   hours = (1_234_567 + 10) / 3600
   assert row(text, 'train ')[-4:] == ['14', 'd', '6', 'h']
-  assert f'{hours * 4:,.3g} device-hours' in text
+  assert f'{hours * 4:,.0f} device-hours' in text
   assert f'cost {hours * 4 * 2.5:,.2f}' in text
   assert 'About 14 d 6 h' in text and 'Rates: measured.' in text
   shared = page(machine=machine, rates={'birds': RATES}, workers=2)

@@ -278,3 +278,27 @@ def test_a_unit_at_work_is_current(bench, tmp_path):
     assert not heartbeat.parse(beat._content()).current
   (((stage, name, _),),) = seen
   assert (stage, name) == ('train', 'u')
+
+
+@pytest.mark.parametrize(
+  'error, again',
+  [
+    (OSError(errno.EIO, 'Input/output error'), True),
+    (FileNotFoundError(errno.ENOENT, 'not seen yet'), True),
+    (tf.errors.UnavailableError(None, None, 'the store is busy'), True),
+    (OSError(errno.ENOSPC, 'No space left on device'), False),
+    (PermissionError(errno.EACCES, 'Permission denied'), False),
+    (tf.errors.InvalidArgumentError(None, None, 'shapes'), False),
+    (errors.DataError('file x is damaged'), False),
+    (ValueError('shapes (3,) and (4,)'), False),
+  ],
+)
+def test_only_what_may_pass_is_worth_another_try(error, again, bench):
+  outcome = executor.attempt(bench.unit('a', error=error))
+  assert (outcome.kind, outcome.again) == ('failed', again)
+
+
+def test_inputs_that_are_missing_may_come():
+  # ... later, from another machine.
+  unit = Bench('/no/where').unit('a', inputs=['x'])
+  assert executor.attempt(unit).again

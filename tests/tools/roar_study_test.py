@@ -68,6 +68,23 @@ def _sentence(outcome, *words):
     (['--study=quickstart', '--worker=2', '--num_workers=2'], ['--worker=2']),
     (['--study=quickstart', '--worker=-1'], ['worker', '-1']),
     (['--study=quickstart', '--num_workers=0'], ['num_workers', '0']),
+    (['--study=quickstart', '--executor=rai'], ['executor', 'rai', 'ray']),
+    (
+      ['--study=quickstart', '--executor=ray', '--num_workers=2'],
+      ['--num_workers', '--executor=local'],
+    ),
+    (
+      ['--study=quickstart', '--executor=ray', '--strategy=multi_worker'],
+      ['--strategy=multi_worker', '--executor=local'],
+    ),
+    (
+      ['--study=quickstart', '--executor=ray', '--resources=tarin:GPU=1'],
+      ['--resources=tarin:GPU=1', 'train'],
+    ),
+    (
+      ['--study=quickstart', '--executor=ray', '--ray_address=127.0.0.1:1'],
+      ['--ray_address=127.0.0.1:1', 'refused', 'ray start'],
+    ),
     (['--study=quickstart', '--seed=-3'], ['seed', '-3']),
     (['--study=quickstart', '--seed=1e3'], ['seed', '1e3']),
     (['--study=quickstart', '--seed=2147483648'], ['2147483648']),
@@ -174,6 +191,10 @@ def test_help_shows_every_flag():
     'gin_bindings',
     'worker',
     'num_workers',
+    'executor',
+    'ray_address',
+    'resources',
+    'retries',
   ):
     assert re.search(rf'^ *--{re.escape(flag)}\b', out, re.M), flag
 
