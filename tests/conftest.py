@@ -305,8 +305,12 @@ def _timeless(path: pathlib.Path) -> bytes:
   if path.name == 'results.csv':
     rows = list(csv.DictReader(io.StringIO(data.decode())))
     return repr([{**row, 'seconds': ''} for row in rows]).encode()
-  if path.name == 'index.html':  # The last number of a row of runs.
-    return re.sub(rb'<td>[\d.]+</td>\s*</tr>', b'</tr>', data)
+  if path.name == 'statistics.csv':
+    costs = {'seconds', 'device_hours', 'cost'}
+    rows = list(csv.DictReader(io.StringIO(data.decode())))
+    return repr([r for r in rows if r['quantity'] not in costs]).encode()
+  if path.name == 'index.html':
+    return re.sub(rb'<td class="time">[^<]*</td>', b'', data)
   return data
 
 

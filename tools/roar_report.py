@@ -1,11 +1,13 @@
 """Makes a study's report from the runs that are there.
 
 roar_report --study=quickstart
+
+Exit status 1 if runs are missing, damaged or of other settings: each is named.
 """
 
 from absl import flags
 
-from roar_tf import cli
+from roar_tf import cli, errors
 
 FLAGS = flags.FLAGS
 
@@ -19,8 +21,16 @@ def main() -> None:
   from roar_tf.study import pipeline, report_stage
 
   works = pipeline.study_work(contexts)
-  pipeline.run(works, ('report',), **cli.execution())
-  print(report_stage.outcome(works))
+  failure = None
+  try:
+    pipeline.run(works, ('report',), **cli.execution())
+  except errors.UnitsFailedError as e:
+    failure = e
+  if outcome := report_stage.outcome(works):
+    print(outcome, flush=True)
+  if failure:
+    raise failure
+  report_stage.require_all(works)
 
 
 def run() -> None:

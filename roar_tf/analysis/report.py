@@ -1,33 +1,56 @@
-"""The report of a study: what was found, in words, tables and figures.
+"""The report of a study: is an estimator better than random, how surely?
 
 `write` fills one folder: results.csv, statistics.csv, table.md, the figures,
 and an index.html that needs nothing else, neither the network nor the other
-files.
+files. Every number of the page is in one of the two csv files.
 """
 
 from __future__ import annotations
 
-import base64
-import importlib.resources
+import dataclasses
 import math
 import posixpath
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import jinja2
 import pandas as pd
-from matplotlib.figure import Figure
 
 from roar_tf import errors
-from roar_tf.analysis import figures, results, statistics
+from roar_tf.analysis import (
+  beside_paper,
+  charts,
+  costs,
+  figures,
+  latex,
+  mosaics,
+  page,
+  panels,
+  results,
+  soundness,
+  statistics,
+  tables,
+  verdicts,
+)
 
 TITLES = {
   'remove': 'Remove and retrain (ROAR)',
   'keep': 'Keep and retrain (KAR)',
 }
-# The gain at which a table cell has its full tint: twenty points.
-_FULL_TINT = 0.2
+# Bytes of images that a page may hold, of all its sources together.
+_IMAGES = 3_000_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+  """How a run was made.
+
+  Attributes:
+    command: the command line that makes it.
+    devices: how many devices shared its batches.
+  """
+
+  command: str = ''
+  devices: int = 1
 
 
 def write(
@@ -36,14 +59,15 @@ def write(
   *,
   study: str,
   chances: Mapping[str, float],
-  problems: Sequence[str] = (),
-  mosaics: Mapping[str, Figure] | None = None,
+  expected: Iterable[Mapping[str, Any]] | None = None,
+  excluded: Sequence[str] = (),
+  examples: Mapping[str, Sequence[mosaics.Example]] | None = None,
+  explained: Mapping[str, float] | None = None,
   facts: Sequence[tuple[str, str]] = (),
   commands: Mapping[str, str] | None = None,
+  origins: Mapping[tuple, Origin] | None = None,
   operative_config: str = '',
-  tables: Sequence[tuple[str, str, pd.DataFrame]] = (),
-  expected: Sequence[Mapping[str, Any]] | None = None,
-  explained: Mapping[str, float] | None = None,
+  price_per_hour: float | None = None,
 ) -> str:
   """Writes the report and returns the path of its index.html.
 
@@ -52,16 +76,19 @@ def write(
     frame: the runs of one study, see `results.COLUMNS`.
     study: its name, the title.
     chances: for each source the accuracy of guessing, a fraction.
-    problems: sentences about runs that the rows do not show. Faults that they
-      show, such as duplicates, are added.
-    mosaics: for each source a figure of masked images.
+    expected: the runs that the study lists, as for `results.check`.
+    excluded: sentences about runs that are there and left out of `frame`.
+    examples: for each source test images under its cells.
+    explained: for each source the explained model's test accuracy, where it
+      was trained like `original`.
     facts: (label, value) pairs about versions, devices and settings.
     commands: for each purpose the command line that serves it.
+    origins: how each run was made, by its `results.IDENTITY`.
     operative_config: the gin configuration that really ran.
-    tables: further tables as (title, explanation, frame).
-    expected: the runs that the study lists, see `results.faults`.
-    explained: for sources whose explained model was trained like `original`,
-      its test accuracy.
+    price_per_hour: of one device; None leaves costs in money out.
+
+  Raises:
+    MissingInputsError: the frame has no row.
   """
   from roar_tf import workspace
 
@@ -70,199 +97,237 @@ def write(
     raise errors.MissingInputsError(
       f'Study {study} has no finished run to report; run roar_study first.'
     )
+  expected = None if expected is None else list(expected)
+  origins = origins or {}
   summary = results.summarise(frame)
-  numbers = statistics.compute(frame, chances, expected)
-  found = statistics.checks(frame, numbers, chances, expected, explained)
-  checks = [check for check in found if check.kind in statistics.STANDING]
-  faults = [check.text for check in found if check not in checks]
-  problems = list(dict.fromkeys([*faults, *problems]))
-  numbers = statistics.with_alarms(
-    numbers, [check for check in found if not check.holds]
-  )
+  table = statistics.compute(frame, chances, expected)
+  checks = statistics.checks(frame, table, chances, expected, explained)
+  devices = {run: origin.devices for run, origin in origins.items()}
+  spent = costs.rows(frame, devices, price_per_hour)
+  more = [spent]
+  budget = _IMAGES // max(1, len(examples or {}))
   sections, files = [], {}
   for source in sorted(frame['source'].unique()):
-    chance = chances.get(source)
-    section = _section(summary, source, chance)
-    section['checks'] = [
-      (check.holds, check.text) for check in checks if check.source == source
+    curves = panels.Curves(summary, source, chances.get(source))
+    section = _section(summary, table, checks, curves)
+    files |= _figures(curves)
+    for i, example in enumerate((examples or {}).get(source, ())):
+      figure = mosaics.figure(example, _accuracies(summary, source, example))
+      files[f'mosaic_{source}_{i + 1}.png'] = figures.png(figure)
+    shown = mosaics.fitting((examples or {}).get(source, ()), budget)
+    section['mosaics'] = [
+      {'mosaic': mosaic, 'means': _accuracies(summary, source, mosaic.example)}
+      for mosaic in shown
     ]
-    for part in section['modes']:
-      figure = figures.curves(summary, source, part['mode'], chance)
-      part['alt'] = figures.alt_text(figure)
-      part['figure'] = files[f'curves_{source}_{part["mode"]}.png'] = (
-        figures.png(figure)
-      )
-    if figure := (mosaics or {}).get(source):
-      section['mosaic'] = files[f'mosaic_{source}.png'] = figures.png(figure)
-      section['mosaic_alt'] = figures.alt_text(figure)
-      # Two image pixels to one of the page keep masks crisp on any screen.
-      section['mosaic_width'] = round(figure.get_figwidth() * figure.dpi / 2)
+    section['more_images'] = len((examples or {}).get(source, ())) - len(shown)
+    more.append(beside_paper.rows(summary, source))
     sections.append(section)
+  problems = [*excluded, *(check.text for check in checks if not check.holds)]
+  files['table.tex'] = latex.table(summary).encode()
   files['table.md'] = _markdown(study, summary, sections, problems).encode()
-  failed = [text for s in sections for holds, text in s['checks'] if not holds]
-  page = _template().render(
+  images = summary[summary['input'] == 'image']
+  html = page.render(
     study=study,
-    alarms=len(problems) + len(failed),
     sections=sections,
     problems=problems,
-    tables=tables,
+    passed=[check.text for check in checks if check.holds],
     facts=facts,
     commands=commands or {},
     operative_config=operative_config,
-    columns=[column for column in frame.columns if column != 'study'],
-    runs=frame.to_dict('records'),
-    seeds=sorted(summary['runs'].unique()),
+    runs=_runs(frame, origins),
+    listed=len(frame) if expected is None else len(expected),
+    spent=_spent(spent),
+    papers={
+      section['source']: section['papers']
+      for section in sections
+      if section['papers']
+    },
+    seeds=sorted((images if len(images) else summary)['runs'].unique()),
     modes=set(summary['mode']),
     few=results.RUNS_FOR_INTERVAL,
   )
   # The page comes last: whoever sees it finds the files beside it.
-  files['index.html'] = page.encode()
+  files['index.html'] = html.encode()
   results.write_csv(frame, posixpath.join(folder, 'results.csv'))
-  statistics.write_csv(numbers, posixpath.join(folder, 'statistics.csv'))
+  statistics.write_csv(
+    pd.concat([_with_checks(table, checks), *(m.astype(object) for m in more)]),
+    posixpath.join(folder, 'statistics.csv'),
+  )
   for name, data in files.items():
     workspace.write_atomic(posixpath.join(folder, name), data)
   return posixpath.join(folder, 'index.html')
 
 
-def table(summary: pd.DataFrame, source: str, mode: str) -> str:
-  """The result table as Markdown that is also aligned for a terminal."""
-  thresholds, rows = _grid(results.against_random(summary, source, mode))
-  lines = [['estimator', 'lead', *(f'{t} %' for t in thresholds)]]
-  for row in rows:
-    name = re.sub(r'([|<*`])', r'\\\1', row['label'])
-    name = f'**{name}**' if row['reference'] else name
-    cells = (
-      f'{cell["mean"]} {cell["half"]} {cell["note"]}' for cell in row['cells']
-    )
-    lines.append([name, row['lead'], *(' '.join(c.split()) for c in cells)])
-  widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-  lines.insert(1, [f'{"-" * (width - 1)}:' for width in widths])
-  lines[1][0] = ':' + '-' * (widths[0] - 1)
-  text = [f'{_caption(summary, source)} Lead: points over random.', '']
-  for first, *others in lines:
-    cells = map(str.rjust, others, widths[1:])
-    text.append(f'| {" | ".join([first.ljust(widths[0]), *cells])} |')
-  return '\n'.join(text) + '\n'
-
-
-def verdict(summary: pd.DataFrame, source: str, mode: str) -> str:
-  """Says in plain words which estimators beat random, and how surely.
-
-  Estimators are judged by their lead, the area between the curves: at a single
-  threshold, random itself may stand at chance or at the original's accuracy.
-  """
-  rows = results.against_random(summary, source, mode)
-  if not rows['reference'].any():
-    return 'Without a random baseline nothing can be said about an estimator.'
-  side = 'below' if mode == 'remove' else 'above'
-  controls = rows['estimator'].map(results.is_control)
-  judged = rows[~controls & rows['lead'].notna()]
-  if judged.empty:
-    return 'Only controls were run, no estimator to judge.'
-  rivals = judged.groupby('label', sort=False).agg(
-    lead=('lead', 'first'), clear=('clear', 'mean')
-  )
-  better = rivals[rivals['lead'] > 0]
-  text = (
-    f'Averaged over the thresholds, {len(better) or "none"} of {len(rivals)}'
-    f' estimators {"beats" if len(better) < 2 else "beat"} random'
-  )
-  text += (
-    f': {_listed(better)}.'
-    if len(better)
-    else f'; the closest is {_listed(rivals[:1])}.'
-  )
-  fewest, most = rows['runs'].min(), rows['runs'].max()
-  if fewest < results.RUNS_FOR_INTERVAL:
-    few = '' if fewest == most else 'as few as '
-    return (
-      f'{text} With {few}{fewest} seed{"s" if fewest > 1 else ""} per cell'
-      ' these are points without intervals: no significance is claimed.'
-    )
-  if len(better):
-    clear = int((better['clear'] > 0.5).sum())
-    have = 'has' if clear == 1 else 'have'
-    text += (
-      f' {clear or "None"} of these {have} a 95 % interval wholly {side}'
-      ' that of random at most thresholds.'
-    )
-  return text
-
-
 def _section(
-  summary: pd.DataFrame, source: str, chance: float | None
+  summary: pd.DataFrame,
+  table: pd.DataFrame,
+  checks: Sequence[statistics.Alarm],
+  curves: panels.Curves,
 ) -> dict[str, Any]:
   """What the page says about one source."""
-  parts, leaks = [], []
-  masks = summary[summary['input'] == 'maskonly'].assign(input='image')
+  source = curves.source
+  leaks = [check for check in checks if check.kind == 'leak']
+  parts = []
   for mode, title in TITLES.items():
-    rows = results.against_random(summary, source, mode)
-    if len(rows):
-      thresholds, grid = _grid(rows)
-      parts.append(
-        {
-          'mode': mode,
-          'title': title,
-          'verdict': verdict(summary, source, mode),
-          'thresholds': thresholds,
-          'rows': grid,
-        }
-      )
-    rows = results.against_random(masks, source, mode)
-    if len(rows):
-      thresholds, grid = _grid(rows)
-      leaks.append({'mode': mode, 'thresholds': thresholds, 'rows': grid})
-  return {
-    'source': source,
-    'caption': _caption(summary, source),
-    'chance': None if chance is None else f'{100 * chance:.4g} %',
-    'modes': parts,
-    'leaks': leaks,
-  }
-
-
-def _grid(rows: pd.DataFrame) -> tuple[list[int], list[dict[str, Any]]]:
-  """The thresholds and, in the rows' order, formatted cells per label."""
-  thresholds = sorted(rows['threshold'].unique())
-  usual = rows['runs'].max()
-  grid = []
-  for label, group in rows.groupby('label', sort=False):
-    cells = {row.threshold: row for row in group.itertuples()}
-    reference, lead = group[['reference', 'lead']].iloc[0]
-    unknown = reference or math.isnan(lead)
-    grid.append(
+    rows = curves.rows(mode)
+    if rows.empty:
+      continue
+    said = verdicts.verdicts(table, rows, leaks)
+    thresholds, grid = tables.grid(rows)
+    parts.append(
       {
-        'label': label,
-        'reference': bool(reference),
-        'lead': '–' if unknown else f'{100 * lead:+.1f}'.replace('-', '−'),
-        'cells': [_cell(cells.get(t), usual) for t in thresholds],
+        'mode': mode,
+        'title': title,
+        'sentences': verdicts.sentences(said, mode),
+        'said': said,
+        'scale': charts.scale(said),
+        'power': _power(said),
+        'charts': _charts(curves.by_family(mode), source),
+        'deletion': _charts(curves.deletion(mode), source),
+        'tables': {
+          'deletion': soundness.deletion(table, source, mode),
+          'smoothed': soundness.smoothed(said),
+          'fills': soundness.fills(table, source, mode),
+          'sureness': soundness.sureness(table, said, source, mode),
+        },
+        'thresholds': thresholds,
+        'rows': grid,
       }
     )
-  return thresholds, grid
-
-
-def _cell(row: Any, usual: int) -> dict[str, Any]:
-  if row is None:
-    return {'mean': '–', 'half': '', 'note': '', 'tint': 0.0}
-  half = row.high - row.mean
-  tint = 0.0 if math.isnan(row.gain) else row.gain / _FULL_TINT
   return {
-    'mean': _percent(row.mean),
-    'half': '' if math.isnan(half) else f'± {_percent(half)}',
-    # A mean of fewer runs than the others' must not look like theirs.
-    'note': '' if row.runs == usual else f'(n={row.runs})',
-    'tint': round(max(-1.0, min(1.0, tint)), 2),
+    'source': source,
+    'papers': beside_paper.compare(summary, source),
+    'caption': tables.caption(summary, source),
+    'chance': None if curves.chance is None else f'{curves.chance:.4g} %',
+    'modes': parts,
+    'both': _charts(curves.both_modes(), source),
+    'leaks': soundness.leaks(summary, source, curves.chance, checks),
   }
 
 
-def _caption(summary: pd.DataFrame, source: str) -> str:
-  original = results.original(summary, source)
-  text = f'{source}: test accuracy in %, best first. Original: '
-  if original.empty:
-    return text + 'not run.'
-  row = next(original.assign(gain=0.0).itertuples())
-  cell = _cell(row, row.runs)
-  return text + f'{cell["mean"]} {cell["half"]}'.strip() + '.'
+def _charts(drawn: Sequence[panels.Panel], source: str) -> list[dict]:
+  """Panels as SVG; one that stands alone also in the shape of a telephone."""
+  if len(drawn) == 1:
+    wide = charts.svg(drawn[0], source, 760, 400)
+    narrow = charts.svg(drawn[0], source, 350, 380)
+    return [{'title': '', 'svg': wide, 'narrow': narrow}]
+  size = (380, 310) if len(drawn) == 2 else (340, 290)
+  return [
+    {
+      'title': panel.title,
+      'svg': charts.svg(panel, source, *size),
+      'narrow': '',
+    }
+    for panel in drawn
+  ]
+
+
+def _figures(curves: panels.Curves) -> dict[str, bytes]:
+  """The figures of a source as PNG files, by name."""
+  source = curves.source
+  drawn = {
+    f'both_{source}.png': (curves.both_modes(), f'{source}: keep and remove')
+  }
+  for mode in TITLES:
+    drawn[f'curves_{source}_{mode}.png'] = (
+      curves.by_family(mode),
+      f'{source}: {panels.TITLES[mode].lower()}',
+    )
+    drawn[f'deletion_{source}_{mode}.png'] = (
+      curves.deletion(mode),
+      f'{source}: without and with retraining, {mode}',
+    )
+  return {
+    name: figures.png(figures.draw(some, source, title))
+    for name, (some, title) in drawn.items()
+    if some
+  }
+
+
+def _accuracies(
+  summary: pd.DataFrame, source: str, example: mosaics.Example
+) -> dict[tuple[str, int], float]:
+  """The mean accuracy of models trained on each cell of a mosaic."""
+  rows = summary[
+    (summary['source'] == source)
+    & (summary['input'] == 'image')
+    & (summary['mode'] == example.mode)
+    & (summary['granularity'] == example.granularity)
+    & (summary['fill'] == example.fill)
+  ].dropna(subset='mean')
+  keys = zip(rows['estimator'], rows['threshold'], strict=True)
+  return dict(zip(keys, rows['mean'], strict=True))
+
+
+def _power(said: Sequence[verdicts.Verdict]) -> str:
+  """How sure the study could have been, in a sentence; may be empty."""
+  powers = [one.power for one in said if not math.isnan(one.power)]
+  least = [one.detectable for one in said if not math.isnan(one.detectable)]
+  if not powers:
+    return ''
+  shown = dict.fromkeys(
+    f'{100 * end:.0f} %' for end in (min(powers), max(powers))
+  )
+  text = (
+    'A true lead of 2 points over random would be found, after correction, with'
+    f' a chance of {" to ".join(shown)}'
+  )
+  if least:
+    shown = dict.fromkeys(tables.percent(n) for n in (min(least), max(least)))
+    text += (
+      '; the smallest found with a chance of 80 % is '
+      f'{" to ".join(shown)} points'
+    )
+  return f'{text}.'
+
+
+def _with_checks(
+  table: pd.DataFrame, checks: Sequence[statistics.Alarm]
+) -> pd.DataFrame:
+  """The table with what all checks measured and allowed.
+
+  Alarms are named `alarm_<kind>`, checks that hold `check_<kind>`.
+  """
+  table = statistics.with_alarms(table, [c for c in checks if not c.holds])
+  held = statistics.with_alarms(table.iloc[:0], [c for c in checks if c.holds])
+  held['quantity'] = held['quantity'].str.replace('alarm_', 'check_', n=1)
+  return pd.concat([table.astype(object), held.astype(object)])
+
+
+def _runs(
+  frame: pd.DataFrame, origins: Mapping[tuple, Origin]
+) -> list[dict[str, Any]]:
+  """What the table of all runs says of each."""
+  runs = []
+  for row in frame.itertuples(index=False):
+    run = tuple(getattr(row, name) for name in results.IDENTITY)
+    cell = results.cell_name(*run[1:7])
+    runs.append(
+      {
+        'source': row.source,
+        'cell': cell,
+        'seed': row.seed,
+        'accuracy': f'{row.accuracy:.4f}',
+        'top5': f'{row.top5:.4f}',
+        'steps': row.steps,
+        'test_images': row.test_images,
+        'seconds': f'{row.seconds:.1f}',
+        'command': origins.get(run, Origin()).command,
+      }
+    )
+  return runs
+
+
+def _spent(rows: pd.DataFrame) -> list[dict[str, Any]]:
+  """What the table of costs says of each source and input."""
+  return [
+    {'source': source, 'input': input, 'runs': int(some['runs'].iloc[0])}
+    | {
+      quantity: f'{value:,.2f}'
+      for quantity, value in zip(some['quantity'], some['value'], strict=True)
+    }
+    for (source, input), some in rows.groupby(['source', 'input'])
+  ]
 
 
 def _markdown(
@@ -274,41 +339,9 @@ def _markdown(
   text = [f'# {study}', '']
   for section in sections:
     for part in section['modes']:
-      text += [f'## {section["source"]}: {part["title"]}', '', part['verdict']]
-      text += ['', table(summary, section['source'], part['mode'])]
+      text += [f'## {section["source"]}: {part["title"]}', '']
+      text += [' '.join(part['sentences']), '']
+      text += [tables.table(summary, section['source'], part['mode'])]
   if problems:
     text += ['## Problems', '', *(f'* {problem}' for problem in problems), '']
   return '\n'.join(text)
-
-
-def _listed(rivals: pd.DataFrame, most: int = 4) -> str:
-  names = [
-    f'{label} ({100 * lead:+.1f} points)'
-    for label, lead in zip(rivals.index, rivals['lead'], strict=True)
-  ]
-  more = [f'and {len(names) - most} more'] if len(names) > most else []
-  return ', '.join(names[:most] + more)
-
-
-def _percent(fraction: float) -> str:
-  return f'{100 * fraction:.1f}'
-
-
-def _points(fraction: float) -> str:
-  return f'{100 * fraction:.1f} points'
-
-
-def _template() -> jinja2.Template:
-  environment = jinja2.Environment(
-    autoescape=True,
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-  )
-  environment.filters['base64'] = lambda data: base64.b64encode(data).decode()
-  # A percent sign stays on the line of its number.
-  environment.filters['joined'] = lambda text: text.replace(' %', '\u00a0%')
-  files = importlib.resources.files('roar_tf.analysis')
-  return environment.from_string(
-    files.joinpath('report.html.j2').read_text(encoding='utf-8')
-  )

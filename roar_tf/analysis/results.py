@@ -229,7 +229,7 @@ def faults(
     (r for r in found if found[r] > 1),
   )
   if expected is not None:
-    wanted = {_identity(run) for run in expected}
+    wanted = {identity(run) for run in expected}
     problems += _name('missing_runs', 'lacks {}', wanted - set(found))
     problems += _name(
       'unlisted_runs', 'has {}, not listed by the study', set(found) - wanted
@@ -331,7 +331,8 @@ def labels(rows: pd.DataFrame) -> list[str]:
   return names
 
 
-def _identity(run: Mapping[str, Any]) -> tuple:
+def identity(run: Mapping[str, Any]) -> tuple:
+  """The values of `IDENTITY` of a run; `fill` and `input` may be left out."""
   run = {'fill': 'mean', 'input': 'image', **run}
   return tuple(
     int(run[key]) if key in _WHOLE else str(run[key] or '') for key in IDENTITY

@@ -10,6 +10,8 @@ import functools
 import os
 from collections.abc import Sequence
 
+import tensorflow as tf
+
 from roar_tf import workspace
 from roar_tf.cells import ORIGINAL
 from roar_tf.estimators import Plan, registry
@@ -186,10 +188,10 @@ def _report_is_stale(works: Sequence[pipeline.Work], more: bool) -> bool:
   (target,) = unit.targets
   done = workspace.read_done(target.done)
   runs = {str(run) for work in works for run in work.chosen_runs}
-  return not done or set(done['fingerprint']['inputs']) != {
-    *target.inputs,
-    *runs,
+  finished = {
+    name for name, marker in target.inputs.items() if tf.io.gfile.exists(marker)
   }
+  return not done or set(done['fingerprint']['inputs']) != finished | runs
 
 
 class _Counter:

@@ -265,11 +265,16 @@ def _selected(works, stages, stage, only) -> list[Unit]:
 def _check_before(works: Sequence[Work], stages: Sequence[str]) -> None:
   """Refuses to work beside, or from, artefacts made with other settings.
 
+  A report alone names runs of other settings and leaves them out.
+
   Raises:
     UsageError: the artefact and the setting are named.
   """
   before = STAGES[: STAGES.index(stages[0])]
-  for stage in (*before, *stages):
+  checked = [
+    stage for stage in before if stages[0] != 'report' or stage != 'train'
+  ]
+  for stage in (*checked, *stages):
     for unit in units(works, stage):
       for target in unit.targets:
         target.check_settings()

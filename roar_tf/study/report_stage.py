@@ -1,21 +1,33 @@
 """Stage report: the runs of a study to tables, figures and one page."""
 
+import dataclasses
 import shlex
 
-import numpy as np
-import pandas as pd
 import tensorflow as tf
 
-from roar_tf import errors, randomness, workspace
-from roar_tf.analysis import figures, report, results
-from roar_tf.cells import ORIGINAL
+from roar_tf import errors, workspace
+from roar_tf.analysis import report, results, tables
 from roar_tf.datasets.source import SPLITS
-from roar_tf.study import rank_stage, train_stage, trainings
+from roar_tf.study import report_images, report_inputs, train_stage
 from roar_tf.study.context import Context
 from roar_tf.study.grid import Run
 from roar_tf.study.units import Target, Unit, environment
 
-VERSION = 1
+VERSION = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class _ReportTarget(Target):
+  """A report: made anew whenever other runs are there than it was made from."""
+
+  def fingerprint(self) -> dict:
+    """Returns the fingerprint under the runs that are there now."""
+    return workspace.fingerprint(
+      self.stage,
+      self.version,
+      self.settings,
+      report_inputs.digests(self.inputs),
+    )
 
 
 def units(works) -> list[Unit]:
@@ -25,51 +37,33 @@ def units(works) -> list[Unit]:
     works: the study's `pipeline.Work`, one per source.
 
   A report is made from the runs that are there and says which are missing; it
-  is made anew whenever more have finished.
+  is made anew whenever more have finished. Runs that are damaged or of another
+  configuration are left out and named, in the report and by the failure of its
+  unit.
   """
   contexts = [work.context for work in works]
   runs = [run for work in works for run in work.runs]
   first = contexts[0]
   study = first.experiment.study.name
   folder = first.workspace.report(study)
-  places = {run: train_stage.directory(first, run) for run in runs}
-  markers = {run: train_stage.done(first, run) for run in runs}
-  finished = [run for run in runs if tf.io.gfile.exists(markers[run])]
-  target = Target(
+  target = _ReportTarget(
     f'{folder}/DONE',
     'report',
     VERSION,
     {'runs': [str(run) for run in runs]},
-    {str(run): markers[run] for run in finished},
+    {str(run): train_stage.done(first, run) for run in runs},
     derived=True,
   )
 
   def work(pending):
-    frame, damaged = _frame(finished, places)
-    report.write(
-      folder,
-      frame,
-      study=study,
-      chances={
-        c.experiment.source.name: 1 / c.experiment.source.num_classes
-        for c in contexts
-      },
-      problems=damaged,
-      expected=[identity(run) for run in runs],
-      explained=_explained(contexts),
-      mosaics={c.experiment.source.name: _mosaic(c) for c in contexts},
-      facts=_facts(contexts),
-      commands={
-        'The whole study': study_command(first),
-        'One of its runs': command(first, runs[-1]),
-      },
-      operative_config='\n'.join(
-        c.experiment.operative_config for c in contexts
-      ),
-    )
+    inputs = report_inputs.read(works)
+    if inputs.frame.empty and inputs.excluded:
+      raise errors.PartsFailedError('\n'.join(inputs.excluded))
+    _write(works, inputs)
+    if inputs.excluded:  # What is damaged will be mended, and then reported.
+      raise errors.PartsFailedError('\n'.join(inputs.excluded))
     ((_, fingerprint),) = pending
-    if not damaged:  # What is damaged will be mended, and then reported.
-      target.commit(fingerprint)
+    target.commit(fingerprint)
 
   return [Unit(unit_name(study), (target,), work, shared=True)]
 
@@ -77,6 +71,39 @@ def units(works) -> list[Unit]:
 def unit_name(study: str) -> str:
   """Returns the name of the unit that makes a study's report."""
   return f'report of {study}'
+
+
+def _write(works, inputs: report_inputs.Inputs) -> None:
+  """Writes the files of the report."""
+  contexts = [work.context for work in works]
+  pairs = [(work.context, run) for work in works for run in work.runs]
+  first = contexts[0]
+  study = first.experiment.study.name
+  by_source = {c.experiment.source.name: c for c in contexts}
+  report.write(
+    first.workspace.report(study),
+    inputs.frame,
+    study=study,
+    chances={
+      name: 1 / c.experiment.source.num_classes for name, c in by_source.items()
+    },
+    expected=[report_inputs.identity(run) for _, run in pairs],
+    excluded=inputs.excluded,
+    examples={n: report_images.examples(c) for n, c in by_source.items()},
+    explained=_explained(contexts),
+    facts=_facts(contexts),
+    commands={
+      'The whole study': study_command(first),
+      'One of its runs': command(*pairs[-1]),
+    },
+    origins={
+      results.identity(report_inputs.identity(run)): report.Origin(
+        command(context, run), inputs.replicas.get(run, 1)
+      )
+      for context, run in pairs
+    },
+    operative_config='\n'.join(c.experiment.operative_config for c in contexts),
+  )
 
 
 def outcome(works) -> str:
@@ -90,11 +117,27 @@ def outcome(works) -> str:
     return ''
   summary = results.summarise(results.read_csv(f'{folder}/results.csv'))
   parts = [
-    f'\n{source}, {mode}\n{report.table(summary, source, mode)}'
+    f'\n{source}, {mode}\n{tables.table(summary, source, mode)}'
     for source in sorted(set(summary['source']))
     for mode in study.modes
   ]
   return '\n'.join([*parts, f'Report: {folder}/index.html'])
+
+
+def require_all(works) -> None:
+  """Raises MissingInputsError if runs have not finished, and names them."""
+  missing = [
+    run
+    for work in works
+    for run in work.runs
+    if not tf.io.gfile.exists(train_stage.done(work.context, run))
+  ]
+  if missing:
+    noun = 'run has' if len(missing) == 1 else 'runs have'
+    raise errors.MissingInputsError(
+      f'the report is written, but {len(missing)} {noun} not finished; run '
+      'roar_study to make them:\n  ' + '\n  '.join(report_inputs.named(missing))
+    )
 
 
 def study_command(context: Context) -> str:
@@ -117,74 +160,6 @@ def command(context: Context, run: Run) -> str:
   if experiment.seed:
     flags.append(f'--ranking_seed={experiment.seed}')
   return shlex.join(['roar_train', *flags])
-
-
-def identity(run: Run) -> dict:
-  """Returns what results.csv says of a run's identity."""
-  cell = run.cell
-  return {
-    'study': run.study,
-    'source': run.source,
-    'estimator': cell.estimator if cell else ORIGINAL,
-    'granularity': cell.granularity if cell else '',
-    'mode': cell.mode if cell else '',
-    'threshold': cell.threshold if cell else 0,
-    'fill': cell.fill if cell else 'mean',
-    'input': run.input,
-    'seed': run.seed,
-  }
-
-
-def _frame(runs, places) -> tuple[pd.DataFrame, list[str]]:
-  """Returns the rows of finished runs, and a sentence per damaged result."""
-  rows, damaged = [], []
-  for run in runs:
-    try:
-      result = workspace.read_json(f'{places[run]}/result.json')
-      seconds = workspace.read_json(f'{places[run]}/timing.json')['seconds']
-    except (errors.DataError, OSError, tf.errors.OpError) as e:
-      damaged.append(f'{run}: {str(e).splitlines()[0]}')
-      continue
-    rows.append({**identity(run), **result, 'seconds': seconds})
-  return pd.DataFrame(rows, columns=list(results.COLUMNS)), damaged
-
-
-def _mosaic(context: Context):
-  """Returns the figure of the first test image under every cell, or None."""
-  experiment = context.experiment
-  study, source = experiment.study, experiment.source
-  granularity, mode = study.granularities[0], study.modes[0]
-  try:
-    batch = _first_test_image(
-      context, ORIGINAL, trainings.plain_layout(context.experiment.source)
-    )
-    images = {}
-    for cell in study.cells():
-      if (cell.granularity, cell.mode) == (granularity, mode):
-        ranking = _first_test_image(
-          context,
-          rank_stage.config_name(cell.estimator, granularity),
-          trainings.ranking_layout(source, granularity),
-        )
-        masked = trainings.masked(
-          context,
-          cell,
-          batch['image'],
-          ranking['levels'],
-          randomness.keys_of_ids(batch['id']),
-        )
-        images[cell.estimator, cell.threshold] = masked[0].numpy()
-  except errors.RoarError:
-    return None  # A report on runs alone: source or rankings are gone.
-  return figures.mosaic(
-    np.asarray(batch['image'][0]), images, study.estimators, study.thresholds
-  )
-
-
-def _first_test_image(context, config, layout):
-  parts = context.all_shards('test')
-  part = next(part for part in parts if context.records(*part))
-  return next(context.batches(config, layout, *part, 1))
 
 
 def _explained(contexts: list[Context]) -> dict[str, float]:

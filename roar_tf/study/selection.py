@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from roar_tf import errors
-from roar_tf.study import pipeline, report_stage
+from roar_tf.study import pipeline, report_inputs
 from roar_tf.study.grid import Run
 
 KEYS = (
@@ -36,7 +36,7 @@ def only(
     UsageError: no key, or nothing of the study, is called so.
   """
   wanted = _parsed(conditions)
-  runs = [(run, report_stage.identity(run)) for run in _runs(works)]
+  runs = [(run, report_inputs.identity(run)) for run in _runs(works)]
   for key, values in wanted.items():
     known = list(dict.fromkeys(str(columns[key]) for _, columns in runs))
     for value in values:

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from matplotlib import image as matplotlib_image
 
-from roar_tf.analysis import figures, results
+from roar_tf.analysis import figures, panels, results
 
 MEANS = {'random': 0.7, 'grad': 0.8, 'sobel': 0.4, 'oracle': 0.1}
 
@@ -82,8 +82,8 @@ def test_keep_runs_from_the_whole_image_to_little_of_it():
 
 def test_looks_differ_without_colour():
   names = {f'estimator_{i}': 0.5 + i / 100 for i in range(20)}
-  looks = figures._looks(summary(1, names), 'digits').values()
-  assert len({(look['marker'], look['linestyle']) for look in looks}) == 20
+  looks = panels.Curves(summary(1, names), 'digits', None).looks.values()
+  assert len({(look.marker, look.dash) for look in looks}) == 20
 
 
 def test_labels_never_overlap():
@@ -140,31 +140,3 @@ def test_alt_text_of_curves_gives_the_order_and_the_numbers():
     'With 90 % removed, lowest first: oracle 10.0 %, sobel 40.0 %,'
     ' random 70.0 %, grad 80.0 %.' in text
   )
-
-
-@pytest.mark.parametrize('shape', [(28, 28, 1), (9, 20, 3), (300, 200, 3)])
-def test_mosaic_shows_only_colours_of_the_images(shape):
-  original = np.full(shape, 200, np.uint8)
-  masked = {('grad', 50): original.copy(), ('random', 50): original.copy()}
-  for i, image in enumerate(masked.values()):
-    image[i::2] = 40
-  figure = figures.mosaic(original, masked, ['grad', 'random'], [50, 90])
-  shown = pixels(figure)
-  # The part right of the names: two of three columns hold images.
-  part = np.round(255 * shown[60:, -3 * shown.shape[1] // 5 :, :3])
-  assert set(np.unique(part)) == {40, 200, 255}
-  assert {'original', '50 %', '90 %', 'grad', 'random'} <= {
-    text.get_text() for text in figure.texts
-  }
-  assert figures.png(figure) == figures.png(figure)
-  assert 'grad, random' in figures.alt_text(figure)
-
-
-def test_mosaic_is_upright():
-  original = np.zeros((4, 4, 1), np.uint8)
-  original[0] = 120
-  shown = pixels(figures.mosaic(original, {}, ['x'], []))
-  height = shown.shape[0]
-  column = np.round(255 * shown[:, -40, 0])
-  assert np.flatnonzero(column == 120).mean() < height / 2
-  assert np.flatnonzero(column == 0).mean() > height / 2

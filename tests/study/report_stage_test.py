@@ -8,16 +8,26 @@ import pytest
 
 from roar_tf import errors, workspace
 from roar_tf.analysis import results
-from roar_tf.study import context, experiment, pipeline, report_stage
+from roar_tf.study import (
+  context,
+  experiment,
+  pipeline,
+  report_images,
+  report_stage,
+)
 
 
 def _run_directory(root, cell, seed):
   return root / f'runs/small/tiny/{cell}/seed_{seed}'
 
 
-def _report(tiny, root):
+def _report(tiny, root, fails=''):
   works = tiny.works(root)
-  pipeline.run(works, ['report'])
+  if fails:
+    with pytest.raises(errors.UnitsFailedError, match=fails):
+      pipeline.run(works, ['report'])
+  else:
+    pipeline.run(works, ['report'])
   folder = root / 'reports/small'
   page = (folder / 'index.html').read_text()
   return results.read_csv(str(folder / 'results.csv')), page, works
@@ -107,7 +117,7 @@ def test_a_damaged_result_is_named_and_its_advice_helps(
   result = _run_directory(damaged, 'original', 0) / 'result.json'
   result.write_text('{"accuracy": 1.0')
   shutil.rmtree(damaged / 'reports')
-  frame, page, _ = _report(tiny, damaged)
+  frame, page, _ = _report(tiny, damaged, 'original/seed_0')
   assert len(frame) == 9
   assert 'original/seed_0' in page and str(result) in page
   assert 'delete its directory and run the same command again' in page
@@ -117,6 +127,81 @@ def test_a_damaged_result_is_named_and_its_advice_helps(
   assert result.read_bytes() == expected.read_bytes()
   frame, page, _ = _report(tiny, damaged)
   assert len(frame) == 10 and 'damaged' not in page
+
+
+@pytest.mark.parametrize(
+  'name, content',
+  [
+    ('DONE', '{"fingerprint": {}}'),
+    ('result.json', '{"accuracy": 0.5, "steps": 1}'),
+    ('timing.json', '{}'),
+    ('timing.json', '{"seconds": NaN}'),
+    ('timing.json', '[1'),
+  ],
+)
+def test_a_damaged_file_of_a_run_is_named_and_the_rest_reported(
+  name, content, tiny, damaged
+):
+  path = _run_directory(damaged, 'random_pixel_remove_30', 1) / name
+  path.write_text(content)
+  frame, page, works = _report(tiny, damaged, 'random_pixel_remove_30/seed_1')
+  assert len(frame) == 9 and 'random_pixel_remove_30/seed_1' in page
+  # It is named again until it is mended.
+  _report(tiny, damaged, name)
+  assert 'Report: ' in report_stage.outcome(works)
+
+
+def test_a_changed_result_is_not_believed(tiny, damaged):
+  path = _run_directory(damaged, 'random_pixel_remove_30', 1) / 'result.json'
+  result = json.loads(path.read_text())
+  path.write_text(json.dumps({**result, 'accuracy': 1.0}))
+  frame, page, _ = _report(tiny, damaged, 'checksum')
+  assert len(frame) == 9
+
+
+def _seal(marker, change):
+  done = json.loads(marker.read_text())
+  change(done['fingerprint'])
+  fingerprint = done.pop('fingerprint')
+  for name in ('digest', 'checksum'):
+    del done[name]
+  workspace.write_done(str(marker), fingerprint, **done)
+
+
+def test_runs_from_another_ranking_are_left_out(tiny, damaged):
+  marker = _run_directory(damaged, 'grad_pixel_remove_30', 1) / 'DONE'
+  _seal(marker, lambda print_: print_['inputs'].update(ranking='f' * 64))
+  frame, page, _ = _report(tiny, damaged, 'another ranking')
+  assert len(frame) == 9 and 'was made from another ranking' in page
+  # Where the ranking is gone, what most runs say of it holds.
+  shutil.rmtree(damaged / 'tfds/roar_tiny/ranking_grad_pixel')
+  frame, page, _ = _report(tiny, damaged, 'than most runs')
+  assert len(frame) == 9
+
+
+def test_a_study_whose_runs_are_all_of_other_settings_names_them(tiny, damaged):
+  shutil.rmtree(damaged / 'reports')
+  other = ('Training.momentum=0.5', 'explained/Training.momentum=0.9')
+  works = tiny.works(damaged, *other)
+  with pytest.raises(errors.UnitsFailedError) as raised:
+    pipeline.run(works, ['report'])
+  assert str(raised.value).count('0.9 there, 0.5 asked for') == 5
+  assert not (damaged / 'reports').exists()
+
+
+def test_mosaics_show_images_of_several_classes(tiny, finished):
+  (work,) = tiny.works(finished)
+  examples = report_images.examples(work.context)
+  assert len(examples) == 3
+  assert len({example.original.tobytes() for example in examples}) == 3
+  for example in examples:
+    assert example.estimators == ['random', 'grad']
+    assert example.thresholds == [30, 70]
+    for (_, threshold), image in example.masked.items():
+      changed = (image != example.original).any(axis=-1).mean()
+      assert changed == pytest.approx(threshold / 100, abs=0.02)
+  names = {path.name for path in (finished / 'reports/small').iterdir()}
+  assert {'mosaic_tiny_1.png', 'mosaic_tiny_3.png'} <= names
 
 
 def test_a_report_needs_a_finished_run(tiny, damaged):

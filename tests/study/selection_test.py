@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from roar_tf.study import pipeline, report_stage, selection
+from roar_tf.study import pipeline, report_inputs, selection
 
 
 def _names(works) -> list[str]:
@@ -37,9 +37,9 @@ def test_keys_must_all_hold_and_values_are_alternatives(works):
 @pytest.mark.parametrize('key', selection.KEYS)
 def test_every_key_says_what_results_say_of_it(key, works):
   runs = [run for work in works for run in work.runs]
-  values = {str(report_stage.identity(run)[key]) for run in runs} - {''}
+  values = {str(report_inputs.identity(run)[key]) for run in runs} - {''}
   parts = [_names(selection.only(works, [f'{key}:{v}'])) for v in values]
-  having = [r for r in runs if report_stage.identity(r)[key] != '']
+  having = [r for r in runs if report_inputs.identity(r)[key] != '']
   assert sorted(sum(parts, [])) == sorted(map(str, having))
 
 

@@ -1,0 +1,74 @@
+"""Test images of a source under the cells of a study, for its report."""
+
+import itertools
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from roar_tf import errors, randomness, shards
+from roar_tf.analysis.mosaics import Example
+from roar_tf.cells import ORIGINAL, Cell
+from roar_tf.study import rank_stage, trainings
+from roar_tf.study.context import Context
+
+COUNT = 3
+"""How many images a report shows, each of another class."""
+# How many are looked at for one of another class.
+_SEARCHED = 256
+
+
+def examples(context: Context) -> list[Example]:
+  """Returns test images of different classes under the cells of a study.
+
+  They are the first of their classes in the first shard that has images, all
+  under the study's first granularity, mode and fill. None where the source or
+  its rankings are gone: a report can be made from runs alone.
+  """
+  experiment = context.experiment
+  study, source = experiment.study, experiment.source
+  granularity, mode, fill = (
+    axis[0] for axis in (study.granularities, study.modes, study.fills)
+  )
+  try:
+    records = list(
+      itertools.islice(
+        _records(context, ORIGINAL, trainings.plain_layout(source)), _SEARCHED
+      )
+    )
+    firsts = {int(r['label']): i for i, r in reversed([*enumerate(records)])}
+    chosen = sorted(firsts.values())[:COUNT]
+    images = np.stack([records[i]['image'] for i in chosen])
+    keys = randomness.keys_of_ids([records[i]['id'] for i in chosen])
+    masked = [{} for _ in chosen]
+    for estimator in study.estimators:
+      ranking = rank_stage.config_name(estimator, granularity)
+      layout = trainings.ranking_layout(source, granularity)
+      ranked = itertools.islice(
+        _records(context, ranking, layout), chosen[-1] + 1
+      )
+      levels = [r['levels'] for i, r in enumerate(ranked) if i in chosen]
+      for cell in study.cells():
+        if cell == Cell(estimator, granularity, mode, cell.threshold, fill):
+          batch = trainings.masked(
+            context, cell, images, np.stack(levels), keys
+          )
+          for one, image in zip(masked, batch.numpy(), strict=True):
+            one[estimator, cell.threshold] = image
+  except errors.RoarError:
+    return []
+  return [
+    Example(image, one, mode, granularity, fill)
+    for image, one in zip(images, masked, strict=True)
+  ]
+
+
+def _records(
+  context: Context, config: str, layout: shards.Layout
+) -> Iterator[Mapping[str, np.ndarray]]:
+  """Yields the records of the first shard of test images that has any."""
+  parts = context.all_shards('test')
+  part = next(part for part in parts if context.records(*part))
+  for batch in context.batches(config, layout, *part, 32):
+    arrays = {name: value.numpy() for name, value in batch.items()}
+    for i in range(len(next(iter(arrays.values())))):
+      yield {name: array[i] for name, array in arrays.items()}
