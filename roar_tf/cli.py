@@ -83,6 +83,16 @@ def define_device_flags() -> None:
   )
 
 
+def define_price_flag() -> None:
+  """Defines the flag of binaries that tell costs."""
+  flags.DEFINE_float(
+    'price_per_hour',
+    None,
+    'Of one device, in any currency; with it costs are told in money, too.',
+    lower_bound=0,
+  )
+
+
 def define_worker_flags() -> None:
   """Defines the flags of binaries whose units several workers may share."""
   flags.DEFINE_integer('worker', 0, 'This worker, from 0.', lower_bound=0)
@@ -208,9 +218,9 @@ def recipe(study: str | None = None, dataset: str | None = None, seed=None):
   """Returns the Recipe of what the flags ask for."""
   from roar_tf.study.recipe import Recipe
 
-  devices = {}
-  if 'strategy' in FLAGS:
-    devices = {'strategy': FLAGS.strategy, 'tpu': FLAGS.tpu}
+  # Not every tool has these.
+  names = ('strategy', 'tpu', 'price_per_hour')
+  more = {name: FLAGS[name].value for name in names if name in FLAGS}
   return Recipe(
     FLAGS.workspace,
     study=study,
@@ -220,7 +230,7 @@ def recipe(study: str | None = None, dataset: str | None = None, seed=None):
     seed=FLAGS.seed if seed is None else seed,
     data_dir=FLAGS.data_dir,
     threads=FLAGS.threads,
-    **devices,
+    **more,
   )
 
 

@@ -13,6 +13,7 @@ FLAGS = flags.FLAGS
 
 flags.DEFINE_string('study', None, 'Name or .gin file of a study.')
 cli.define_shared_flags()
+cli.define_price_flag()
 
 
 def main() -> None:

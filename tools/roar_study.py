@@ -29,12 +29,6 @@ flags.DEFINE_string(
   'With --dry_run: a file that roar_preflight --rates=FILE wrote, or "none" '
   'for counts only; by default rates are measured on this machine.',
 )
-flags.DEFINE_float(
-  'price_per_hour',
-  None,
-  'With --dry_run or --status: of one device, in any currency.',
-  lower_bound=0,
-)
 flags.DEFINE_enum(
   'clean',
   None,
@@ -59,6 +53,7 @@ flags.DEFINE_integer(
 cli.define_shared_flags()
 cli.define_device_flags()
 cli.define_worker_flags()
+cli.define_price_flag()
 cli.define_cluster_flags()
 
 
@@ -107,21 +102,20 @@ def _action() -> str | None:
   action = given[0] if given else None
   chosen = ('only', 'run')
   unfit = {
-    'list': ('stage',),
+    'list': ('stage', 'price_per_hour'),
     'status': ('stage', *chosen),
-    'clean': ('stage', *(chosen if FLAGS.clean == 'temporary' else ())),
+    'clean': (
+      'stage',
+      'price_per_hour',
+      *(chosen if FLAGS.clean == 'temporary' else ()),
+    ),
   }
   for name in unfit.get(action, ()):
     if FLAGS[name].value not in (None, []):
       what = f'--clean={FLAGS.clean}' if action == 'clean' else f'--{action}'
       raise errors.UsageError(f'{what} takes no --{name}; leave it out.')
-  for name, wanted in (
-    ('rates', ('dry_run',)),
-    ('price_per_hour', ('dry_run', 'status')),
-  ):
-    if FLAGS[name].value is not None and action not in wanted:
-      listed = ' or '.join(f'--{name}' for name in wanted)
-      raise errors.UsageError(f'--{name} is for {listed}; add it.')
+  if FLAGS.rates is not None and action != 'dry_run':
+    raise errors.UsageError('--rates is for --dry_run; add it.')
   if FLAGS.price_per_hour is not None and FLAGS.rates == 'none':
     raise errors.UsageError(
       '--price_per_hour needs rates; leave out --rates=none.'

@@ -26,6 +26,8 @@ class Context:
     connect: returns what trains and explains; called once, by `devices`.
     memory_bound: bytes of decoded train images up to which they are held in
       memory; None for `examples.MEMORY_BOUND`.
+    price_per_hour: of one device, for the costs in a report; None leaves them
+      out.
     cache: what `cached` has made, by key.
   """
 
@@ -35,6 +37,7 @@ class Context:
   stop: Callable[[], bool] = lambda: False
   connect: Callable[[], distribution.Devices] = distribution.one_device
   memory_bound: int | None = None
+  price_per_hour: float | None = None
   cache: dict = dataclasses.field(default_factory=dict)
   _lock: threading.RLock = dataclasses.field(default_factory=threading.RLock)
 

@@ -25,6 +25,7 @@ class Recipe:
     strategy: see `distribution.connect`.
     tpu: likewise.
     threads: CPU threads inside one operation.
+    price_per_hour: see `Context`.
   """
 
   workspace: str
@@ -37,6 +38,7 @@ class Recipe:
   strategy: str = 'one_device'
   tpu: str | None = None
   threads: int = 1
+  price_per_hour: float | None = None
 
   def contexts(self, stop: Callable[[], bool] = lambda: False) -> list[Context]:
     """Returns a Context per experiment; touches neither disk nor devices.
@@ -61,5 +63,13 @@ class Recipe:
       lambda: distribution.connect(self.strategy, self.tpu)
     )
     return [
-      Context(place, one, self.data_dir, stop, connect) for one in experiments
+      Context(
+        place,
+        one,
+        self.data_dir,
+        stop,
+        connect,
+        price_per_hour=self.price_per_hour,
+      )
+      for one in experiments
     ]

@@ -46,11 +46,14 @@ def units(works) -> list[Unit]:
   first = contexts[0]
   study = first.experiment.study.name
   folder = first.workspace.report(study)
+  settings = {'runs': [str(run) for run in runs]}
+  if first.price_per_hour is not None:
+    settings['price_per_hour'] = first.price_per_hour
   target = _ReportTarget(
     f'{folder}/DONE',
     'report',
     VERSION,
-    {'runs': [str(run) for run in runs]},
+    settings,
     {str(run): train_stage.done(first, run) for run in runs},
     derived=True,
   )
@@ -91,6 +94,7 @@ def _write(works, inputs: report_inputs.Inputs) -> None:
     excluded=inputs.excluded,
     examples={n: report_images.examples(c) for n, c in by_source.items()},
     explained=_explained(contexts),
+    price_per_hour=first.price_per_hour,
     facts=_facts(contexts),
     commands={
       'The whole study': study_command(first),

@@ -71,7 +71,7 @@ def test_counts_need_no_rates_and_a_file_is_multiplied(tool, tiny, tmp_path):
   [
     (['--dry_run', '--rates=no.json'], ['--rates=no.json', 'roar_preflight']),
     (['--rates=none'], ['--rates', '--dry_run']),
-    (['--price_per_hour=3'], ['--price_per_hour', '--dry_run']),
+    (['--list', '--price_per_hour=3'], ['--price_per_hour', '--list']),
     (['--dry_run', '--price_per_hour=-1'], ['price_per_hour', '-1']),
     (['--dry_run', '--price_per_hour=3', '--rates=none'], ['--rates=none']),
     (['--dry_run', '--list'], ['--dry_run', '--list']),

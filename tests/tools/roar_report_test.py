@@ -1,6 +1,9 @@
 """Tests of roar_report."""
 
+import csv
 import shutil
+
+import pytest
 
 
 def test_a_report_of_some_runs_names_the_others(tool, tiny, damaged):
@@ -21,6 +24,26 @@ def test_a_report_of_some_runs_names_the_others(tool, tiny, damaged):
 def test_a_report_of_all_runs_is_a_success(tool, tiny, damaged):
   outcome = tool('roar_report', f'--study={tiny.study}', *tiny.flags(damaged))
   assert outcome.status == 0, outcome.err
+
+
+def test_a_price_makes_the_report_anew_with_costs(tool, tiny, damaged):
+  command = [f'--study={tiny.study}', *tiny.flags(damaged)]
+  folder = damaged / 'reports/small'
+
+  def cost(*flags) -> dict[str, float]:
+    assert tool('roar_report', *command, *flags).status == 0
+    with (folder / 'statistics.csv').open() as file:
+      rows = list(csv.DictReader(file))
+    return {
+      row['quantity']: float(row['value'])
+      for row in rows
+      if row['quantity'] in ('seconds', 'cost')
+    }
+
+  assert 'cost' not in cost()
+  found = cost('--price_per_hour=7.5')
+  assert found['cost'] == pytest.approx(found['seconds'] / 3600 * 7.5)
+  assert 'cost' not in cost()
 
 
 def test_runs_of_two_configurations_are_named_and_never_averaged(
