@@ -50,7 +50,8 @@ def table(summary: pd.DataFrame, sources: Sequence[str] | None = None) -> str:
   groups = [_group(rows, source, columns) for source in sources]
   lines = [
     r'% Test accuracy in percent, mean and standard deviation over runs.',
-    r'% Needs \usepackage{booktabs}.',
+    r'% Needs \usepackage{booktabs}; both modes are wider than a page:',
+    r'% \resizebox{\textwidth}{!}{\input{table.tex}} (graphicx).',
     rf'\begin{{tabular}}{{ll{"r" * len(columns)}}}',
     r'\toprule',
     *_head(columns),
@@ -122,7 +123,7 @@ def _cell(cell) -> str:
     return ''
   text = f'{100 * cell.mean:.2f}'
   if cell.runs >= results.RUNS_FOR_INTERVAL:
-    text += rf' {{\scriptsize $\pm$ {100 * cell.sd:.2f}}}'
+    text += rf'$_{{\pm {100 * cell.sd:.2f}}}$'
   return text
 
 

@@ -86,7 +86,7 @@ def test_deviations_stand_there_from_three_runs_on(runs):
     assert cell == '50.00'
   else:
     deviation = np.std([n for n in range(runs)], ddof=1)
-    assert cell == rf'50.00 {{\scriptsize $\pm$ {deviation:.2f}}}'
+    assert cell == rf'50.00$_{{\pm {deviation:.2f}}}$'
 
 
 def test_what_was_not_run_or_is_no_number_stays_blank():
