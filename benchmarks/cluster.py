@@ -28,7 +28,8 @@ from absl import app, flags, logging
 from ray import cluster_utils
 
 from roar_tf import workspace
-from roar_tf.study import pipeline, ray_cluster, ray_executor, ray_worker
+from roar_tf.cluster import connection, driver, worker
+from roar_tf.study import pipeline
 from roar_tf.study.recipe import Recipe
 
 FLAGS = flags.FLAGS
@@ -48,7 +49,7 @@ def _works(recipe: Recipe, first: int, count: int) -> list[pipeline.Work]:
 
 def _seconds(recipe: Recipe, cores: list[int]) -> np.ndarray:
   """Returns [2]: how long the runs take with and without start-up."""
-  place = ray_worker.Place(
+  place = worker.Place(
     recipe,
     os.getcwd(),
     workspace.Workspace(recipe.workspace).identity(make=True),
@@ -62,9 +63,9 @@ def _seconds(recipe: Recipe, cores: list[int]) -> np.ndarray:
     os.sched_setaffinity(0, {core})  # What is started inherits it.
     cluster.add_node(num_cpus=1, **NODE)
   os.sched_setaffinity(0, everywhere)
-  resources = ray_cluster.parse_resources([])
-  with ray_cluster.connected(place, cluster.address, resources) as connected:
-    execute = functools.partial(ray_executor.execute, connected)
+  resources = connection.parse_resources([])
+  with connection.connected(place, cluster.address, resources) as connected:
+    execute = functools.partial(driver.execute, connected)
     warm = len(cores)  # One run for every worker.
     pipeline.run_on(execute, _works(recipe, 0, warm), ['train'])
     ready = time.perf_counter()

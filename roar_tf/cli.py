@@ -137,7 +137,7 @@ def cluster(study: str | None = None, dataset: str | None = None):
     UsageError: there is no such cluster, or flags contradict each other.
   """
   from roar_tf import workspace
-  from roar_tf.study import ray_cluster, ray_executor, ray_worker
+  from roar_tf.cluster import connection, driver, worker
 
   for name in ('worker', 'num_workers'):
     if FLAGS[name].value != FLAGS[name].default:
@@ -150,20 +150,20 @@ def cluster(study: str | None = None, dataset: str | None = None):
       '--strategy=multi_worker goes with --executor=local: on a Ray cluster a '
       'unit has one node.'
     )
-  resources = ray_cluster.parse_resources(FLAGS.resources, FLAGS.threads)
-  place = ray_worker.Place(
+  resources = connection.parse_resources(FLAGS.resources, FLAGS.threads)
+  place = worker.Place(
     recipe(study, dataset),
     os.getcwd(),
     workspace.Workspace(FLAGS.workspace).identity(make=True),
   )
-  with ray_cluster.connected(
+  with connection.connected(
     place,
     FLAGS.ray_address,
     resources,
     cores=FLAGS.parallel * FLAGS.threads,
     retries=FLAGS.retries,
   ) as connected:
-    yield functools.partial(ray_executor.execute, connected)
+    yield functools.partial(driver.execute, connected)
 
 
 def execution() -> dict:

@@ -216,11 +216,11 @@ def run_on(
   This process computes nothing.
 
   Args:
-    execute: `ray_executor.execute` of some cluster.
+    execute: `cluster.driver.execute` of some cluster.
     works: see `run`, like the next two and what is raised.
     stages: some of STAGES, in their order.
     stop: whether a signal asked to stop.
-    heartbeat: see `ray_executor.execute`.
+    heartbeat: see `cluster.driver.execute`.
   """
   _check_before(works, stages)
   failures = []

@@ -9,7 +9,8 @@ import socket
 from collections.abc import Iterator, Mapping, Sequence
 
 from roar_tf import errors
-from roar_tf.study import STAGES, progress, ray_worker
+from roar_tf.cluster import worker
+from roar_tf.study import STAGES, progress
 
 PATIENCE = 10.0
 """Seconds that a cluster has to answer."""
@@ -51,7 +52,7 @@ def parse_resources(
 
 @contextlib.contextmanager
 def connected(
-  place: ray_worker.Place,
+  place: worker.Place,
   address: str | None,
   resources: Mapping[str, Mapping[str, float]],
   *,
@@ -194,7 +195,7 @@ def _remote(ends: bool):
   """
   import ray
 
-  return ray.remote(max_calls=int(ends))(ray_worker.work)
+  return ray.remote(max_calls=int(ends))(worker.work)
 
 
 class _Board:
@@ -216,7 +217,7 @@ class Cluster:
 
   def __init__(
     self,
-    place: ray_worker.Place,
+    place: worker.Place,
     resources: Mapping[str, Mapping[str, float]],
     retries: int,
   ):
@@ -261,7 +262,7 @@ class Cluster:
     there = ray.cluster_resources()
     return max(1, int(sum(there.get(name, 0) for name in names)))
 
-  def submit(self, task: ray_worker.Task, light: bool):
+  def submit(self, task: worker.Task, light: bool):
     """Hands a task to Ray; returns the reference of its result.
 
     Args:
@@ -307,7 +308,7 @@ class Cluster:
 
     ray.cancel(reference)
 
-  def result(self, reference, name: str) -> ray_worker.Result:
+  def result(self, reference, name: str) -> worker.Result:
     """Returns what a task returned, or what Ray says became of it.
 
     Args:
@@ -319,20 +320,20 @@ class Cluster:
     try:
       return ray.get(reference)
     except ray.exceptions.TaskCancelledError:
-      return ray_worker.Result('stopped', f'{name}: cancelled.', again=True)
+      return worker.Result('stopped', f'{name}: cancelled.', again=True)
     except (
       ray.exceptions.RayTaskError,
       ray.exceptions.RuntimeEnvSetupError,
     ) as e:
       # Tasks do not raise: this node cannot do any.
       reason = str(e).strip().splitlines()[-1].rstrip('.')
-      return ray_worker.Result(
+      return worker.Result(
         'refused',
         f'a Ray worker cannot run roar_tf ({reason}): install the same roar_tf '
         'on every node.',
       )
     except ray.exceptions.RayError as e:
       reason = (str(e).strip().splitlines() or [type(e).__name__])[0]
-      return ray_worker.Result(
+      return worker.Result(
         'died', f'{name}: its process or node died too often ({reason}).'
       )

@@ -1,7 +1,7 @@
 """Tests of what waits for what."""
 
+from roar_tf.cluster.graph import Graph
 from roar_tf.study import pipeline
-from roar_tf.study.graph import Graph
 from roar_tf.study.units import Target, Unit
 
 

@@ -16,11 +16,9 @@ os.environ.setdefault('RAY_USAGE_STATS_ENABLED', '0')
 ray = pytest.importorskip('ray')
 
 from roar_tf import errors, workspace  # noqa: E402
+from roar_tf.cluster import connection, driver, worker  # noqa: E402
 from roar_tf.study import (  # noqa: E402
   pipeline,
-  ray_cluster,
-  ray_executor,
-  ray_worker,
 )
 from roar_tf.study.recipe import Recipe  # noqa: E402
 
@@ -37,7 +35,7 @@ def nodes():
   cluster.add_node(num_cpus=1, **NODE)
   cluster.add_node(num_cpus=1, resources={'chip': 1}, **NODE)
   try:
-    with ray_cluster.connected(None, cluster.address, {}):
+    with connection.connected(None, cluster.address, {}):
       yield cluster
   finally:
     cluster.remove_node(cluster.head_node, allow_graceful=False)
@@ -50,12 +48,12 @@ class Study:
 
   Attributes:
     place: what tasks rebuild.
-    resources: see `ray_cluster.parse_resources`.
+    resources: see `connection.parse_resources`.
     tallies: what became of the stages of the last run, by name.
     told: what it is told as a heartbeat.
   """
 
-  place: ray_worker.Place
+  place: worker.Place
   resources: tuple = ()
   retries: int = 1
   tallies: dict = dataclasses.field(default_factory=dict)
@@ -72,8 +70,8 @@ class Study:
 
   def run(self, *stages, stop=lambda: False):
     works = pipeline.study_work(self.place.recipe.contexts())
-    cluster = ray_cluster.Cluster(
-      self.place, ray_cluster.parse_resources(self.resources), self.retries
+    cluster = connection.Cluster(
+      self.place, connection.parse_resources(self.resources), self.retries
     )
 
     def execute(units, finished, stop, heartbeat):
@@ -81,7 +79,7 @@ class Study:
         self.tallies[stage] = tally
         finished(stage, tally)
 
-      ray_executor.execute(cluster, units, both, stop, heartbeat)
+      driver.execute(cluster, units, both, stop, heartbeat)
 
     pipeline.run_on(
       execute, works, stages or pipeline.STAGES, stop=stop, heartbeat=self
@@ -109,7 +107,7 @@ def _study(tiny, root, *bindings, directory='', **attributes):
   )
   identity = workspace.Workspace(str(root)).identity(make=True)
   directory = str(directory or os.getcwd())
-  return Study(ray_worker.Place(recipe, directory, identity), **attributes)
+  return Study(worker.Place(recipe, directory, identity), **attributes)
 
 
 @pytest.fixture(scope='module')
@@ -273,7 +271,7 @@ def test_a_stop_saves_what_runs_and_begins_nothing_more(study, damaged):
 def test_a_file_that_comes_late_is_waited_for(
   study, damaged, finished, monkeypatch, artefacts
 ):
-  monkeypatch.setattr(ray_executor, 'PAUSES', (0.5,))
+  monkeypatch.setattr(driver, 'PAUSES', (0.5,))
   shutil.rmtree(_run(damaged, 'random_pixel_remove_70', 0))
   (marker,) = damaged.glob('tfds/roar_tiny/ranking_random_pixel/*/DONE')
   aside = marker.rename(f'{marker}.aside')
@@ -308,7 +306,7 @@ def test_a_configuration_that_a_node_lacks_is_refused(study, damaged):
   works = pipeline.study_work(recipe.contexts())
   lacking = dataclasses.replace(recipe, gin_files=('not_there.gin',))
   some.place = dataclasses.replace(some.place, recipe=lacking)
-  cluster = ray_cluster.Cluster(some.place, ray_cluster.parse_resources([]), 0)
-  execute = functools.partial(ray_executor.execute, cluster)
+  cluster = connection.Cluster(some.place, connection.parse_resources([]), 0)
+  execute = functools.partial(driver.execute, cluster)
   with pytest.raises(errors.UsageError, match='not_there.gin.*on node'):
     pipeline.run_on(execute, works, ['source'])

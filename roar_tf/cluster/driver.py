@@ -16,11 +16,11 @@ from collections.abc import Callable, Mapping, Sequence
 import tensorflow as tf
 
 from roar_tf import errors
+from roar_tf.cluster.connection import Cluster
+from roar_tf.cluster.graph import Graph
+from roar_tf.cluster.worker import Result, Task
 from roar_tf.study import progress
 from roar_tf.study.executor import Outcome, Tally
-from roar_tf.study.graph import Graph
-from roar_tf.study.ray_cluster import Cluster
-from roar_tf.study.ray_worker import Result, Task
 from roar_tf.study.units import Unit
 
 _log = logging.getLogger(__name__)

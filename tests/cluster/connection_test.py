@@ -3,12 +3,13 @@
 import pytest
 
 from roar_tf import errors
-from roar_tf.study import STAGES, ray_cluster
+from roar_tf.cluster import connection
+from roar_tf.study import STAGES
 
 
 def test_units_take_a_core_per_thread_unless_told_otherwise():
-  assert ray_cluster.parse_resources([]) == {s: {'CPU': 1.0} for s in STAGES}
-  found = ray_cluster.parse_resources(
+  assert connection.parse_resources([]) == {s: {'CPU': 1.0} for s in STAGES}
+  found = connection.parse_resources(
     ['train:GPU=1', 'rank:TPU=4', 'rank:CPU=0.5'], threads=2
   )
   assert found.pop('train') == {'CPU': 2.0, 'GPU': 1.0}
@@ -24,7 +25,7 @@ def test_units_take_a_core_per_thread_unless_told_otherwise():
 )
 def test_other_words_are_refused(word):
   with pytest.raises(errors.UsageError, match='--resources') as caught:
-    ray_cluster.parse_resources([word])
+    connection.parse_resources([word])
   assert f'={word} must be' in str(caught.value)
 
 
@@ -39,5 +40,5 @@ def test_other_words_are_refused(word):
   ],
 )
 def test_what_a_process_keeps_until_it_ends(amounts, takes):
-  cluster = ray_cluster.Cluster(None, {'train': amounts}, 0)
+  cluster = connection.Cluster(None, {'train': amounts}, 0)
   assert cluster.accelerates('train') is takes
