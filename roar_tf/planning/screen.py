@@ -90,7 +90,7 @@ def _cost(wall, machine: Machine, workers: int, price) -> list[str]:
   )
   lines = [
     f'{least}{duration(sum(wall.values()))} wall time{shared}{start}; '
-    f'{_few_digits(hours)} device-hours'
+    f'{few_digits(hours)} device-hours'
     f'{"" if price is None else f", cost {hours * price:,.2f}"}.',
     f'Rates: {machine.text}.',
   ]
@@ -102,7 +102,8 @@ def _cost(wall, machine: Machine, workers: int, price) -> list[str]:
   return lines
 
 
-def _few_digits(value: float) -> str:
+def few_digits(value: float) -> str:
+  """Returns a number with three digits, or with all before the point."""
   return f'{value:,.0f}' if value >= 100 else f'{value:.3g}'
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from roar_tf import errors
 from roar_tf.planning import rates as planned
+from roar_tf.planning import screen
 from roar_tf.preflight import estimates
 from roar_tf.preflight.preflight import Outcome, Result
 
@@ -156,10 +157,12 @@ def _study_lines(result: Result) -> list[str]:
   if hours is None:
     return [f'{work}. Device-hours: not told, for want of a compiled step.']
   parts = ', '.join(
-    f'{name} {value:.3g}' for name, value in hours.items() if name != 'all'
+    f'{name} {screen.few_digits(value)}'
+    for name, value in hours.items()
+    if name != 'all'
   )
   return [
-    f'{work}. At least {hours["all"]:.3g} hours of one '
+    f'{work}. At least {screen.few_digits(hours["all"])} hours of one '
     f'{result.topology.chip.name} chip at the roofline ({parts}).'
   ]
 
