@@ -8,6 +8,7 @@ import contextlib
 from absl import flags
 
 from roar_tf import cli, errors
+from roar_tf.study import RUN_INPUTS
 
 FLAGS = flags.FLAGS
 
@@ -24,7 +25,7 @@ flags.DEFINE_integer(
 flags.DEFINE_enum(
   'input',
   'image',
-  ('image', 'maskonly', 'deletion'),
+  RUN_INPUTS,
   'Retrain on masked images or on the masks alone; or test the explained model '
   'on the masked images, without retraining.',
 )

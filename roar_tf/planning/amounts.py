@@ -203,7 +203,7 @@ class _Counter:
     self._size = (
       rank_stage.images_per_call(work.context.experiment) * explaining
     )
-    self._markers = _Markers()
+    self._markers = workspace.Listings()
     # The names of shard files do not depend on the dataset.
     self._parts = {
       os.path.basename(work.context.shard_done(ORIGINAL, *part)): part
@@ -226,7 +226,7 @@ class _Counter:
     """
     work = self._work
     if stage == 'shards' and not spare:
-      work = work.without_spare_cells()
+      work = work.without_spare_cells(self._markers.__contains__)
     units = work.units(stage)
     runs = work.chosen_runs if stage == 'train' else [None] * len(units)
     done = 0
@@ -246,7 +246,7 @@ class _Counter:
     return done, len(units) - done
 
   def _is_there(self, target: Target) -> bool:
-    if not self._markers.there(target.done):
+    if target.done not in self._markers:
       return False
     target.check_settings()
     return True
@@ -313,7 +313,7 @@ class _Counter:
     """Returns how many images the shard of a target has."""
     context = self._context
     split, index = self._parts[os.path.basename(target.done)]
-    if self._markers.there(context.shard_done(ORIGINAL, split, index)):
+    if context.shard_done(ORIGINAL, split, index) in self._markers:
       return context.records(split, index)
     return self._bounds[split][index]
 
@@ -332,17 +332,3 @@ def _kind(stage: str, target: Target) -> str:
     'rank': target.settings.get('granularity'),
     'shards': 'cell',
   }[stage]
-
-
-class _Markers:
-  """Which files are there, by one listing per directory."""
-
-  def __init__(self):
-    self._names = {}
-
-  def there(self, path: str) -> bool:
-    """Whether there is such a file."""
-    folder, name = os.path.split(path)
-    if folder not in self._names:
-      self._names[folder] = frozenset(workspace.names_in(folder))
-    return name in self._names[folder]

@@ -11,8 +11,6 @@ from roar_tf.cells import ORIGINAL, Cell
 from roar_tf.estimators import registry
 
 INPUTS = ('shards', 'ranking')
-KINDS = ('image', 'maskonly', 'deletion')
-"""What the model of a run is given, and whether it is trained: see `Run`."""
 RANDOMS = ('random', 'random_bernoulli')
 """Controls that may stand for a study's `random`."""
 

@@ -100,13 +100,14 @@ def digests(markers: Mapping[str, str]) -> dict[str, str]:
   """
 
   def state(done: str) -> str:
-    found = digest(done)
     try:
-      if found not in ('', 'damaged'):
-        _row(_directory(done), workspace.read_done(done))
+      marker = workspace.read_done(done)
+      if marker is None:
+        return ''
+      _row(_directory(done), marker)
     except (errors.DataError, OSError, tf.errors.OpError):
       return 'damaged'
-    return found
+    return marker['digest']
 
   with concurrent.futures.ThreadPoolExecutor(_READERS) as pool:
     states = zip(markers, pool.map(state, markers.values()), strict=True)

@@ -4,19 +4,11 @@ import dataclasses
 from collections.abc import Sequence
 
 from roar_tf import errors
+from roar_tf.analysis import results
 from roar_tf.study import pipeline, report_inputs
 from roar_tf.study.grid import Run
 
-KEYS = (
-  'source',
-  'estimator',
-  'granularity',
-  'mode',
-  'threshold',
-  'fill',
-  'input',
-  'seed',
-)
+KEYS = tuple(c for c in results.COLUMNS if c in results.IDENTITY)
 """What --only asks for: the columns of results.csv that identify a run."""
 
 
