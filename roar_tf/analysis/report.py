@@ -98,34 +98,35 @@ def write(
       f'Study {study} has no finished run to report; run roar_study first.'
     )
   expected = None if expected is None else list(expected)
-  origins = origins or {}
+  origins, examples = origins or {}, examples or {}
   summary = results.summarise(frame)
   table = statistics.compute(frame, chances, expected)
   checks = statistics.checks(frame, table, chances, expected, explained)
   devices = {run: origin.devices for run, origin in origins.items()}
   spent = costs.rows(frame, devices, price_per_hour)
   more = [spent]
-  budget = _IMAGES // max(1, len(examples or {}))
+  budget = _IMAGES // max(1, len(examples))
   sections, files = [], {}
   for source in sorted(frame['source'].unique()):
     curves = panels.Curves(summary, source, chances.get(source))
     section = _section(summary, table, checks, curves)
     files |= _figures(curves)
-    for i, example in enumerate((examples or {}).get(source, ())):
+    images = examples.get(source, ())
+    for i, example in enumerate(images):
       figure = mosaics.figure(example, _accuracies(summary, source, example))
       files[f'mosaic_{source}_{i + 1}.png'] = figures.png(figure)
-    shown = mosaics.fitting((examples or {}).get(source, ()), budget)
+    shown = mosaics.fitting(images, budget)
     section['mosaics'] = [
       {'mosaic': mosaic, 'means': _accuracies(summary, source, mosaic.example)}
       for mosaic in shown
     ]
-    section['more_images'] = len((examples or {}).get(source, ())) - len(shown)
+    section['more_images'] = len(images) - len(shown)
     more.append(beside_paper.rows(summary, source))
     sections.append(section)
   problems = [*excluded, *(check.text for check in checks if not check.holds)]
   files['table.tex'] = latex.table(summary).encode()
   files['table.md'] = _markdown(study, summary, sections, problems).encode()
-  images = summary[summary['input'] == 'image']
+  retrained = summary[summary['input'] == 'image']
   html = page.render(
     study=study,
     sections=sections,
@@ -142,15 +143,16 @@ def write(
       for section in sections
       if section['papers']
     },
-    seeds=sorted((images if len(images) else summary)['runs'].unique()),
+    seeds=sorted((retrained if len(retrained) else summary)['runs'].unique()),
     modes=set(summary['mode']),
     few=results.RUNS_FOR_INTERVAL,
   )
   # The page comes last: whoever sees it finds the files beside it.
   files['index.html'] = html.encode()
   results.write_csv(frame, posixpath.join(folder, 'results.csv'))
+  said = statistics.with_alarms(table, checks)
   statistics.write_csv(
-    pd.concat([_with_checks(table, checks), *(m.astype(object) for m in more)]),
+    pd.concat([said.astype(object), *(m.astype(object) for m in more)]),
     posixpath.join(folder, 'statistics.csv'),
   )
   for name, data in files.items():
@@ -279,19 +281,6 @@ def _power(said: Sequence[verdicts.Verdict]) -> str:
       f'{" to ".join(shown)} points'
     )
   return f'{text}.'
-
-
-def _with_checks(
-  table: pd.DataFrame, checks: Sequence[statistics.Alarm]
-) -> pd.DataFrame:
-  """The table with what all checks measured and allowed.
-
-  Alarms are named `alarm_<kind>`, checks that hold `check_<kind>`.
-  """
-  table = statistics.with_alarms(table, [c for c in checks if not c.holds])
-  held = statistics.with_alarms(table.iloc[:0], [c for c in checks if c.holds])
-  held['quantity'] = held['quantity'].str.replace('alarm_', 'check_', n=1)
-  return pd.concat([table.astype(object), held.astype(object)])
 
 
 def _runs(

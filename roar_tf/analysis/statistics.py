@@ -150,20 +150,21 @@ def compute(
   return _tidy(pd.DataFrame(rows, columns=list(COLUMNS)))
 
 
-def with_alarms(table: pd.DataFrame, raised: Iterable[Alarm]) -> pd.DataFrame:
-  """Returns the table with a row `alarm_<kind>` for each alarm.
+def with_alarms(table: pd.DataFrame, checks: Iterable[Alarm]) -> pd.DataFrame:
+  """Returns the table with a row for each check.
 
-  `value` is what was measured and `high` what was allowed.
+  It is `alarm_<kind>`, or `check_<kind>` of one that holds; `value` is what was
+  measured and `high` what was allowed.
   """
   rows = [
     {
-      **{column: getattr(alarm, column) for column in CURVE},
-      'threshold': alarm.threshold,
-      'quantity': f'alarm_{alarm.kind}',
-      'value': alarm.value,
-      'high': alarm.allowed,
+      **{column: getattr(check, column) for column in CURVE},
+      'threshold': check.threshold,
+      'quantity': f'{"check" if check.holds else "alarm"}_{check.kind}',
+      'value': check.value,
+      'high': check.allowed,
     }
-    for alarm in raised
+    for check in checks
   ]
   more = pd.DataFrame(rows, columns=list(COLUMNS))
   return _tidy(pd.concat([table.astype(object), more.astype(object)]))
