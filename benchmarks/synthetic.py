@@ -31,7 +31,7 @@ from roar_tf.study import (
 )
 from roar_tf.study.context import Context
 from roar_tf.study.units import Unit
-from roar_tf.training import examples, files, loop
+from roar_tf.training import examples, loop, streams
 from roar_tf.training.order import Order, Share
 from roar_tf.training.settings import Training
 
@@ -232,7 +232,7 @@ def train_split(context: Context, kind: str):
 
 
 def stream(
-  split: files.Files, batch: int, count: int
+  split: streams.Stream, batch: int, count: int
 ) -> Callable[[], np.ndarray]:
   """Returns a function that reads batches and tells how long one took.
 

@@ -15,7 +15,8 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 import tensorflow as tf
 
-from roar_tf import errors, workspace
+from roar_tf import errors
+from roar_tf.engine import files
 
 
 class ScoreFiles:
@@ -83,7 +84,7 @@ class ScoreFiles:
 
   def sha256(self) -> dict[str, str]:
     """Returns the SHA-256 of every file, by its name in the directory."""
-    return {os.path.basename(p): workspace.sha256(p) for p in self.paths}
+    return {os.path.basename(p): files.sha256(p) for p in self.paths}
 
   def rows(self, ids: Iterable[bytes]) -> np.ndarray:
     """Returns the scores of some ids, floating point [B, H, W, 1 or C].

@@ -16,7 +16,8 @@ from collections.abc import Iterable, Iterator, Mapping
 import numpy as np
 import tensorflow as tf
 
-from roar_tf import errors, workspace
+from roar_tf import errors
+from roar_tf.engine import files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,14 +174,14 @@ def writing(path: str) -> Iterator[Writer]:
   """Yields the writer of a shard that appears at `path` when all went well."""
   with (
     contextlib.suppress(_AbandonedError),
-    workspace.publishing(path) as name,
+    files.publishing(path) as name,
   ):
     with tf.io.TFRecordWriter(name) as file:
       writer = Writer(file)
       yield writer
     if writer.abandoned:
       raise _AbandonedError
-    writer.contents['sha256'] = workspace.sha256(name)
+    writer.contents['sha256'] = files.sha256(name)
 
 
 class _AbandonedError(Exception):
@@ -225,7 +226,7 @@ def fault(path: str, contents: Mapping) -> str:
     path: file of the shard.
     contents: what its DONE marker records, as `Writer.contents`.
   """
-  if workspace.sha256(path) != contents['sha256']:
+  if files.sha256(path) != contents['sha256']:
     return 'its SHA-256 is not that in its .DONE'
   try:
     records = read(path, contents['records'])

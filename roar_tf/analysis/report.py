@@ -90,7 +90,7 @@ def write(
   Raises:
     MissingInputsError: the frame has no row.
   """
-  from roar_tf import workspace
+  from roar_tf.engine import files
 
   frame = results.tidy(frame)
   if frame.empty:
@@ -156,7 +156,7 @@ def write(
     posixpath.join(folder, 'statistics.csv'),
   )
   for name, data in files.items():
-    workspace.write_atomic(posixpath.join(folder, name), data)
+    files.publish(posixpath.join(folder, name), data)
   return posixpath.join(folder, 'index.html')
 
 

@@ -269,10 +269,10 @@ def cell_name(
 
 def write_csv(frame: pd.DataFrame, path: str) -> None:
   """Writes the rows in a fixed order; floats survive the way back exactly."""
-  from roar_tf import workspace
+  from roar_tf.engine import files
 
   text = tidy(frame).to_csv(index=False, lineterminator='\n')
-  workspace.write_atomic(path, text.encode())
+  files.publish(path, text.encode())
 
 
 def read_csv(path: str) -> pd.DataFrame:
@@ -297,13 +297,13 @@ def parse_csv(
   Raises:
     DataError: the file is no such table.
   """
-  from roar_tf import workspace
+  from roar_tf.engine import files
 
   try:
     # Nothing is guessed: an estimator may be called `nan` or `null`, and only
     # Python's own parser is sure to give every float back.
     frame = pd.read_csv(
-      io.BytesIO(workspace.read_bytes(path)), dtype=str, na_filter=False
+      io.BytesIO(files.read(path)), dtype=str, na_filter=False
     )
     for column in set(real).intersection(frame):
       frame[column] = [float(text or 'nan') for text in frame[column]]

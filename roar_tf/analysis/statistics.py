@@ -172,10 +172,10 @@ def with_alarms(table: pd.DataFrame, checks: Iterable[Alarm]) -> pd.DataFrame:
 
 def write_csv(table: pd.DataFrame, path: str) -> None:
   """Writes the table; floats survive the way back exactly."""
-  from roar_tf import workspace
+  from roar_tf.engine import files
 
   text = _tidy(table).to_csv(index=False, lineterminator='\n')
-  workspace.write_atomic(path, text.encode())
+  files.publish(path, text.encode())
 
 
 def read_csv(path: str) -> pd.DataFrame:

@@ -18,7 +18,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from roar_tf import errors, workspace
+from roar_tf import errors
+from roar_tf.engine import files
 
 NORMALISED = 'normalised'
 
@@ -217,11 +218,11 @@ def _input_of(application: str) -> str:
 @contextlib.contextmanager
 def _local(path: str) -> Iterator[str]:
   """Yields a local file that ends in .keras, which is what Keras reads."""
-  if not workspace.is_remote(path):
+  if not files.is_remote(path):
     yield path
     return
   with tempfile.TemporaryDirectory() as folder:
     file = os.path.join(folder, 'model.keras')
     with open(file, 'wb') as f:
-      f.write(workspace.read_bytes(path))
+      f.write(files.read(path))
     yield file

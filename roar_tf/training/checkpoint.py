@@ -14,7 +14,8 @@ from collections.abc import Mapping
 import numpy as np
 import tensorflow as tf
 
-from roar_tf import errors, workspace
+from roar_tf import errors
+from roar_tf.engine import files, markers
 from roar_tf.training.step import PARTS
 
 KEPT = 2
@@ -38,11 +39,11 @@ def save(directory: str, state: Mapping, fingerprint: Mapping) -> None:
     **arrays,
   )
   data = buffer.getvalue()
-  workspace.write_atomic(
+  files.publish(
     f'{directory}/step_{step:08d}.npz', hashlib.sha256(data).digest() + data
   )
   for path in _newest_first(directory)[KEPT:]:
-    workspace.remove(path)
+    files.remove(path)
 
 
 def restore(directory: str, fingerprint: Mapping, like: Mapping) -> dict | None:
@@ -59,7 +60,7 @@ def restore(directory: str, fingerprint: Mapping, like: Mapping) -> dict | None:
     UsageError: the checkpoint is of another configuration or model.
   """
   for path in _newest_first(directory):
-    content = workspace.read_bytes(path)
+    content = files.read(path)
     checksum, data = content[:32], content[32:]
     if hashlib.sha256(data).digest() != checksum:
       _log.warning(
@@ -93,7 +94,7 @@ def newest_step(directory: str) -> int:
 def _newest_first(directory: str) -> list[str]:
   names = [
     name
-    for name in workspace.names_in(directory)
+    for name in files.names_in(directory)
     if name.startswith('step_') and name.endswith('.npz')
   ]
   return [f'{directory}/{name}' for name in sorted(names, reverse=True)]
@@ -101,7 +102,7 @@ def _newest_first(directory: str) -> list[str]:
 
 def _check_same(path: str, saved: Mapping, now: Mapping) -> None:
   if saved != now:
-    changes = '; '.join(workspace.differences(saved, now))
+    changes = '; '.join(markers.differences(saved, now))
     raise errors.UsageError(
       f'{path} was saved under other settings ({changes}): ask for those '
       'settings to go on, or delete its directory to start that run anew.'

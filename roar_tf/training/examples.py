@@ -1,6 +1,6 @@
 """The examples of one split, in memory.
 
-Datasets of small images fit in memory decoded. `files.Files` is the same for
+Datasets of small images fit in memory decoded. `streams.Stream` is the same for
 those that do not; both hand out the same batches in the same order.
 """
 

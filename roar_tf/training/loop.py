@@ -20,9 +20,9 @@ from roar_tf.models import precision
 from roar_tf.training import checkpoint, distribution
 from roar_tf.training import step as pure
 from roar_tf.training.examples import Examples
-from roar_tf.training.files import Files
 from roar_tf.training.order import Order, Share
 from roar_tf.training.settings import Training
+from roar_tf.training.streams import Stream
 
 STEPS_PER_CALL = 256
 """Most training steps of one host call; does not change results."""
@@ -172,7 +172,7 @@ class Trainer:
 
   def train(
     self,
-    examples: Examples | Files,
+    examples: Examples | Stream,
     *seed_words,
     resumption: Resumption | None = None,
     progress: Callable[[int], None] = lambda steps: None,
@@ -244,7 +244,7 @@ class Trainer:
     return self.devices.values(variables), total
 
   def evaluate(
-    self, state: pure.State, examples: Examples | Files
+    self, state: pure.State, examples: Examples | Stream
   ) -> Evaluation:
     """Classifies every example, after `Training.eval_preprocess`."""
     replicas = self.devices.replicas
@@ -400,7 +400,7 @@ def assign(model: keras.Model, state: pure.State) -> keras.Model:
   return model
 
 
-def _read(examples: Examples | Files, function: Callable, *arguments) -> dict:
+def _read(examples: Examples | Stream, function: Callable, *arguments) -> dict:
   """Returns what a compiled function that reads examples returns, as NumPy.
 
   Raises:

@@ -65,7 +65,7 @@ class Records:
 
 
 @dataclasses.dataclass(frozen=True)
-class Files:
+class Stream:
   """A split on disk; the counterpart of `examples.Examples`.
 
   Attributes:

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from roar_tf import errors, masking, randomness, ranking, shards
 from roar_tf.models import resnet
-from roar_tf.training import examples, files, loop, settings
+from roar_tf.training import examples, loop, settings, streams
 from roar_tf.training.order import Order, Share
 
 SHAPE = (8, 8, 3)
@@ -26,7 +26,7 @@ def _write(folder, name, layout, batches):
     with shards.writing(paths[-1]) as writer:
       writer.write(layout.serialize(batch))
     contents.append(writer.contents)
-  return files.Records(tuple(paths), tuple(contents), layout)
+  return streams.Records(tuple(paths), tuple(contents), layout)
 
 
 def _masked(images, levels, keys=None):
@@ -83,8 +83,8 @@ def _memory(batches, masked):
 def pair(request, batches, originals, rankings):
   """The same split on disk and in memory."""
   if request.param == 'originals':
-    return files.Files(originals), _memory(batches, False)
-  return files.Files(originals, rankings, _masked), _memory(batches, True)
+    return streams.Stream(originals), _memory(batches, False)
+  return streams.Stream(originals, rankings, _masked), _memory(batches, True)
 
 
 def _assert_same(one, other):
@@ -196,7 +196,7 @@ def test_a_damaged_shard_stops_the_training_and_is_named(
     short = _write(tmp_path, 'short', made[which].layout, [part])
     os.replace(short.paths[0], path)
   with pytest.raises(errors.DataError) as caught:
-    trainer.train(files.Files(made['images'], made['levels'], _masked), 1)
+    trainer.train(streams.Stream(made['images'], made['levels'], _masked), 1)
   assert path in str(caught.value) and 'damaged' in str(caught.value)
 
 
@@ -207,4 +207,4 @@ def test_a_ranking_of_other_images_stops_the_training(
   swapped[1] = {**swapped[1], 'id': swapped[1]['id'][::-1]}
   rankings = _write(tmp_path, 'ranking', RANKED, swapped)
   with pytest.raises(errors.DataError, match='belongs to other images'):
-    trainer.train(files.Files(originals, rankings, _masked), 1)
+    trainer.train(streams.Stream(originals, rankings, _masked), 1)

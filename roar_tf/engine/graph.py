@@ -1,0 +1,273 @@
+"""What must be done for some goals: artefacts, grouped in units, and who waits.
+
+A goal is an artefact that somebody asks for. Its inputs are made where they are
+missing; an intermediate artefact only where a reader of it is unfinished.
+"""
+
+import collections
+import dataclasses
+from collections.abc import Collection, Container, Iterable, Sequence
+
+from roar_tf.engine.storage import Snapshot
+from roar_tf.engine.unit import Artefact, Stage, Unit
+
+
+@dataclasses.dataclass(frozen=True)
+class Node:
+  """One unit in a graph.
+
+  Attributes:
+    unit: the unit.
+    pending: its artefacts that are unfinished, or must be compared again once
+      their inputs are there; none of a finished unit.
+  """
+
+  unit: Unit
+  pending: tuple[Artefact, ...]
+
+
+class Graph:
+  """The units behind some goals, in the order of their stages.
+
+  Attributes:
+    nodes: the units; a unit is named by its index in this list.
+    stages: names of the stages that have units, in an order in which none
+      reads what a later one makes.
+  """
+
+  def __init__(
+    self,
+    goals: Iterable[Artefact],
+    snapshot: Snapshot,
+    *,
+    within: Container[str] | None = None,
+    checks: bool = True,
+  ):
+    """Finds what the goals need.
+
+    Args:
+      goals: artefacts that are asked for.
+      snapshot: what is there.
+      within: names of the stages that may work; what others make must be there
+        already. None for all.
+      checks: whether what is there is compared with what is asked for; False
+        only looks whether it is there.
+
+    Raises:
+      UsageError: an artefact was made with other settings, or from other
+        inputs.
+      DataError: a marker is damaged.
+    """
+    self._snapshot, self._within, self._checks = snapshot, within, checks
+    self._members: dict[Stage, list[Artefact]] = {}
+    self._visited: set[str] = set()
+    self._pending: set[str] = set()
+    self._follows: dict[str, set[str]] = {}
+    goals = list(goals)
+    known = list(_reachable(goals))
+    snapshot.look(artefact.marker for artefact in known)
+    if checks:
+      snapshot.read_all(artefact.marker for artefact in known)
+    for goal in goals:
+      self._visit(goal, needed=True, of_finished=False)
+    self.stages = self._order()
+    rank = {name: position for position, name in enumerate(self.stages)}
+    units = [
+      unit
+      for stage in sorted(self._members, key=lambda stage: rank[stage.name])
+      for unit in stage.units(self._members[stage])
+    ]
+    self.nodes = [
+      Node(unit, tuple(a for a in unit.makes if a.marker in self._pending))
+      for unit in units
+    ]
+    self._wait()
+
+  # --- what is needed --------------------------------------------------------
+
+  def _visit(self, artefact: Artefact, needed: bool, of_finished: bool) -> None:
+    """Adds an artefact and, before it, what it is made from.
+
+    Args:
+      artefact: the artefact.
+      needed: whether somebody unfinished reads it.
+      of_finished: whether it is part of something that is committed.
+    """
+    there = self._snapshot.exists(artefact.marker)
+    if artefact.intermediate and not needed and not there:
+      return
+    if artefact.marker in self._visited:
+      return
+    self._visited.add(artefact.marker)
+    name = artefact.stage.name
+    inside = self._within is None or name in self._within
+    parts = artefact.parts() if inside else {}
+    if parts:
+      self._snapshot.look(part.marker for part in parts.values())
+      if self._checks and not there:
+        self._snapshot.read_all(part.marker for part in parts.values())
+    for part in parts.values():
+      self._visit(part, not there, there)
+    for source in artefact.inputs.values():
+      self._visit(source, not there, False)
+      if source.stage.name != name:
+        self._follows.setdefault(name, set()).add(source.stage.name)
+    for source in artefact.soft_inputs.values():
+      self._follows.setdefault(name, set()).add(source.stage.name)
+    if there and self._checks and not of_finished:
+      artefact.check(self._snapshot.read)
+    if inside:
+      self._members.setdefault(artefact.stage, []).append(artefact)
+      if not there or not self._is_current(artefact, parts.values()):
+        self._pending.add(artefact.marker)
+
+  def _is_current(self, artefact: Artefact, parts: Iterable[Artefact]) -> bool:
+    """Whether an artefact that is there asks for no look at it later."""
+    before = (*artefact.inputs.values(), *artefact.soft_inputs.values(), *parts)
+    if any(source.marker in self._pending for source in before):
+      return False
+    if not artefact.soft_inputs:
+      return True
+    read = self._snapshot.read
+    if self._checks:
+      return artefact.is_done(artefact.fingerprint(read), read)
+    recorded = read(artefact.marker)['fingerprint']['inputs']
+    return all(
+      name in recorded
+      for name, source in artefact.soft_inputs.items()
+      if self._snapshot.exists(source.marker)
+    )
+
+  def _order(self) -> list[str]:
+    """Returns the stages, each behind those it reads from."""
+    names = dict.fromkeys(stage.name for stage in self._members)
+    depths: dict[str, int] = {}
+
+    def depth(name: str) -> int:
+      if name not in depths:
+        depths[name] = 0  # What reads its own stage does not follow itself.
+        before = self._follows.get(name, set()) - {name}
+        depths[name] = 1 + max(map(depth, before), default=0)
+      return depths[name]
+
+    return sorted(names, key=depth)
+
+  def first(self) -> list[Artefact]:
+    """Returns what the first unfinished unit of every stage makes.
+
+    Made alone, with what they need, these tell how long the others will take.
+    """
+    firsts: dict[str, Node] = {}
+    for node in self.nodes:
+      if node.pending and not node.unit.light:
+        firsts.setdefault(node.unit.stage, node)
+    return [artefact for node in firsts.values() for artefact in node.pending]
+
+  # --- who waits for what ----------------------------------------------------
+
+  def _wait(self) -> None:
+    """Notes which pending units read what others of them make."""
+    makers = {
+      artefact.marker: index
+      for index, node in enumerate(self.nodes)
+      for artefact in node.pending
+    }
+    self._waits: list[set[str]] = []
+    self._readers: dict[str, list[int]] = collections.defaultdict(list)
+    for index, node in enumerate(self.nodes):
+      reads = {
+        source.marker
+        for artefact in node.pending
+        for source in (
+          *artefact.inputs.values(),
+          *artefact.parts().values(),
+          *artefact.soft_inputs.values(),
+        )
+        if makers.get(source.marker, index) != index
+      }
+      self._waits.append(reads)
+      for marker in reads:
+        self._readers[marker].append(index)
+
+  def ready(self) -> list[int]:
+    """Returns the pending units that wait for nothing."""
+    return [
+      index
+      for index, node in enumerate(self.nodes)
+      if node.pending and not self._waits[index]
+    ]
+
+  def waiting(self) -> list[int]:
+    """Returns the units that wait for something."""
+    return [index for index, reads in enumerate(self._waits) if reads]
+
+  def waits_for(self, index: int) -> Collection[str]:
+    """Returns the markers that a unit waits for."""
+    return self._waits[index]
+
+  def settle(
+    self, markers: Sequence[str], lost: Container[str] = ()
+  ) -> tuple[list[int], list[int]]:
+    """Notes that artefacts are there, or never will be.
+
+    Args:
+      markers: those of a unit that has ended.
+      lost: those of them that are not there.
+
+    Returns:
+      The units that are ready now, and those that never will be, since they
+      read what is lost, or what such units should have made.
+    """
+    hopeless = self._without([marker for marker in markers if marker in lost])
+    never = [a.marker for index in hopeless for a in self.nodes[index].pending]
+    ready = []
+    for marker in (*markers, *never):
+      for reader in self._readers.get(marker, ()):
+        reads = self._waits[reader]
+        if marker in reads:
+          reads.remove(marker)
+          if not reads:
+            ready.append(reader)
+    return ready, hopeless
+
+  def _without(self, lost: Iterable[str]) -> list[int]:
+    """Returns the units that require a lost marker, directly or not."""
+    hopeless, lost = set(), list(lost)
+    while lost:
+      marker = lost.pop()
+      for reader in self._readers.get(marker, ()):
+        # One that was hopeless before waits for nothing.
+        if (
+          marker in self._waits[reader]
+          and reader not in hopeless
+          and self._requires(reader, marker)
+        ):
+          hopeless.add(reader)
+          lost += [artefact.marker for artefact in self.nodes[reader].pending]
+    for index in hopeless:
+      self._waits[index] = set()
+    return sorted(hopeless)
+
+  def _requires(self, index: int, marker: str) -> bool:
+    """Whether a unit cannot be made without a marker that it waits for."""
+    return not any(
+      source.marker == marker
+      for artefact in self.nodes[index].pending
+      for source in artefact.soft_inputs.values()
+    )
+
+
+def _reachable(goals: Iterable[Artefact]) -> Iterable[Artefact]:
+  """Yields the goals, and the artefacts behind them without their parts."""
+  seen, queue = set(), collections.deque(goals)
+  while queue:
+    artefact = queue.popleft()
+    if artefact.marker not in seen:
+      seen.add(artefact.marker)
+      yield artefact
+      queue.extend(artefact.inputs.values())
+      queue.extend(
+        source
+        for source in artefact.soft_inputs.values()
+        if source.marker not in seen
+      )

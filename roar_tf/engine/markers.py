@@ -1,0 +1,149 @@
+"""DONE markers: what commits an artefact, and says what it was made from.
+
+A marker is a JSON file, written last. It holds
+
+* the *fingerprint*: the stage, the version of the stage's code, every setting
+  that changes what is made, and the digests of the inputs' fingerprints;
+* the *digest* of that fingerprint, which the markers of later artefacts hold;
+* facts, which are recorded and never compared: checksums, the environment;
+* a *checksum* of all the rest.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+
+from roar_tf import errors
+from roar_tf.engine import files
+
+DONE = 'DONE'
+"""Name of an artefact's marker; that of a file by itself is `<file>.DONE`."""
+
+
+def digest(value: Mapping) -> str:
+  """Returns the SHA-256 of a value's canonical JSON."""
+  text = json.dumps(value, sort_keys=True, separators=(',', ':'))
+  return hashlib.sha256(text.encode()).hexdigest()
+
+
+def fingerprint(
+  stage: str, version: int, settings: Mapping, inputs: Mapping[str, str]
+) -> dict:
+  """Returns what makes an artefact what it is, as a JSON value.
+
+  Args:
+    stage: name of the stage.
+    version: raised when the stage's code changes what it writes.
+    settings: every setting that changes values, by the name the user knows.
+    inputs: digest of every input's fingerprint, by name.
+  """
+  value = {
+    'stage': stage,
+    'version': version,
+    'settings': dict(settings),
+    'inputs': dict(inputs),
+  }
+  return json.loads(json.dumps(value))  # Tuples become lists, as when read.
+
+
+def write(path: str, fingerprint_: Mapping, facts: Mapping = {}) -> None:
+  """Commits an artefact: writes its marker.
+
+  Args:
+    path: the marker's path.
+    fingerprint_: as `fingerprint` makes it.
+    facts: JSON values to record, which are not compared.
+  """
+  value = {'fingerprint': fingerprint_, 'digest': digest(fingerprint_), **facts}
+  files.publish(path, _sealed(value))
+
+
+def _sealed(value: Mapping) -> bytes:
+  """Returns a marker as it is written: with the checksum of all the rest."""
+  return files.as_json({**value, 'checksum': digest(value)})
+
+
+def parse(path: str, data: bytes) -> dict:
+  """Returns the content of a marker.
+
+  Args:
+    path: where it was read, for the message.
+    data: what the file holds.
+
+  Raises:
+    DataError: any bit of it is not as it was written.
+  """
+  try:
+    value = json.loads(data)
+    del value['checksum']
+    intact = _sealed(value) == data
+  except (ValueError, KeyError, TypeError):
+    intact = False
+  if not intact:
+    raise errors.DataError(
+      f'{path} is damaged, or older than the checksums of markers; delete it '
+      'and run the same command again.'
+    )
+  return value
+
+
+def read(path: str) -> dict | None:
+  """Returns a marker's content, or None where there is none.
+
+  Raises:
+    DataError: it is damaged.
+  """
+  try:
+    data = files.read(path)
+  except files.missing_errors():
+    return None
+  return parse(path, data)
+
+
+def require(path: str) -> dict:
+  """Returns a marker's content; raises MissingInputsError without one."""
+  marker = read(path)
+  if marker is None:
+    raise errors.MissingInputsError(
+      f'{path} is not there yet: run the stages before this one first, or wait '
+      'for the workers that do.'
+    )
+  return marker
+
+
+def check(path: str, was: Mapping, wanted: Mapping) -> None:
+  """Refuses an artefact that another configuration made.
+
+  Args:
+    path: its marker.
+    was: the fingerprint in the marker.
+    wanted: the fingerprint that is asked for.
+
+  Raises:
+    UsageError: they differ; the message names each difference.
+  """
+  if was != wanted:
+    changes = '; '.join(differences(was, wanted))
+    raise errors.UsageError(
+      f'{path} was made with other settings ({changes}): ask for those '
+      'settings, use another --workspace, or delete that directory to make it '
+      'anew.'
+    )
+
+
+def differences(was: Mapping, wanted: Mapping) -> Iterator[str]:
+  """Yields phrases such as 'steps: 10 there, 20 asked for'."""
+  if was.get('version') != wanted.get('version'):
+    yield (
+      f'made by version {was.get("version")} of stage {wanted["stage"]}, this '
+      f'is version {wanted["version"]}'
+    )
+  for part in ('settings', 'inputs'):
+    before, after = was.get(part, {}), wanted.get(part, {})
+    for name in sorted({*before, *after}):
+      if before.get(name) != after.get(name):
+        if part == 'inputs':
+          yield f'its input {name} has changed'
+        else:
+          old, new = before.get(name), after.get(name)
+          yield f'{name}: {old!r} there, {new!r} asked for'

@@ -1,0 +1,292 @@
+"""The one loop that makes goals: ready, submit, settle, retry, stop."""
+
+import collections
+import dataclasses
+import heapq
+import logging
+import time
+from collections.abc import Callable, Container, Iterable, Sequence
+from typing import Protocol
+
+from roar_tf import errors
+from roar_tf.engine import files
+from roar_tf.engine.graph import Graph
+from roar_tf.engine.pools import Pool
+from roar_tf.engine.storage import Snapshot
+from roar_tf.engine.unit import (
+  FAILED,
+  KEPT,
+  LEFT,
+  MADE,
+  MISSING,
+  Artefact,
+  Outcome,
+  Unit,
+)
+
+_log = logging.getLogger(__name__)
+
+PAUSES = (1.0, 10.0, 60.0)
+"""Seconds before a unit is tried again. What was made on another machine may be
+a minute late on a network file system."""
+_PATIENCE = 1.0
+"""Seconds between two looks at signals and at what other machines say."""
+
+
+class Observer(Protocol):
+  """Who is told of the work while it goes on: progress bars, heartbeats."""
+
+  def plan(self, stage: str, units: int) -> None:
+    """Is told of every stage, before any work, how many units it has."""
+
+  def uses(self, devices: int, helps: bool) -> None:
+    """Is told how many devices the units share; see `Pool`."""
+
+  def begin(self, stage: str, unit: str) -> None:
+    """Is told of a unit that begins."""
+
+  def end(self, stage: str, unit: str, outcome: Outcome) -> None:
+    """Is told of every unit that has ended, or was finished before."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Share:
+  """Which units are this worker's, of several that share the work.
+
+  Attributes:
+    worker: this worker, from 0.
+    workers: how many there are.
+  """
+
+  worker: int = 0
+  workers: int = 1
+
+  def holds(self, unit: Unit) -> bool:
+    """Whether a unit is for this worker. All try to complete what is light."""
+    return unit.light or unit.number % self.workers == self.worker
+
+
+def make(
+  goals: Iterable[Artefact],
+  snapshot: Snapshot,
+  pool: Pool,
+  *,
+  within: Container[str] | None = None,
+  share: Share = Share(),
+  observers: Sequence[Observer] = (),
+  stop: Callable[[], bool] = lambda: False,
+) -> None:
+  """Makes goals and what they need; what is finished is kept.
+
+  Args:
+    goals: artefacts that are asked for.
+    snapshot: what is there.
+    pool: where units run.
+    within: names of the stages that may work; None for all.
+    share: which units are this worker's.
+    observers: told of every unit.
+    stop: whether a signal asked to stop.
+
+  Raises:
+    UsageError: an artefact was made with other settings.
+    UnitsFailedError: some units failed; the rest was done as far as it could.
+    PreemptedError: stopped by a signal after saving.
+  """
+  graph = Graph(goals, snapshot, within=within)
+  pool.agree()
+  work = _Work(graph, pool, share, observers)
+  work.run(stop)
+  if work.failures:
+    lines = '\n  '.join(work.failures)
+    raise errors.UnitsFailedError(
+      f'{len(work.failures)} of the units failed, the rest is done:\n  {lines}'
+    )
+
+
+class _Work:
+  """The units of a graph on their way."""
+
+  def __init__(
+    self, graph: Graph, pool: Pool, share: Share, observers: Sequence[Observer]
+  ):
+    self._graph, self._pool, self._observers = graph, pool, observers
+    self._is_shared = share.workers > 1
+    self._own = {
+      index for index, node in enumerate(graph.nodes) if share.holds(node.unit)
+    }
+    self.failures: list[str] = []
+    # Heaps: what comes first in a study goes first, as that unlocks the most.
+    self._ready = [i for i in graph.ready() if i in self._own]
+    self._later: list[tuple[float, int]] = []
+    self._running: dict[object, int] = {}
+    self._tries = collections.Counter()
+    self._ending: errors.RoarError | None = None
+
+  def run(self, stop: Callable[[], bool]) -> None:
+    """Makes all units; see `make`."""
+    self._announce()
+    while self._running or not self._ending and self._left():
+      if stop():
+        self._end(
+          errors.PreemptedError('stopped; run the same command again to go on.')
+        )
+      self._submit()
+      if self._running:
+        self._settle_ended()
+      elif self._later and not self._ready:
+        time.sleep(0.1)  # Until something may be tried again.
+    if self._ending:
+      raise self._ending
+
+  def _announce(self) -> None:
+    """Tells observers what there is, and which units were finished before."""
+    totals = collections.Counter(
+      node.unit.stage
+      for index, node in enumerate(self._graph.nodes)
+      if index in self._own
+    )
+    for observer in self._observers:
+      observer.uses(self._pool.devices, self._pool.helps)
+      for stage in self._graph.stages:
+        observer.plan(stage, totals[stage])
+    for index in sorted(self._own):
+      if not self._graph.nodes[index].pending:
+        self._tell_end(index, Outcome(KEPT))
+
+  def _left(self) -> bool:
+    """Whether there is, or may come, something to begin."""
+    return bool(self._ready or self._later or self._look_again())
+
+  def _look_again(self) -> bool:
+    """Looks whether other workers have made what own units wait for.
+
+    Units that still wait are given up: whoever makes their inputs last, or the
+    same command later, does them.
+    """
+    waiting = [i for i in self._graph.waiting() if i in self._own]
+    absent = {m for index in waiting for m in self._graph.waits_for(index)}
+    there = [marker for marker in sorted(absent) if files.exists(marker)]
+    self._begin_later(self._graph.settle(there)[0])
+    if self._ready:
+      return True
+    for index in waiting:
+      if lacking := self._graph.waits_for(index):
+        self._give_up(index, min(lacking))
+    return False
+
+  def _give_up(self, index: int, marker: str) -> None:
+    """Ends a unit whose inputs another worker has not made yet."""
+    unit = self._graph.nodes[index].unit
+    if unit.light and self._is_shared:
+      _log.info('%s: left to the worker that finishes last', unit.name)
+      self._count(index, Outcome(LEFT))
+      return
+    self._count(
+      index,
+      Outcome(
+        MISSING,
+        f'{unit.name}: {marker} is not there yet: run the stages before this '
+        'one first, or wait for the workers that do.',
+      ),
+    )
+
+  def _end(self, error: errors.RoarError) -> None:
+    """Begins nothing more, and has the units that run save and end."""
+    if not self._ending:
+      self._ending = error
+      for handle in self._running:
+        self._pool.cancel(handle)
+
+  def _submit(self) -> None:
+    """Hands to the pool what is ready, as far as there is room."""
+    now = time.monotonic()
+    while self._later and self._later[0][0] <= now:
+      heapq.heappush(self._ready, heapq.heappop(self._later)[1])
+    running = collections.Counter(
+      self._graph.nodes[index].unit.stage for index in self._running.values()
+    )
+    waiting = []
+    while self._ready and not self._ending:
+      index = heapq.heappop(self._ready)
+      node = self._graph.nodes[index]
+      if not self._pool.has_room(node.unit.stage, running):
+        waiting.append(index)
+        continue
+      running[node.unit.stage] += 1
+      for observer in self._observers:
+        observer.begin(node.unit.stage, node.unit.name)
+      unit = node.unit.only(artefact.marker for artefact in node.pending)
+      self._running[self._pool.submit(unit)] = index
+    self._ready = waiting + self._ready
+    heapq.heapify(self._ready)
+
+  def _settle_ended(self) -> None:
+    """Waits for units that end, and finds what that makes ready."""
+    ended = self._pool.wait(list(self._running), _PATIENCE)
+    running = {self._graph.nodes[i].unit.name for i in self._running.values()}
+    for observer in self._observers:
+      observer.uses(self._pool.devices, self._pool.helps)
+    for stage, name in self._pool.begun():
+      if name in running:  # News of one that has ended may come late.
+        for observer in self._observers:
+          observer.begin(stage, name)
+    for handle in sorted(ended, key=self._running.get):
+      index = self._running.pop(handle)
+      try:
+        self._settle(index, self._pool.outcome(handle))
+      except (errors.UsageError, errors.PreemptedError) as e:
+        self._end(e)
+
+  def _settle(self, index: int, outcome: Outcome) -> None:
+    """Counts a unit that has ended, or has it tried again."""
+    unit = self._graph.nodes[index].unit
+    if (
+      outcome.failure
+      and outcome.passing
+      and not self._ending
+      and self._tries[index] < self._pool.retries
+    ):
+      pause = PAUSES[min(self._tries[index], len(PAUSES) - 1)]
+      self._tries[index] += 1
+      _log.info('again in %.0f s: %s', pause, outcome.failure)
+      heapq.heappush(self._later, (time.monotonic() + pause, index))
+      return
+    if outcome.state == MISSING and unit.light and self._is_shared:
+      outcome = Outcome(LEFT)
+    if outcome.state == MADE:
+      where = f' on {outcome.node}' if outcome.node else ''
+      _log.info('%s: done%s', unit.name, where)
+    self._count(index, outcome)
+
+  def _count(self, index: int, outcome: Outcome) -> None:
+    """Notes what became of a unit, and what that makes of others."""
+    self._tell_end(index, outcome)
+    made = [a.marker for a in self._graph.nodes[index].pending]
+    lost = []
+    if outcome.state in (FAILED, MISSING, LEFT):
+      # A unit that failed may have made some of its artefacts.
+      lost = [marker for marker in made if not files.exists(marker)]
+    ready, hopeless = self._graph.settle(made, lost)
+    self._begin_later(ready)
+    name = self._graph.nodes[index].unit.name
+    for other in hopeless:
+      unit = self._graph.nodes[other].unit
+      if other not in self._own:
+        continue
+      if outcome.state == LEFT and unit.light:
+        self._tell_end(other, outcome)
+      else:
+        why = f'{unit.name}: not begun, since {name} is not finished.'
+        self._tell_end(other, Outcome(MISSING, why))
+
+  def _begin_later(self, indices: Iterable[int]) -> None:
+    for index in indices:
+      if index in self._own:
+        heapq.heappush(self._ready, index)
+
+  def _tell_end(self, index: int, outcome: Outcome) -> None:
+    if outcome.failure:
+      self.failures.append(outcome.failure)
+    unit = self._graph.nodes[index].unit
+    for observer in self._observers:
+      observer.end(unit.stage, unit.name, outcome)

@@ -1,0 +1,149 @@
+"""Where the artefacts of a workspace lie; the only module that builds paths."""
+
+import os
+from collections.abc import Iterator
+
+from roar_tf import errors
+from roar_tf.engine import files
+
+VERSION = '1.0.0'
+"""Version of every dataset in the workspace (a TFDS version)."""
+
+_DEPTHS = {'tfds': 3, 'models': 1, 'runs': 4, 'reports': 1}
+"""How deep artefacts lie below the folders of the root."""
+_SOURCE = {'models': 0, 'runs': 1}
+"""Which folder below these is named after a source."""
+
+
+class Workspace:
+  """The one directory, local or remote, that holds all artefacts.
+
+  Attributes:
+    root: the directory; it may be any `tf.io.gfile` URL.
+  """
+
+  def __init__(self, root: str):
+    if not root:
+      raise errors.UsageError('--workspace is empty; name a directory.')
+    self.root = root.rstrip('/') or '/'
+
+  @classmethod
+  def of_tfds(cls, directory: str) -> 'Workspace':
+    """Returns the workspace whose property `tfds` is a directory.
+
+    Raises:
+      UsageError: no workspace has such a one.
+    """
+    root, name = os.path.split(directory.rstrip('/'))
+    if name != 'tfds':
+      raise errors.UsageError(
+        f'data_dir={directory} is not the folder "tfds" of a workspace, where '
+        'cells are made from rankings; give WORKSPACE/tfds.'
+      )
+    return cls(root or '.')
+
+  def create(self) -> None:
+    """Creates the root; raises UsageError when it cannot be written."""
+    probe = f'{self.root}/.write-{os.getpid()}'
+    try:
+      files.make_directory(self.root)
+      files.publish(probe, b'')
+      files.remove(probe)
+    except files.storage_errors() as e:
+      if files.is_full(e):
+        raise
+      raise errors.UsageError(
+        f'--workspace={self.root} cannot be written ({files.reason(e)}); '
+        'choose another directory or fix its permissions.'
+      ) from e
+
+  def check_there(self) -> None:
+    """Raises UsageError if there is no such directory."""
+    if not files.is_directory(self.root):
+      raise errors.UsageError(
+        f'--workspace={self.root} is no directory; name one that a study made.'
+      )
+
+  @property
+  def identity(self) -> str:
+    """File whose word tells processes that they share this workspace."""
+    return f'{self.root}/.identity'
+
+  @property
+  def tfds(self) -> str:
+    """What `tfds.load` takes as `data_dir`."""
+    return f'{self.root}/tfds'
+
+  def dataset(self, source: str, config: str) -> str:
+    """Directory of one dataset: `original`, a ranking or a cell."""
+    return f'{self.tfds}/roar_{source}/{config}/{VERSION}'
+
+  def shard(
+    self, source: str, config: str, split: str, index: int, count: int
+  ) -> str:
+    """File of one shard, named as TFDS wants it."""
+    return (
+      f'{self.dataset(source, config)}/roar_{source}-{split}'
+      f'.tfrecord-{index:05d}-of-{count:05d}'
+    )
+
+  def model(self, source: str) -> str:
+    """Directory of the explained model of a source."""
+    return f'{self.root}/models/{source}'
+
+  def run(self, study: str, source: str, cell: str, seed: int) -> str:
+    """Directory of one run."""
+    return f'{self.root}/runs/{study}/{source}/{cell}/seed_{seed}'
+
+  def report(self, study: str) -> str:
+    """Directory of a study's report."""
+    return f'{self.root}/reports/{study}'
+
+  def heartbeats(self, study: str) -> str:
+    """Directory in which processes say what they do for a study."""
+    return f'{self.root}/status/{study}'
+
+  def all_heartbeats(self) -> list[str]:
+    """Directories of the heartbeats of all studies."""
+    return [self.heartbeats(name) for name in files.names_in(self._status)]
+
+  @property
+  def _status(self) -> str:
+    return f'{self.root}/status'
+
+  def relative(self, path: str) -> str:
+    """A path as messages show it: relative to the root."""
+    return path.removeprefix(self.root + '/')
+
+  def artefacts(self) -> Iterator[str]:
+    """Yields the directories that datasets, models, runs and reports have."""
+    for folder, depth in _DEPTHS.items():
+      for path in _folders_below(f'{self.root}/{folder}', depth):
+        # Beside ours, TFDS may keep what it has prepared.
+        if folder != 'tfds' or self.source_of(path):
+          yield path
+
+  def source_of(self, path: str) -> str | None:
+    """Returns the source whose artefact a directory is, None for a report."""
+    folder, *parts = self.relative(path).split('/')
+    if folder == 'tfds':
+      name = parts[0].removeprefix('roar_')
+      return name if name != parts[0] else None
+    return parts[_SOURCE[folder]] if folder in _SOURCE else None
+
+  def aside(self) -> Iterator[str]:
+    """Yields the files that processes are writing, or were when killed."""
+    for folder in (*_DEPTHS, 'status'):
+      for path in files.walk(f'{self.root}/{folder}'):
+        if files.ASIDE.fullmatch(os.path.basename(path)):
+          yield path
+
+
+def _folders_below(path: str, depth: int) -> Iterator[str]:
+  if not files.is_directory(path):
+    return
+  if depth == 0:
+    yield path
+    return
+  for name in files.names_in(path):
+    yield from _folders_below(f'{path}/{name}', depth - 1)
