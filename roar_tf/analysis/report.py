@@ -90,7 +90,7 @@ def write(
   Raises:
     MissingInputsError: the frame has no row.
   """
-  from roar_tf.engine import files
+  from roar_tf.engine.files import publish
 
   frame = results.tidy(frame)
   if frame.empty:
@@ -156,7 +156,7 @@ def write(
     posixpath.join(folder, 'statistics.csv'),
   )
   for name, data in files.items():
-    files.publish(posixpath.join(folder, name), data)
+    publish(posixpath.join(folder, name), data)
   return posixpath.join(folder, 'index.html')
 
 
