@@ -123,7 +123,8 @@ class Graph:
 
   def _is_current(self, artefact: Artefact, parts: Iterable[Artefact]) -> bool:
     """Whether an artefact that is there asks for no look at it later."""
-    before = (*artefact.inputs.values(), *artefact.soft_inputs.values(), *parts)
+    before = [*artefact.soft_inputs.values(), *parts]
+    before += [s for s in artefact.inputs.values() if not s.intermediate]
     if any(source.marker in self._pending for source in before):
       return False
     if not artefact.soft_inputs:

@@ -58,7 +58,8 @@ class Artefact:
     marker: path of its DONE marker.
     stage: the stage that makes it.
     settings: every setting that changes it, by the name the user knows.
-    inputs: the artefacts that it is made from, by name.
+    inputs: the artefacts that it is made from, by name. The fingerprint says
+      nothing of intermediate ones: what these hold follows from the others.
     parts: returns the artefacts that this one completes, such as the shards of
       a dataset, by name. They are inputs too; once the whole is committed only
       their presence is asked for. Large studies have many, hence a function.
@@ -94,7 +95,7 @@ class Artefact:
     """
     inputs = {
       name: _required(artefact.marker, read)['digest']
-      for name, artefact in {**self.inputs, **self.parts()}.items()
+      for name, artefact in {**self._lasting(), **self.parts()}.items()
     }
     for name, artefact in self.soft_inputs.items():
       if digest := self.soft_digest(artefact, read):
@@ -115,6 +116,16 @@ class Artefact:
     except (errors.DataError, *files.storage_errors()):
       return 'damaged'
     return marker['digest'] if marker else ''
+
+  def _lasting(self) -> dict[str, 'Artefact']:
+    """Returns the inputs that are no caches."""
+    return {n: a for n, a in self.inputs.items() if not a.intermediate}
+
+  def require_caches(self) -> None:
+    """Raises MissingInputsError if an intermediate input is not there."""
+    for artefact in self.inputs.values():
+      if artefact.intermediate:
+        markers.require(artefact.marker)
 
   def _settings(self, read) -> dict:
     """Returns the settings, and those that the work discovered."""
@@ -144,9 +155,9 @@ class Artefact:
     if marker is None or self.soft_inputs:
       return
     was = marker['fingerprint']
-    names = {**self.inputs, **self.parts()}
+    names = {**self._lasting(), **self.parts()}
     inputs = {name: was['inputs'].get(name) for name in names}
-    for name, artefact in self.inputs.items():
+    for name, artefact in self._lasting().items():
       if there := read(artefact.marker):
         inputs[name] = there['digest']
     wanted = markers.fingerprint(
@@ -287,6 +298,8 @@ def attempt(
     pending = [
       a for a in unit.makes if not a.is_done(wanted[a.marker], markers.read)
     ]
+    for artefact in pending:
+      artefact.require_caches()
     for made in unit.run(pending) if pending else ():
       if commits:
         _commit(made, wanted[made.artefact.marker], facts())

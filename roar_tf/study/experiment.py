@@ -1,6 +1,7 @@
 """One source's whole configuration, frozen and free of gin's global state."""
 
 import dataclasses
+import shlex
 from collections.abc import Sequence
 
 import gin
@@ -20,6 +21,39 @@ Ranking = gin.external_configurable(ranking.Ranking, 'Ranking')
 
 
 @dataclasses.dataclass(frozen=True)
+class Configuration:
+  """What a command line says of an experiment, as text.
+
+  Attributes:
+    study: name of a study, or path of its gin file.
+    dataset: name of one source, or path of its gin file; all sources of the
+      study if None.
+    gin_files: the user's files, parsed after those of dataset and study.
+    gin_bindings: the user's bindings, parsed last.
+    seed: seed of rankings and of the explained model, first seed of the runs.
+  """
+
+  study: str | None = None
+  dataset: str | None = None
+  gin_files: tuple[str, ...] = ()
+  gin_bindings: tuple[str, ...] = ()
+  seed: int = 0
+
+  def command(self, tool: str, *more: str) -> str:
+    """Returns a command line for this configuration, quoted for a shell.
+
+    Args:
+      tool: name of the command.
+      *more: flags that follow those of the configuration.
+    """
+    flags = [f'--study={self.study}'] if self.study else []
+    flags += [f'--dataset={self.dataset}'] if self.dataset else []
+    flags += [f'--gin_file={file}' for file in self.gin_files]
+    flags += [f'--gin_bindings={binding}' for binding in self.gin_bindings]
+    return shlex.join([tool, *flags, *more])
+
+
+@dataclasses.dataclass(frozen=True)
 class Experiment:
   """What one source means under one study.
 
@@ -36,7 +70,7 @@ class Experiment:
     given: the explained model if it is not trained here.
     seed: seed of rankings and of the explained model, first seed of the runs.
     operative_config: the gin parameters in force, defaults included.
-    flags: the flags that ask for this configuration again.
+    configuration: what asks for this experiment again.
   """
 
   source: Source
@@ -50,7 +84,9 @@ class Experiment:
   given: given.ExplainedModel | None
   seed: int
   operative_config: str
-  flags: tuple[str, ...] = dataclasses.field(default=(), compare=False)
+  configuration: Configuration = dataclasses.field(
+    default=Configuration(), compare=False
+  )
 
 
 def of_source(source: Source, ranking_: ranking.Ranking) -> Experiment:
@@ -70,50 +106,32 @@ def of_source(source: Source, ranking_: ranking.Ranking) -> Experiment:
   )
 
 
-def load(
-  *,
-  dataset: str | None = None,
-  study: str | None = None,
-  gin_files: Sequence[str] = (),
-  gin_bindings: Sequence[str] = (),
-  seed: int = 0,
-) -> list[Experiment]:
-  """Returns the experiments that the user asked for, one per source.
-
-  Args:
-    dataset: one source; all sources of the study if None.
-    study: name or .gin file of a study; optional if a dataset is given.
-    gin_files: the user's files, parsed after the project's.
-    gin_bindings: the user's bindings, parsed last.
-    seed: see `Experiment`.
+def load(configuration: Configuration) -> list[Experiment]:
+  """Returns an Experiment per source.
 
   Raises:
     UsageError: a name, file or parameter is unknown or impossible.
   """
+  study, seed = configuration.study, configuration.seed
+  gin_files, bindings = configuration.gin_files, configuration.gin_bindings
   if not 0 <= seed < 2**31:
     raise errors.UsageError(f'--seed must be 0..2^31 - 1, found {seed}.')
-  study_file = config.find('studies', study) if study else None
-  sources = [dataset] if dataset else None
-  if sources is None:
-    files = [study_file] if study_file else []
-    config.parse([*files, *gin_files], gin_bindings)
-    axes = config.configured(Study, config.stem(study or ''))
-    sources = list(axes.sources)
+  study_files = [config.find('studies', study)] if study else []
+  sources: Sequence[str] = [configuration.dataset or '']
+  if not configuration.dataset:
+    config.parse([*study_files, *gin_files], bindings)
+    sources = config.configured(Study, config.stem(study or '')).sources
   experiments = []
   for source in sources:
-    files = [config.find('datasets', source)]
-    files += [study_file] if study_file else []
-    config.parse([*files, *gin_files], gin_bindings)
-    flags = [f'--study={study}'] if study else []
-    flags += [f'--dataset={source}']
-    flags += [f'--gin_file={file}' for file in gin_files]
-    flags += [f'--gin_bindings={binding}' for binding in gin_bindings]
+    file = config.find('datasets', source)
+    config.parse([file, *study_files, *gin_files], bindings)
     experiments.append(
       dataclasses.replace(
-        _frozen(config.stem(source), study, seed), flags=tuple(flags)
+        _frozen(config.stem(source), study, seed),
+        configuration=dataclasses.replace(configuration, dataset=source),
       )
     )
-  names = [e.source.name for e in experiments]
+  names = [experiment.source.name for experiment in experiments]
   if len(set(names)) < len(names):
     raise errors.UsageError(f'Two sources have the same name: {names}.')
   return experiments

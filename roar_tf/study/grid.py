@@ -58,6 +58,22 @@ class Run:
     """Whether it looks at the masked images of a cell."""
     return self.cell is not None and self.input != 'maskonly'
 
+  @property
+  def columns(self) -> dict:
+    """What results.csv says of the run's identity."""
+    cell = self.cell
+    return {
+      'study': self.study,
+      'source': self.source,
+      'estimator': cell.estimator if cell else ORIGINAL,
+      'granularity': cell.granularity if cell else '',
+      'mode': cell.mode if cell else '',
+      'threshold': cell.threshold if cell else 0,
+      'fill': cell.fill if cell else 'mean',
+      'input': self.input,
+      'seed': self.seed,
+    }
+
   def __str__(self):
     """Returns `source/folder/seed_n`."""
     return f'{self.source}/{self.folder}/seed_{self.seed}'
@@ -189,7 +205,7 @@ class Study:
     ]
     if self.deletion:
       # Scores from files explain a model that is elsewhere.
-      ours = [c for c in cells if not registry.parse(c.estimator).base.external]
+      ours = [cell for cell in cells if registry.find(cell.estimator)]
       runs += [
         Run(self.name, source, cell, first_seed, 'deletion')
         for cell in (None, *ours)

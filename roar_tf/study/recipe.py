@@ -1,13 +1,18 @@
-"""What rebuilds an experiment in any process: words and numbers only."""
+"""What rebuilds a study in any process: words and numbers only."""
 
+import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable
+import os
+import sys
+from collections.abc import Callable, Mapping
 
-from roar_tf import workspace
-from roar_tf.study import experiment, external
-from roar_tf.study.context import Context
-from roar_tf.training import distribution
+from roar_tf import engine, errors
+from roar_tf.engine import files
+from roar_tf.study import experiment
+from roar_tf.study.context import Context, environment
+from roar_tf.study.paths import Workspace
+from roar_tf.study.stages import Pipeline
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,24 +21,16 @@ class Recipe:
 
   Attributes:
     workspace: directory or URL of all artefacts.
-    study: see `experiment.load`, like the next four.
-    dataset: one source, or None.
-    gin_files: the user's files.
-    gin_bindings: the user's bindings.
-    seed: seed.
+    configuration: of the experiment.
     data_dir: where TFDS looks for datasets; its default if None.
     strategy: see `distribution.connect`.
-    tpu: likewise.
+    tpu: see `distribution.connect`.
     threads: CPU threads inside one operation.
     price_per_hour: see `Context`.
   """
 
   workspace: str
-  study: str | None = None
-  dataset: str | None = None
-  gin_files: tuple[str, ...] = ()
-  gin_bindings: tuple[str, ...] = ()
-  seed: int = 0
+  configuration: experiment.Configuration = experiment.Configuration()
   data_dir: str | None = None
   strategy: str = 'one_device'
   tpu: str | None = None
@@ -49,27 +46,122 @@ class Recipe:
     Raises:
       UsageError: a name, file or parameter is unknown or impossible.
     """
-    place = workspace.Workspace(self.workspace)
-    external.announce(place)
-    experiments = experiment.load(
-      dataset=self.dataset,
-      study=self.study,
-      gin_files=self.gin_files,
-      gin_bindings=self.gin_bindings,
-      seed=self.seed,
-    )
-    # Only when they are wanted: --list must not wait for hosts or a TPU.
-    connect = functools.cache(
-      lambda: distribution.connect(self.strategy, self.tpu)
-    )
+
+    @functools.cache
+    def connect():
+      # Only when it is wanted: --list must not wait for hosts or a TPU.
+      from roar_tf.training import distribution
+
+      return distribution.connect(self.strategy, self.tpu)
+
+    workspace = Workspace(self.workspace)
     return [
       Context(
-        place,
-        one,
+        workspace,
+        each,
         self.data_dir,
         stop,
         connect,
         price_per_hour=self.price_per_hour,
       )
-      for one in experiments
+      for each in experiment.load(self.configuration)
     ]
+
+
+@dataclasses.dataclass(frozen=True)
+class RemoteRecipe:
+  """What a worker of a cluster rebuilds.
+
+  Attributes:
+    recipe: the study.
+    directory: where the command was called; relative paths begin there.
+    identity: the word in the workspace's `.identity`.
+  """
+
+  recipe: Recipe
+  directory: str
+  identity: str
+
+
+def share_identity(workspace: Workspace) -> str:
+  """Returns the word that marks a workspace, and gives it one if need be."""
+  if not files.exists(workspace.identity):
+    files.publish(workspace.identity, os.urandom(16).hex().encode())
+  return files.read(workspace.identity).decode(errors='replace')
+
+
+class RemoteStudy:
+  """A study in a worker process of a cluster.
+
+  Attributes:
+    facts: returns what every marker records.
+  """
+
+  facts = staticmethod(environment)
+
+  def __init__(self, pipeline: Pipeline):
+    self._pipeline = pipeline
+
+  @functools.cached_property
+  def _units(self) -> Mapping[tuple[str, str], engine.Unit]:
+    graph = engine.Graph(
+      self._pipeline.goals(),
+      engine.Snapshot(self._pipeline.context.workspace.root),
+      checks=False,
+      everything=True,
+    )
+    return {(n.unit.stage, n.unit.name): n.unit for n in graph.nodes}
+
+  def unit(self, stage: str, name: str) -> engine.Unit:
+    """Returns a unit of the study, for all of its artefacts.
+
+    Raises:
+      UsageError: this worker's roar_tf or gin files know no such unit.
+    """
+    if (stage, name) not in self._units:
+      raise errors.UsageError(
+        f'a worker knows no unit {name} of stage {stage}: install the same '
+        'roar_tf on every node, and let all see the same gin files.'
+      )
+    return self._units[stage, name]
+
+
+def rebuild(remote: RemoteRecipe, stop: Callable[[], bool]) -> RemoteStudy:
+  """Returns a study in a worker process, which is set up for it.
+
+  Args:
+    remote: what the driver asks for.
+    stop: whether the task is to save and end.
+
+  Raises:
+    UsageError: the worker does not see the driver's workspace.
+  """
+  import tensorflow as tf
+
+  if os.path.isdir(remote.directory):
+    os.chdir(remote.directory)
+  if '' not in sys.path:  # A gin `import` line finds the user's file there.
+    sys.path.insert(0, '')
+  recipe = remote.recipe
+  tf.get_logger().setLevel('ERROR')
+  with contextlib.suppress(RuntimeError):  # Devices exist already: in tests.
+    tf.config.threading.set_intra_op_parallelism_threads(recipe.threads)
+    if not _has_accelerators():  # Those that there are belong to other tasks.
+      tf.config.set_visible_devices([], 'GPU')
+  path = Workspace(recipe.workspace).identity
+  there = files.exists(path)
+  word = files.read(path).decode(errors='replace') if there else ''
+  if word != remote.identity:
+    what = 'another one' if word else 'not there'
+    raise errors.UsageError(
+      f'--workspace={recipe.workspace} is {what}, seen from a worker: give a '
+      'directory or URL that all nodes share, by its full path.'
+    )
+  return RemoteStudy(Pipeline(recipe.contexts(stop)))
+
+
+def _has_accelerators() -> bool:
+  """Whether Ray has given this process accelerators."""
+  import ray
+
+  return bool(ray.get_gpu_ids())

@@ -79,7 +79,6 @@ class Trainer:
     model: the architecture; its variables belong to `load`.
     training: hyperparameters.
     devices: the replicas that share every batch.
-    step_seconds: time spent in training steps so far, over all runs.
   """
 
   def __init__(
@@ -114,10 +113,15 @@ class Trainer:
     with _KERAS:
       self.model = self._build()
     self._check_classes(num_classes)
-    self.step_seconds = 0.0
+    self._clock = threading.local()
     self._lock = threading.Lock()
     self._compiled = {}
     self._evaluation = tf.function(self._evaluate_batch)
+
+  @property
+  def step_seconds(self) -> float:
+    """Time that the calling thread has spent in training steps so far."""
+    return getattr(self._clock, 'seconds', 0.0)
 
   def step(self, train_images: int) -> pure.Step:
     """Returns the pure step that this trainer runs on every replica."""
@@ -227,8 +231,7 @@ class Trainer:
       start = time.monotonic()
       metrics = _read(examples, run, *arguments)
       seconds = time.monotonic() - start
-      with self._lock:
-        self.step_seconds += seconds
+      self._clock.seconds = self.step_seconds + seconds
       if metrics['failed'] >= 0:
         raise errors.RoarError(
           f'the loss became {metrics["loss"]} in step {metrics["failed"] + 1} '

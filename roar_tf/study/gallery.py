@@ -8,8 +8,9 @@ import numpy as np
 from roar_tf import errors, randomness, shards
 from roar_tf.analysis.mosaics import Example
 from roar_tf.cells import ORIGINAL, Cell
-from roar_tf.study import rank_stage, trainings
 from roar_tf.study.context import Context
+from roar_tf.study.data import Data, plain_layout, ranking_layout
+from roar_tf.study.rank import config_name
 
 COUNT = 3
 """How many images a report shows, each of another class."""
@@ -17,7 +18,7 @@ COUNT = 3
 _SEARCHED = 256
 
 
-def examples(context: Context) -> list[Example]:
+def examples(context: Context, data: Data) -> list[Example]:
   """Returns test images of different classes under the cells of a study.
 
   They are the first of their classes in the first shard that has images, all
@@ -32,7 +33,7 @@ def examples(context: Context) -> list[Example]:
   try:
     records = list(
       itertools.islice(
-        _records(context, ORIGINAL, trainings.plain_layout(source)), _SEARCHED
+        _records(context, ORIGINAL, plain_layout(source)), _SEARCHED
       )
     )
     firsts = {int(r['label']): i for i, r in reversed([*enumerate(records)])}
@@ -41,24 +42,22 @@ def examples(context: Context) -> list[Example]:
     keys = randomness.keys_of_ids([records[i]['id'] for i in chosen])
     masked = [{} for _ in chosen]
     for estimator in study.estimators:
-      ranking = rank_stage.config_name(estimator, granularity)
-      layout = trainings.ranking_layout(source, granularity)
+      ranking = config_name(estimator, granularity)
+      layout = ranking_layout(source, granularity)
       ranked = itertools.islice(
         _records(context, ranking, layout), chosen[-1] + 1
       )
       levels = [r['levels'] for i, r in enumerate(ranked) if i in chosen]
       for cell in study.cells():
         if cell == Cell(estimator, granularity, mode, cell.threshold, fill):
-          batch = trainings.masked(
-            context, cell, images, np.stack(levels), keys
-          )
-          for one, image in zip(masked, batch.numpy(), strict=True):
-            one[estimator, cell.threshold] = image
+          batch = data.masked(cell, images, np.stack(levels), keys)
+          for panels, image in zip(masked, batch.numpy(), strict=True):
+            panels[estimator, cell.threshold] = image
   except errors.RoarError:
     return []
   return [
-    Example(image, one, mode, granularity, fill)
-    for image, one in zip(images, masked, strict=True)
+    Example(image, panels, mode, granularity, fill)
+    for image, panels in zip(images, masked, strict=True)
   ]
 
 

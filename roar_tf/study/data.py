@@ -1,0 +1,211 @@
+"""The examples of a cell, in memory or on disk, and how its images are masked."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+import numpy as np
+
+from roar_tf import errors, fills, masking, randomness, shards
+from roar_tf.cells import ORIGINAL, Cell
+from roar_tf.datasets.source import SPLITS, Source
+from roar_tf.engine import markers
+from roar_tf.lazy import tf
+from roar_tf.study.context import Cache, Context
+
+READ_BATCH = 1024
+"""Images that are decoded at once."""
+
+
+def plain_layout(source: Source) -> shards.Layout:
+  """Returns what a record of a cell holds."""
+  return shards.Layout(image=source.image_shape, classes=source.num_classes)
+
+
+def ranking_layout(source: Source, granularity: str) -> shards.Layout:
+  """Returns what a record of a ranking holds."""
+  height, width, channels = source.image_shape
+  depth = 1 if granularity == 'pixel' else channels
+  return shards.Layout(levels=(height, width, depth))
+
+
+def fits_memory(source: Source, images: int, bound: int | None = None) -> bool:
+  """Whether so many images of a source are held in memory.
+
+  Args:
+    source: the source.
+    images: how many they are.
+    bound: bytes; `examples.MEMORY_BOUND` if None.
+  """
+  from roar_tf.training import examples
+
+  bound = examples.MEMORY_BOUND if bound is None else bound
+  return int(np.prod(source.image_shape)) * images <= bound
+
+
+def check_fills(source: Source, cells: Iterable[Cell]) -> None:
+  """Raises UsageError for a fill that the images of a source cannot take."""
+  channels = source.image_shape[-1]
+  for fill in dict.fromkeys(cell.fill for cell in cells):
+    if not masking.fits(fill, channels):
+      values = masking.CONSTANT_FILLS[fill]
+      raise errors.UsageError(
+        f'Fill "{fill}" needs images of {len(values)} channels, and those of '
+        f'{source.name} have {channels}; take fill "mean".'
+      )
+
+
+def check_same_ids(source: Source, ranking: str, batch, levels) -> None:
+  """Raises DataError if a ranking's examples are not the images' ones."""
+  if not np.array_equal(batch['id'].numpy(), levels['id'].numpy()):
+    raise errors.DataError(
+      f'ranking {ranking} of {source.name} belongs to other images than '
+      '"original" holds; delete it and rank again.'
+    )
+
+
+class Data:
+  """Reads and masks the datasets of one source."""
+
+  def __init__(self, context: Context):
+    self._context = context
+    self._fills = Cache()
+    # Runs come cell by cell: the newest two serve runs side by side.
+    self._in_memory, self._on_disk = Cache(most=2), Cache(most=2)
+
+  def examples(
+    self,
+    cell: Cell | None,
+    masking_: str,
+    input_: str = 'image',
+    splits: Sequence[str] = SPLITS,
+  ) -> Mapping:
+    """Returns the splits of a cell: `Examples`, or a `Stream` from disk.
+
+    A source whose decoded train images fit `Context.memory_bound` is held in
+    memory, which changes no result.
+
+    Args:
+      cell: the cell, None for `original`.
+      masking_: `shards` reads masked shards, `ranking` masks originals on the
+        fly; both give the same pixels.
+      input_: `maskonly` for the masks in the place of the images.
+      splits: those wanted.
+
+    Raises:
+      DataError: a shard is damaged; nothing is trained on any of it.
+    """
+    from roar_tf.training import examples
+
+    context, pixels = self._context, self.masked
+    if input_ == 'maskonly':
+      masking_, pixels = 'ranking', _masks
+    key = (cell, masking_, input_, *splits)
+    bound = context.memory_bound
+    if not fits_memory(context.source, context.images('train'), bound):
+      # Markers, ids and labels are read once for all runs of a cell.
+      return self._on_disk.get(
+        key,
+        lambda: {s: self._stream(cell, masking_, s, pixels) for s in splits},
+      )
+    return self._in_memory.get(
+      key,
+      lambda: {
+        split: examples.from_batches(
+          (
+            batch
+            for part in context.all_shards(split)
+            for batch in self._batches(cell, masking_, *part, pixels)
+          ),
+          tuple(context.records(*part) for part in context.all_shards(split)),
+        )
+        for split in splits
+      },
+    )
+
+  def masked(self, cell: Cell, images, levels, keys):
+    """Returns images as a cell has them, same type.
+
+    Args:
+      cell: the cell.
+      images: [B, H, W, C].
+      levels: their ranking.
+      keys: int32 [B, 2], of the images' ids; the experiment's seed is added.
+    """
+    mean, _ = self._context.statistics
+    fill = self._fills.get(cell.fill, lambda: fills.named(cell.fill, mean))
+    seed = self._context.experiment.seed
+    # In a process that has a GPU, too: `tf.data` masks on the host.
+    with tf.device('CPU:0'):
+      return masking.mask(
+        images,
+        levels,
+        threshold=cell.threshold,
+        mode=cell.mode,
+        fill=fill,
+        keys=randomness.fold(keys, randomness.Purpose.SEED, seed),
+      )
+
+  def _batches(
+    self, cell, masking_: str, split: str, index: int, pixels: Callable
+  ) -> Iterator[dict]:
+    """Yields the batches of one shard of a cell."""
+    context = self._context
+    config, ranked = _datasets(cell, masking_)
+    layout = plain_layout(context.source)
+    batches = context.batches(config, layout, split, index, READ_BATCH)
+    if ranked is None:
+      yield from batches
+      return
+    layout = ranking_layout(context.source, cell.granularity)
+    levels = context.batches(ranked, layout, split, index, READ_BATCH)
+    for batch, ranking in zip(batches, levels, strict=True):
+      check_same_ids(context.source, cell.ranking, batch, ranking)
+      keys = randomness.keys_of_ids(batch['id'])
+      images = pixels(cell, batch['image'], ranking['levels'], keys)
+      yield {**batch, 'image': images}
+
+  def _stream(self, cell, masking_: str, split: str, pixels: Callable):
+    """Returns a split of a cell, to be read while it is trained on."""
+    from roar_tf.training import streams
+
+    source = self._context.source
+    config, ranked = _datasets(cell, masking_)
+    images = self._files(config, split, plain_layout(source))
+    if ranked is None:
+      return streams.Stream(images)
+    return streams.Stream(
+      images,
+      self._files(ranked, split, ranking_layout(source, cell.granularity)),
+      lambda images, levels, keys: pixels(cell, images, levels, keys),
+    )
+
+  def _files(self, config: str, split: str, layout: shards.Layout):
+    """Returns the shards of one split of a dataset."""
+    from roar_tf.training import streams
+
+    context = self._context
+    parts = context.all_shards(split)
+    return streams.Records(
+      tuple(context.shard_path(config, *part) for part in parts),
+      tuple(
+        markers.require(context.shard_marker(config, *part))['contents']
+        for part in parts
+      ),
+      layout,
+    )
+
+
+def _datasets(cell: Cell | None, masking_: str) -> tuple[str, str | None]:
+  """Returns the dataset that images come from, and their ranking or None."""
+  if cell is None:
+    return ORIGINAL, None
+  if masking_ == 'shards':
+    return cell.name, None
+  return ORIGINAL, f'ranking_{cell.ranking}'
+
+
+def _masks(cell: Cell, images, levels, keys):
+  """Returns the masks of a cell as images [B, H, W, C], same type."""
+  del keys
+  return masking.picture(
+    images, levels, threshold=cell.threshold, mode=cell.mode
+  )

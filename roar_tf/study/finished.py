@@ -1,0 +1,200 @@
+"""What a report is made from: the runs of a study that can be trusted.
+
+A run counts if its marker and its files are intact and if it was made as the
+study asks now, from the inputs that are there now. Any other is named and left
+out: results of two configurations are never averaged.
+"""
+
+import collections
+import dataclasses
+import hashlib
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+
+from roar_tf import errors
+from roar_tf.analysis import results
+from roar_tf.engine import Artefact, files, markers
+from roar_tf.study.grid import Run
+
+
+@dataclasses.dataclass(frozen=True)
+class FinishedRuns:
+  """The runs of a study as they lie in the workspace.
+
+  Attributes:
+    frame: rows of the runs that count, as `results.COLUMNS`.
+    excluded: a sentence per cell and reason for which finished runs do not
+      count.
+    replicas: how many devices shared the batches of each run that counts.
+  """
+
+  frame: 'pandas.DataFrame'  # noqa: F821  Imported when there is something.
+  excluded: list[str]
+  replicas: Mapping[Run, int]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Trial:
+  """One run: its marker and numbers, or why it has none."""
+
+  run: Run
+  marker: Mapping | None = None
+  numbers: Mapping | None = None
+  fault: str = ''
+
+
+def numbers_of(path: str, marker: Mapping) -> dict:
+  """Returns the numbers of a run.
+
+  Args:
+    path: the run's marker.
+    marker: what it says.
+
+  Raises:
+    DataError: a file of the run is damaged.
+  """
+  numbers = {}
+  directory = os.path.dirname(path)
+  for name, wanted in (
+    ('result.json', ('accuracy', 'top5', 'steps', 'test_images')),
+    ('timing.json', ('seconds',)),
+  ):
+    file = f'{directory}/{name}'
+    data = files.read(file)
+    checksum = marker.get('files', {}).get(name)
+    try:
+      if checksum and hashlib.sha256(data).hexdigest() != checksum:
+        raise ValueError('its checksum is not the one in DONE')
+      values = json.loads(data)
+      values = {key: values[key] for key in wanted}
+      if not all(math.isfinite(value) for value in values.values()):
+        raise ValueError('it holds what is no number')
+    except (ValueError, KeyError, TypeError) as e:
+      reason = f'{e} is not in it' if isinstance(e, KeyError) else e
+      raise errors.DataError(
+        f'{file} is damaged ({reason}); delete its directory and run the same '
+        'command again.'
+      ) from e
+    numbers |= values
+  return numbers
+
+
+def read(runs: Mapping[Run, Artefact]) -> FinishedRuns:
+  """Reads the runs of a study.
+
+  Args:
+    runs: each run, and what it should be.
+  """
+  import pandas as pd
+
+  trials = files.in_parallel(lambda item: _read(*item), list(runs.items()))
+  usable = [trial for trial in trials if trial.numbers]
+  strangers = _of_other_inputs(usable, runs)
+  faults = [(trial.run, trial.fault) for trial in trials if trial.fault]
+  faults += list(strangers.items())
+  usable = [trial for trial in usable if trial.run not in strangers]
+  rows = [{**trial.run.columns, **trial.numbers} for trial in usable]
+  return FinishedRuns(
+    pd.DataFrame(rows, columns=list(results.COLUMNS)),
+    _sentences(faults),
+    {trial.run: trial.marker.get('replicas', 1) for trial in usable},
+  )
+
+
+def _read(run: Run, artefact: Artefact) -> _Trial:
+  """Reads one run and compares its settings with those asked for."""
+  try:
+    marker = markers.read(artefact.marker)
+    if marker is None:
+      return _Trial(run)
+    was = marker['fingerprint']
+    wanted = markers.fingerprint(
+      artefact.stage.name,
+      artefact.stage.version,
+      artefact.settings,
+      was['inputs'],
+    )
+    if changes := list(markers.differences(was, wanted)):
+      return _Trial(
+        run,
+        marker,
+        fault=f'was made with other settings ({"; ".join(changes)}): ask for '
+        'those, or delete its directory and run roar_study again',
+      )
+    return _Trial(run, marker, numbers_of(artefact.marker, marker))
+  except (errors.DataError, *files.storage_errors()) as e:
+    return _Trial(run, fault=str(e).splitlines()[0].rstrip('.'))
+
+
+def _digest(path: str) -> str:
+  """Returns the digest in a marker; '' without one that is intact."""
+  try:
+    marker = markers.read(path)
+  except (errors.DataError, *files.storage_errors()):
+    return ''
+  return marker['digest'] if marker else ''
+
+
+def _of_other_inputs(
+  usable: Sequence[_Trial], runs: Mapping[Run, Artefact]
+) -> dict[Run, str]:
+  """Returns which runs were made from other inputs than the rest, and why.
+
+  An input that is there says what they should have been made from. One that
+  was deleted to save space says nothing; then the most runs do.
+  """
+  votes = collections.defaultdict(collections.Counter)
+
+  def digests(trial: _Trial):
+    """Yields (name, path, digest) of a run's inputs."""
+    inputs = runs[trial.run].inputs
+    for name, digest in trial.marker['fingerprint']['inputs'].items():
+      yield name, inputs[name].marker if name in inputs else '', digest
+
+  for trial in usable:
+    for _, path, digest in digests(trial):
+      votes[path][digest] += 1
+  right = {path: _digest(path) if path else '' for path in votes}
+  strangers = {}
+  for trial in usable:
+    for name, path, digest in digests(trial):
+      wanted, than = right[path], f'than {path} says now'
+      if not wanted:
+        wanted = votes[path].most_common(1)[0][0]
+        than = 'than most runs of it'
+      if digest != wanted:
+        strangers[trial.run] = (
+          f'was made from another {name} {than}: delete these runs and run '
+          'roar_study again'
+        )
+  return strangers
+
+
+def named(runs: Iterable[Run]) -> list[str]:
+  """Returns the runs as `source/cell/seed_0, 1`, one entry per cell."""
+  seeds = collections.defaultdict(list)
+  for run in runs:
+    seeds[str(run).rpartition('/')[0]].append(run.seed)
+  return [
+    f'{cell}/seed_{", ".join(map(str, sorted(numbers)))}'
+    for cell, numbers in seeds.items()
+  ]
+
+
+def _sentences(faults: Iterable[tuple[Run, str]]) -> list[str]:
+  """Returns one sentence per cell and fault, with the seeds concerned."""
+  runs = collections.defaultdict(list)
+  for run, fault in faults:
+    runs[fault].append(run)
+  return [
+    f'{name} {_predicate(fault)}.'
+    for fault, concerned in runs.items()
+    for name in named(concerned)
+  ]
+
+
+def _predicate(fault: str) -> str:
+  """Returns a fault as what stands behind the name of a run."""
+  return fault if fault.startswith('was ') else f'is left out: {fault}'

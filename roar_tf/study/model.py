@@ -1,0 +1,165 @@
+"""Stage model: the explained model of a source, trained on `original` or given.
+
+A given one (`models.given`) is tested and copied into the workspace.
+"""
+
+import functools
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from roar_tf import engine, errors
+from roar_tf.engine import files, markers
+from roar_tf.study import given, training
+from roar_tf.study.context import Cache, Context
+from roar_tf.study.data import Data
+from roar_tf.study.source import Source
+
+GIVEN = 'model.keras'
+"""The copy of a model that was given as a file."""
+
+
+class Model(engine.Stage):
+  """Makes the classifier whose decisions are explained."""
+
+  name = 'model'
+  version = 2
+
+  def __init__(
+    self,
+    context: Context,
+    source: Source,
+    data: Data,
+    training_: training.Training,
+  ):
+    self._context, self._source = context, source
+    self._data, self._training = data, training_
+    self._directory = context.workspace.model(context.source.name)
+    self._cache = Cache()
+
+  @functools.cached_property
+  def explained(self) -> engine.Artefact:
+    """The explained model."""
+    experiment = self._context.experiment
+    marker = f'{self._directory}/{markers.DONE}'
+    if experiment.given:
+      settings = given.settings(self._context, marker)
+    else:
+      settings = {
+        **experiment.explained.settings(experiment.explained_model),
+        'seed': experiment.seed,
+      }
+    inputs = {'original': self._source.original}
+    return engine.Artefact(marker, self, settings, inputs)
+
+  def units(self, artefacts: Sequence[engine.Artefact]) -> list[engine.Unit]:
+    """Returns one unit."""
+    name = f'{self._context.source.name} explained model'
+    return [engine.Unit(name, tuple(artefacts), self.run)]
+
+  def run(self, artefacts: Sequence[engine.Artefact]) -> Iterator[engine.Made]:
+    """Trains the model, or tests and copies the one that is given."""
+    (artefact,) = artefacts
+    examples = self._data.examples(None, 'shards')
+    if self._context.experiment.given:
+      file, timing = self._adopt(examples['test'])
+    else:
+      fingerprint = artefact.fingerprint(markers.read)
+      file, timing = self._train(examples, fingerprint)
+    names = (*training.CHECKED, file)
+    yield engine.Made(
+      artefact,
+      self._training.facts(self._directory, names),
+      {'step_seconds': timing.step_seconds},
+    )
+
+  def _train(self, examples: Mapping, fingerprint: Mapping):
+    """Trains, and returns the name of the file of weights, and the timing."""
+    experiment = self._context.experiment
+    words = ('explained', experiment.source.name, experiment.seed)
+    state, timing = self._training.run(
+      'explained', examples, words, self._directory, fingerprint
+    )
+    if self._context.devices.is_chief:
+      training.save_weights(self._directory, state)
+    return training.WEIGHTS, timing
+
+  def _adopt(self, test):
+    """Tests and copies a model; returns the name of its file, and the timing."""
+    start = time.monotonic()
+    context, config = self._context, self._context.experiment.given
+    source = context.source
+    model = config.load(source.image_shape, source.num_classes)
+    evaluation = given.tested(context, model, test)
+    timing = training.Timing(time.monotonic() - start)
+    self._training.write_outcome(
+      self._directory, evaluation, test, 0, timing
+    )
+    if config.file:
+      files.publish(f'{self._directory}/{GIVEN}', files.read(config.file))
+      return GIVEN, timing
+    training.save_weights(
+      self._directory,
+      {
+        'trainable': model.trainable_variables,
+        'moving': model.non_trainable_variables,
+      },
+    )
+    return training.WEIGHTS, timing
+
+  # --- for the stages that read it -------------------------------------------
+
+  def load(self):
+    """Returns the explained model as a Keras model with its weights.
+
+    Raises:
+      MissingInputsError: the stage has not run yet.
+      DataError: what it wrote is damaged.
+    """
+    return self._cache.get('model', self._load)
+
+  def _load(self):
+    from roar_tf.training import loop
+
+    marker = markers.require(self.explained.marker)
+    source, config = self._context.source, self._context.experiment.given
+    if config.file:
+      path = f'{self._directory}/{GIVEN}'
+      if files.sha256(path) != marker['files'][GIVEN]:
+        raise errors.DataError(
+          f'{path} is damaged; delete its directory and run the same command '
+          'again.'
+        )
+      return config.load(source.image_shape, source.num_classes, path)
+    if not config:
+      return self._training.trainer('explained').load(self._weights())
+    model = config.load(
+      source.image_shape, source.num_classes, with_weights=False
+    )
+    return loop.assign(model, self._weights())
+
+  def _weights(self) -> dict:
+    path = f'{self._directory}/{training.WEIGHTS}'
+    return self._cache.get('weights', lambda: training.load_weights(path))
+
+  def scaling(self) -> Callable:
+    """Returns the function from images of 0..255 to what the model takes."""
+    config = self._context.experiment.given
+    if config:
+      return config.scaled(*self._context.statistics)
+    return self._training.trainer('explained').normalise
+
+  def evaluate(self, test):
+    """Classifies test images without training (`loop.Evaluation`)."""
+    if not self._context.experiment.given:
+      trainer = self._training.trainer('explained')
+      return trainer.evaluate(self._weights(), test)
+    classify = self._cache.get(
+      'classifier', lambda: given.classifier(self._context, self.load())
+    )
+    return given.evaluation(self._context, classify, test)
+
+  @property
+  def result_path(self) -> str:
+    """File with the accuracy of the explained model."""
+    return os.path.join(self._directory, 'result.json')

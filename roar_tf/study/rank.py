@@ -1,0 +1,333 @@
+"""Stage rank: `original` shards and the explained model to ranking datasets."""
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from roar_tf import engine, errors, randomness, ranking, shards
+from roar_tf.cells import ORIGINAL
+from roar_tf.engine import files, progress
+from roar_tf.estimators import registry
+from roar_tf.lazy import tf
+from roar_tf.score_files import ScoreFiles
+from roar_tf.study.context import Cache, Context
+from roar_tf.study.data import ranking_layout
+from roar_tf.study.dataset import Dataset, DatasetStage, Shard
+from roar_tf.study.experiment import Experiment
+from roar_tf.study.model import Model
+from roar_tf.study.source import Source
+
+MOST_IMAGES = 128
+"""Images per call and device of the attribution step, at most."""
+_SCORES = 'scores'
+"""Setting that holds the digest of files of scores made elsewhere."""
+
+
+def images_per_call(experiment: Experiment) -> int:
+  """Returns how many images one device explains per call.
+
+  Partial batches are padded to it.
+  """
+  from roar_tf.estimators import blocks
+
+  height, width, _ = experiment.source.image_shape
+  bound = experiment.attribution.batch_size
+  return min(MOST_IMAGES, bound or blocks.default_bound(height, width))
+
+
+def config_name(estimator: str, granularity: str) -> str:
+  """Returns the name of a ranking dataset."""
+  return f'ranking_{estimator}_{granularity}'
+
+
+class Rank(DatasetStage):
+  """Scores every image with some estimators, and stores the ranks."""
+
+  name = 'rank'
+  version = 3
+
+  def __init__(self, context: Context, source: Source, model: Model):
+    super().__init__(context)
+    self._source, self._model = source, model
+    self._rankings: dict[tuple[str, str], Dataset] = {}
+    self._score_files: dict[str, ScoreFiles] = {}
+    self._explainers = Cache()
+
+  def read_scores(self, name: str, score_files: ScoreFiles) -> None:
+    """Has an estimator's scores come from files from now on.
+
+    Args:
+      name: a new name for them.
+      score_files: the scores.
+
+    Raises:
+      UsageError: the name is no identifier, or means an estimator already.
+    """
+    registry.check_name(name)
+    if registry.find(name):
+      raise errors.UsageError(
+        f'An estimator named {name!r} exists already; scores from files need '
+        'another name.'
+      )
+    self._score_files[name] = score_files
+
+  # --- artefacts -------------------------------------------------------------
+
+  def ranking(self, estimator: str, granularity: str) -> Dataset:
+    """Returns the ranking of all images by one estimator.
+
+    Raises:
+      UsageError: no such estimator is registered, and the workspace has no
+        such ranking; or an oracle is asked for on a source without truth.
+    """
+    key = (estimator, granularity)
+    if key not in self._rankings:
+      self._rankings[key] = self._describe(estimator, granularity)
+    return self._rankings[key]
+
+  def _describe(self, estimator: str, granularity: str) -> Dataset:
+    """Returns a ranking; its settings are only those that it depends on."""
+    context, experiment = self.context, self.context.experiment
+    config = config_name(estimator, granularity)
+    parsed = self.parse(estimator, config)
+    settings = {
+      'estimator': estimator,
+      'granularity': granularity,
+      'seed': experiment.seed,
+      'Ranking.cuts': experiment.ranking.cuts,
+    }
+    if parsed.base.counts == 'exact':
+      settings['Ranking.ties'] = experiment.ranking.ties
+    for name in _attribution_settings(parsed):
+      settings[f'Attribution.{name}'] = getattr(experiment.attribution, name)
+    discovered = ()
+    if parsed.base.name in self._score_files:
+      settings[_SCORES] = self._score_files[parsed.base.name].digest()
+    elif registry.find(estimator) is None:
+      discovered = (_SCORES,)
+    inputs = {'original': self._source.original}
+    if parsed.base.needs_model:
+      inputs['explained model'] = self._model.explained
+    layout = ranking_layout(context.source, granularity)
+    return self.dataset(config, layout, settings, inputs, discovered=discovered)
+
+  def parse(self, name: str, config: str = '') -> registry.Estimator:
+    """Returns what a name means: here also scores made elsewhere.
+
+    Args:
+      name: of an estimator.
+      config: the ranking that makes an unregistered name valid, if it exists.
+
+    Raises:
+      UsageError: it means nothing, or needs truth that the source lacks.
+    """
+    source = self.context.source
+    parsed = registry.find(name)
+    if parsed is None:
+      parsed = registry.made_elsewhere(name)
+      known = parsed.base.name in self._score_files
+      if not known and not files.exists(self.context.marker(config)):
+        registry.parse(name)  # Raises, and suggests the nearest name.
+    if parsed.base.needs_truth and not source.truth:
+      raise errors.UsageError(
+        f'Estimator "{name}" needs ground truth, which dataset {source.name} '
+        'does not carry; leave it out.'
+      )
+    return parsed
+
+  def unit_name(self, shard: Shard) -> str:
+    """Returns a name: one unit makes a shard of all rankings at once."""
+    return f'{self.context.source.name} rank {shard.split} {shard.index}'
+
+  # --- work ------------------------------------------------------------------
+
+  def write(self, artefacts: Sequence[Shard]) -> Iterator[engine.Made]:
+    """Writes the same shard of some rankings, from one pass over its images.
+
+    Raises:
+      PartsFailedError: some estimators are faulty; the others' rankings were
+        yielded.
+    """
+    context, first = self.context, artefacts[0]
+    part = first.split, first.index
+    size = images_per_call(context.experiment) * context.devices.explaining
+    title = self.unit_name(first)
+    names = {shard.settings['estimator'] for shard in artefacts}
+    faults: dict[str, str] = {}
+    with contextlib.ExitStack() as stack:
+      bar = stack.enter_context(
+        progress.bar(context.records(*part), title, 'images', inner=True)
+      )
+      advance = progress.logged(bar, title)
+      writers = {
+        shard: stack.enter_context(
+          shards.writing(context.shard_path(shard.config, *part))
+        )
+        for shard in artefacts
+      }
+      layout = context.source.layout
+      for batch in context.batches(ORIGINAL, layout, *part, size):
+        self._rank(batch, size, writers, faults)
+        if len(faults) == len(names):
+          break
+        advance(len(batch['id']))
+    for shard, writer in writers.items():
+      if not writer.abandoned:
+        yield engine.Made(shard, {'contents': writer.contents, 'batch': size})
+    if faults:
+      raise errors.PartsFailedError('\n'.join(faults.values()))
+
+  def _rank(
+    self,
+    batch: Mapping,
+    size: int,
+    writers: Mapping[Shard, shards.Writer],
+    faults: dict[str, str],
+  ) -> None:
+    """Adds the ranks of a batch to the shards.
+
+    Args:
+      batch: at most `size` examples.
+      size: how many are scored at once.
+      writers: of each ranking; those of faulty estimators are abandoned.
+      faults: {estimator: sentence}, to which this adds.
+    """
+    count = len(batch['id'])
+    batch = {name: _padded(value, size) for name, value in batch.items()}
+    keys = randomness.keys_of_ids(batch['id'])
+    names = dict.fromkeys(
+      shard.settings['estimator']
+      for shard in writers
+      if shard.settings['estimator'] not in faults
+    )
+    scores = self._scores(names, batch, keys, faults)
+    for estimator, values in scores.items():
+      try:
+        title = f'estimator "{estimator}"'
+        ranking.check_finite(values, batch['id'], title)
+      except ValueError as e:
+        faults[estimator] = str(e)
+    experiment = self.context.experiment
+    keys = randomness.fold(keys, randomness.Purpose.SEED, experiment.seed)
+    for shard, writer in writers.items():
+      estimator = shard.settings['estimator']
+      granularity = shard.settings['granularity']
+      if estimator in faults:
+        writer.abandoned = True
+        continue
+      values = scores[estimator]
+      if granularity == 'element':  # Files may hold one score per pixel.
+        values = tf.broadcast_to(values, batch['image'].shape)
+      levels = ranking.levels(
+        values,
+        keys,
+        granularity,
+        experiment.ranking.ties,
+        self.parse(estimator, shard.config).base.counts,
+        experiment.ranking.cuts,
+      )
+      layout = ranking_layout(self.context.source, granularity)
+      records = {'id': batch['id'][:count], 'levels': levels[:count]}
+      writer.write(layout.serialize(records))
+
+  def _scores(
+    self, names, batch: Mapping, keys, faults: dict[str, str]
+  ) -> dict[str, tf.Tensor]:
+    """Returns scores [B, H, W, C] of a full batch, by estimator.
+
+    Estimators of roar_tf that look at the model share one pass, and so do its
+    controls. Each estimator of a user's own has a pass to itself, with all
+    prefixes of it: what it raises is its own fault and stops no other.
+    """
+    scores, passes = {}, {}
+    for name in names:
+      base = self.parse(name, config_name(name, 'pixel')).base
+      if registry.find(name) is None:
+        try:
+          scores[name] = self._scores_from_files(name, base.name, batch['id'])
+        except errors.DataError as e:
+          faults[name] = str(e)
+        continue
+      own = '' if base.is_built_in else base.name
+      passes.setdefault((base.needs_model, own), []).append(name)
+    for (needs_model, own), group in passes.items():
+      try:
+        scores |= self._pass(tuple(group), needs_model, batch, keys)
+      except errors.RoarError:
+        raise  # The model, for example, is damaged.
+      except Exception as e:  # A user's estimator may raise anything.
+        if not own:
+          raise
+        reason = errors.describe(e)
+        faults |= {name: f'estimator "{name}": {reason}' for name in group}
+    return scores
+
+  def _pass(
+    self, names: tuple[str, ...], needs_model: bool, batch: Mapping, keys
+  ) -> dict[str, tf.Tensor]:
+    """Scores with estimators of which all, or none, look at the model.
+
+    Those that do see what the model sees, normalised images; controls see the
+    images themselves, float 0..255.
+    """
+    experiment = self.context.experiment
+    images = tf.cast(batch['image'], tf.float32)
+    inputs, baseline, targets = images, None, None
+    if experiment.attribution.target == 'label':
+      targets = tf.cast(batch['label'], tf.int32)
+    if needs_model:
+      scaled = self._model.scaling()
+      # Integration paths begin at a black image (paper, section 4.1).
+      inputs, baseline = scaled(images), scaled(tf.zeros_like(images[0]))
+    explain = self._explainers.get(names, lambda: self._explainer(names))
+    seed = tf.constant(experiment.seed, tf.int32)
+    return explain(inputs, targets, keys, batch.get('truth'), seed, baseline)
+
+  def _explainer(self, names: tuple[str, ...]):
+    """Returns the compiled function that scores one batch for some names."""
+    from roar_tf.estimators import plan
+    from roar_tf.study import explaining
+
+    context = self.context
+    planned = plan.Plan(names, context.experiment.attribution)
+    model = None
+    if planned.needs_model:
+      progress.say(
+        f'rank {context.source.name}: gradient evaluations per image: '
+        f'{planned.gradient_evaluations}, forward passes: '
+        f'{planned.forward_evaluations}'
+      )
+      model = self._model.load()
+    return explaining.compiled(planned, model, context.devices)
+
+  def _scores_from_files(self, name: str, base: str, ids) -> tf.Tensor:
+    """Returns the scores of examples that were made elsewhere."""
+    from roar_tf.estimators import plan
+
+    if base not in self._score_files:
+      raise errors.DataError(
+        f'estimator "{name}" was ranked from files: bring these back and run '
+        f'roar_rank --scores=DIR --estimators={name} again.'
+      )
+    scores = tf.constant(self._score_files[base].rows(ids.numpy().tolist()))
+    attribution = self.context.experiment.attribution
+    return plan.filtered(registry.made_elsewhere(name), scores, attribution)
+
+
+def _attribution_settings(parsed: registry.Estimator) -> list[str]:
+  """Returns the gin parameters of `Attribution` that an estimator reads."""
+  names = [*parsed.base.settings]
+  if parsed.base.needs_model:
+    names.append('target')
+  if parsed.statistic:
+    names += ['samples', 'noise']
+  if parsed.filter:
+    names.append({'blur': 'blur_sigma', 'max': 'max_size'}[parsed.filter])
+  return names
+
+
+def _padded(values, size: int):
+  """Repeats the last example until the batch is full: one shape, one trace."""
+  rows = np.minimum(np.arange(size), len(values) - 1)
+  return tf.gather(values, rows)

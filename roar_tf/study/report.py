@@ -1,0 +1,247 @@
+"""Stage report: the runs of a study to tables, figures and one page."""
+
+import dataclasses
+import functools
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from roar_tf import engine, errors
+from roar_tf.datasets.source import SPLITS
+from roar_tf.engine import files, markers
+from roar_tf.study import finished, gallery
+from roar_tf.study.context import Context, environment
+from roar_tf.study.grid import Run
+
+if TYPE_CHECKING:
+  from roar_tf.study.stages import Stages
+
+
+class _ReportArtefact(engine.Artefact):
+  """A report: made anew whenever other runs are there than it was made from."""
+
+  def soft_digest(self, artefact: engine.Artefact, read) -> str:
+    """Returns a run's digest, `damaged` where any file of it is."""
+    digest = super().soft_digest(artefact, read)
+    if digest in ('', 'damaged'):
+      return digest
+    try:
+      finished.numbers_of(artefact.marker, read(artefact.marker))
+    except (errors.DataError, *files.storage_errors()):
+      return 'damaged'
+    return digest
+
+
+class Report(engine.Stage):
+  """Makes the report of one study over its sources.
+
+  A report is made from the runs that are there and says which are missing; it
+  is made anew whenever more have finished. Runs that are damaged or of another
+  configuration are left out and named, in the report and by the failure of its
+  unit.
+  """
+
+  name = 'report'
+  version = 2
+
+  def __init__(self, stages: Sequence['Stages'], runs: Sequence[Run]):
+    """Describes a report.
+
+    Args:
+      stages: those of every source.
+      runs: all runs of the study, whatever is chosen to be made.
+    """
+    self._contexts = [each.context for each in stages]
+    self._of_source = {each.context.source.name: each for each in stages}
+    self._runs = runs
+    first = self._contexts[0]
+    self._study = first.experiment.study
+    self.folder = first.workspace.report(self._study.name)
+
+  @functools.cached_property
+  def artefact(self) -> engine.Artefact:
+    """The report."""
+    first = self._contexts[0]
+    settings = {'runs': [str(run) for run in self._runs]}
+    if first.price_per_hour is not None:
+      settings['price_per_hour'] = first.price_per_hour
+    return _ReportArtefact(
+      f'{self.folder}/{markers.DONE}',
+      self,
+      settings,
+      soft_inputs={
+        str(run): artefact for run, artefact in self._artefacts.items()
+      },
+    )
+
+  @functools.cached_property
+  def _artefacts(self) -> dict[Run, engine.Artefact]:
+    return {
+      run: self._of_source[run.source].train.artefact(run) for run in self._runs
+    }
+
+  def units(self, artefacts: Sequence[engine.Artefact]) -> list[engine.Unit]:
+    """Returns one unit, which the worker that finishes last does."""
+    name = f'report of {self._study.name}'
+    return [engine.Unit(name, tuple(artefacts), self.run, light=True)]
+
+  def run(self, artefacts: Sequence[engine.Artefact]) -> Iterator[engine.Made]:
+    """Writes the files of the report."""
+    runs = finished.read(self._artefacts)
+    if not runs.frame.empty or not runs.excluded:
+      self._write(runs)
+    if runs.excluded:  # What is damaged will be mended, and then reported.
+      raise errors.PartsFailedError('\n'.join(runs.excluded))
+    yield engine.Made(artefacts[0])
+
+  def _write(self, runs: finished.FinishedRuns) -> None:
+    from roar_tf.analysis import report, results
+
+    contexts = {context.source.name: context for context in self._contexts}
+    first = self._contexts[0]
+    last = self._runs[-1]
+    report.write(
+      self.folder,
+      runs.frame,
+      study=self._study.name,
+      chances={
+        name: 1 / context.source.num_classes
+        for name, context in contexts.items()
+      },
+      expected=[run.columns for run in self._runs],
+      excluded=runs.excluded,
+      examples={
+        name: gallery.examples(context, self._of_source[name].data)
+        for name, context in contexts.items()
+      },
+      explained=self._explained(),
+      price_per_hour=first.price_per_hour,
+      facts=self._facts(),
+      commands={
+        'The whole study': study_command(first),
+        'One of its runs': run_command(contexts[last.source], last),
+      },
+      origins={
+        results.identity(run.columns): report.Origin(
+          run_command(contexts[run.source], run), runs.replicas.get(run, 1)
+        )
+        for run in self._runs
+      },
+      operative_config='\n'.join(
+        context.experiment.operative_config for context in self._contexts
+      ),
+    )
+
+  def _accuracy(self, context: Context) -> float | None:
+    """Returns the accuracy of the explained model, if there is one."""
+    path = self._of_source[context.source.name].model.result_path
+    return files.read_json(path)['accuracy'] if files.exists(path) else None
+
+  def _explained(self) -> dict[str, float]:
+    """Returns test accuracies of explained models trained like `original`."""
+    accuracies = {}
+    for context in self._contexts:
+      experiment = context.experiment
+      accuracy = self._accuracy(context)
+      if (
+        accuracy is not None
+        and not experiment.given
+        and experiment.explained.settings(experiment.explained_model)
+        == experiment.retrained.settings(experiment.retrained_model)
+      ):
+        accuracies[context.source.name] = accuracy
+    return accuracies
+
+  def _facts(self) -> list[tuple[str, str]]:
+    """Returns (label, text): what the runs were made on and from."""
+    facts = [(name, str(value)) for name, value in environment().items()]
+    for context in self._contexts:
+      name = context.source.name
+      facts += [
+        (f'{name}: {label}', text) for label, text in facts_of_images(context)
+      ]
+      if (accuracy := self._accuracy(context)) is not None:
+        label = f'{name}: explained model'
+        facts.append((label, f'{accuracy:.2%} test accuracy'))
+    return facts
+
+  # --- for a terminal --------------------------------------------------------
+
+  def summary(self) -> str:
+    """Returns the result tables and the report's path, for a terminal.
+
+    Empty where there is no report, since no run has finished.
+    """
+    from roar_tf.analysis import results, tables
+
+    path = f'{self.folder}/results.csv'
+    if not files.exists(path):
+      return ''
+    summary = results.summarise(results.read_csv(path))
+    parts = [
+      f'\n{source}, {mode}\n{tables.table(summary, source, mode)}'
+      for source in sorted(set(summary['source']))
+      for mode in self._study.modes
+    ]
+    return '\n'.join([*parts, f'Report: {self.folder}/index.html'])
+
+  def require_all(self) -> None:
+    """Raises MissingInputsError if runs have not finished, and names them."""
+    missing = [
+      run
+      for run, artefact in self._artefacts.items()
+      if not files.exists(artefact.marker)
+    ]
+    if missing:
+      noun = 'run has' if len(missing) == 1 else 'runs have'
+      raise errors.MissingInputsError(
+        f'the report is written, but {len(missing)} {noun} not finished; run '
+        'roar_study to make them:\n  ' + '\n  '.join(finished.named(missing))
+      )
+
+
+def study_command(context: Context) -> str:
+  """Returns the command line that makes a whole study, quoted for a shell."""
+  recipe = dataclasses.replace(context.experiment.recipe, dataset=None)
+  return recipe.command('roar_study')
+
+
+def run_command(context: Context, run: Run) -> str:
+  """Returns the command line that makes one run, quoted for a shell.
+
+  Without --workspace and --data_dir: where a study lies is not part of it.
+  """
+  seed = context.experiment.seed
+  more = [f'--cell={run.cell_name}', f'--seed={run.seed}']
+  if run.input != 'image':
+    more.append(f'--input={run.input}')
+  if seed:
+    more.append(f'--ranking_seed={seed}')
+  return context.experiment.recipe.command('roar_train', *more)
+
+
+def facts_of_images(context: Context) -> list[tuple[str, str]]:
+  """Returns (label, text): how many images there are, and are missing."""
+  source = context.source
+  manifest: Mapping = {}  # A report on runs alone: `original` is gone.
+  if files.exists(context.manifest_path):
+    manifest = files.read_json(context.manifest_path)
+  counts = manifest.get('images') or {s: source.count(s) for s in SPLITS}
+  facts = [('images', ', '.join(f'{counts[s]} {s}' for s in SPLITS))]
+  record = manifest.get('completeness', {})
+  if any(
+    r['present'] < max(r['expected'], r['listed']) for r in record.values()
+  ):
+    texts = (
+      '{}: {present:,} found of {listed:,} listed, the paper has '
+      '{expected:,}'.format(split, **record[split])
+      for split in SPLITS
+    )
+    facts.append(('completeness', '; '.join(texts)))
+  if unreadable := manifest.get('unreadable'):
+    counts = ', '.join(
+      f'{len(unreadable[s])} {s}' for s in SPLITS if s in unreadable
+    )
+    text = f'{counts} (ids in manifest.json of original)'
+    facts.append(('images left out, not decodable', text))
+  return facts

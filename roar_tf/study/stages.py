@@ -1,0 +1,246 @@
+"""How ROAR is wired: its stages, in the order of section 3 of the paper.
+
+A source is cropped once. A model is trained on it, and explained. Estimators
+rank the pixels of every train and test image by importance. The most important
+ones are replaced. Models are retrained from random initialisation on what is
+left, and the report compares their accuracies with those of random removal.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+
+from roar_tf import engine, errors
+from roar_tf.analysis import results
+from roar_tf.cells import Cell
+from roar_tf.estimators import registry
+from roar_tf.study import STAGES
+from roar_tf.study.context import Context, environment
+from roar_tf.study.data import Data, check_fills
+from roar_tf.study.grid import Run
+from roar_tf.study.model import Model
+from roar_tf.study.rank import Rank
+from roar_tf.study.report import Report
+from roar_tf.study.shards import Shards
+from roar_tf.study.source import Source
+from roar_tf.study.train import Train
+from roar_tf.study.training import Training
+
+TOGETHER = ('model', 'train')
+"""Stages whose units all hosts of one program share; the first does the rest,
+while the others wait. (Several programs share units by --worker.)"""
+KEYS = tuple(c for c in results.COLUMNS if c in results.IDENTITY)
+"""What --only asks for: the columns of results.csv that identify a run."""
+
+
+class Stages:
+  """The stages of one source."""
+
+  def __init__(self, context: Context):
+    self.context = context
+    self.data = Data(context)
+    training = Training(context)
+    self.source = Source(context)
+    self.model = Model(context, self.source, self.data, training)
+    self.rank = Rank(context, self.source, self.model)
+    self.shards = Shards(context, self.source, self.rank, self.data)
+    self.train = Train(
+      context,
+      self.source,
+      self.model,
+      self.rank,
+      self.shards,
+      self.data,
+      training,
+    )
+
+  def check(self, cells: Iterable[Cell]) -> None:
+    """Refuses cells that the source and its rankings cannot give.
+
+    Raises:
+      UsageError: a fill does not suit the images, a threshold is no cut, or
+        an estimator is unknown.
+    """
+    cells = list(cells)
+    check_fills(self.context.source, cells)
+    for cell in cells:
+      self.context.experiment.ranking.check_threshold(cell.threshold)
+      self.rank.ranking(cell.estimator, cell.granularity)
+
+
+class Pipeline:
+  """A study over all of its sources, in one workspace.
+
+  Attributes:
+    stages: those of every source.
+    runs: all runs, numbered by their place in this list.
+    chosen: those of them that are to be made.
+    report: the stage of the report.
+  """
+
+  def __init__(self, contexts: Sequence[Context]):
+    self.stages = [Stages(context) for context in contexts]
+    self._of_source = {each.context.source.name: each for each in self.stages}
+    self.runs: list[Run] = []
+    for each in self.stages:
+      experiment = each.context.experiment
+      each.check(experiment.study.cells())
+      self.runs += experiment.study.runs(
+        experiment.source.name, experiment.seed
+      )
+    self.chosen: Sequence[Run] = self.runs
+    self.report = Report(self.stages, self.runs)
+
+  @property
+  def context(self) -> Context:
+    """The first source's context, for what all sources have in common."""
+    return self.stages[0].context
+
+  def of(self, run: Run) -> Stages:
+    """Returns the stages of a run's source."""
+    return self._of_source[run.source]
+
+  # --- goals -----------------------------------------------------------------
+
+  def goals(
+    self, stage: str | None = None, report: bool = True
+  ) -> list[engine.Artefact]:
+    """Returns what a command asks the engine for.
+
+    Args:
+      stage: only what this stage makes of the study.
+      report: whether the report is asked for, too.
+    """
+    goals = [self.of(run).train.artefact(run) for run in self.chosen]
+    if report:
+      goals.append(self.report.artefact)
+    if stage is None:
+      return goals
+    if stage == self.report.name:
+      return [self.report.artefact]
+    return [a for a in engine.behind(goals) if a.stage.name == stage]
+
+  def numbered(self) -> Iterator[tuple[int, Run]]:
+    """Yields (number, run) of the chosen runs."""
+    chosen = set(self.chosen)
+    yield from (
+      (number, run) for number, run in enumerate(self.runs) if run in chosen
+    )
+
+  def choose_number(self, number: int) -> None:
+    """Chooses one run, by the number that --list prints.
+
+    Raises:
+      UsageError: there is no such run.
+    """
+    if not 0 <= number < len(self.runs):
+      raise errors.UsageError(
+        f'--run={number}: the study has {len(self.runs)} runs, numbered from 0 '
+        f'to {len(self.runs) - 1}; --list prints them.'
+      )
+    self.chosen = [self.runs[number]]
+
+  def choose(self, conditions: Sequence[str]) -> None:
+    """Chooses the runs of which all conditions hold.
+
+    Args:
+      conditions: texts such as `estimator:grad,threshold:90`. Values of one key
+        are alternatives, and different keys must all hold. A value is what
+        results.csv says in the column of that name; the estimator of the
+        unmodified images is `original`.
+
+    Raises:
+      UsageError: no key, or nothing of the study, is called so.
+    """
+    wanted = _parsed(conditions)
+    columns = {run: run.columns for run in self.runs}
+    for key, values in wanted.items():
+      known = list(dict.fromkeys(str(c[key]) for c in columns.values()))
+      for value in values:
+        if value not in known:
+          raise errors.UsageError(
+            f'--only={key}:{value}: no run of the study has that {key}.'
+            f'{errors.nearest(value, known)} Known: '
+            f'{", ".join(filter(None, known))}.'
+          )
+    self.chosen = [
+      run
+      for run, column in columns.items()
+      if all(str(column[key]) in values for key, values in wanted.items())
+    ]
+    if not self.chosen:
+      raise errors.UsageError(
+        f'--only={",".join(conditions)}: the study has runs with each of '
+        'these, and none with all of them; --list prints all runs.'
+      )
+
+
+def _parsed(conditions: Sequence[str]) -> dict[str, list[str]]:
+  """Returns the values asked for, by key."""
+  wanted: dict[str, list[str]] = {}
+  for part in ','.join(conditions).split(','):
+    key, colon, value = (word.strip() for word in part.partition(':'))
+    if not (colon and value):
+      raise errors.UsageError(
+        f'--only={",".join(conditions)}: "{part}" is not KEY:VALUE, as in '
+        '--only=estimator:grad,threshold:90.'
+      )
+    if key not in KEYS:
+      raise errors.UsageError(
+        f'--only={part}: there is no key "{key}".{errors.nearest(key, KEYS)} '
+        f'Known: {", ".join(KEYS)}.'
+      )
+    wanted.setdefault(key, []).append(value)
+  return wanted
+
+
+@dataclasses.dataclass(frozen=True)
+class Workforce:
+  """Who works on goals, and who is told: what all commands have in common.
+
+  Attributes:
+    pool: returns the pool, given the context, when there is something to do.
+    share: which units are this process's.
+    observers: who is told of every unit.
+    stop: whether a signal asked to stop.
+  """
+
+  pool: Callable[[Context], engine.Pool]
+  share: engine.Share = engine.Share()
+  observers: Sequence[engine.Observer] = ()
+  stop: Callable[[], bool] = lambda: False
+
+  def make(
+    self,
+    context: Context,
+    goals: Iterable[engine.Artefact],
+    within: Collection[str] | None = None,
+  ) -> None:
+    """Makes goals in the workspace of a context; see `engine.make`."""
+    engine.make(
+      goals,
+      engine.Snapshot(context.workspace.root),
+      functools.partial(self.pool, context),
+      within=within,
+      share=self.share,
+      observers=self.observers,
+      stop=self.stop,
+    )
+
+
+def local_pool(context: Context, parallel: int = 1) -> engine.Pool:
+  """Returns what runs units in this process, and on the hosts it belongs to.
+
+  Args:
+    context: it says which devices there are.
+    parallel: units side by side, where each takes one device.
+  """
+  devices = context.devices
+  local = len(devices.local_replicas)
+  if devices.hosts > 1:
+    return engine.LockstepPool(
+      TOGETHER, devices.is_chief, devices.barrier, environment, local
+    )
+  # One unit uses all devices of a strategy that shares every batch.
+  size = 1 if devices.replicas > 1 else parallel
+  return engine.ThreadPool(size, environment, local)

@@ -1,0 +1,120 @@
+"""Stage train: one unit per run, most of which retrain a model from scratch.
+
+A run of input `deletion` trains nothing: it tests the explained model on masked
+images, the older way to judge estimators (paper, section 3 and Fig. 3). That
+confuses what a model misses with what it has never seen, since masked images
+are none of those it was trained on; it is reported beside retraining.
+"""
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+
+from roar_tf import engine
+from roar_tf.engine import markers
+from roar_tf.study import shards, training
+from roar_tf.study.context import Context
+from roar_tf.study.data import Data
+from roar_tf.study.grid import Run
+from roar_tf.study.model import Model
+from roar_tf.study.rank import Rank
+from roar_tf.study.source import Source
+
+
+class Train(engine.Stage):
+  """Trains and tests a model for every run."""
+
+  name = 'train'
+  version = 2
+
+  def __init__(
+    self,
+    context: Context,
+    source: Source,
+    model: Model,
+    rank: Rank,
+    shards_: shards.Shards,
+    data: Data,
+    training_: training.Training,
+  ):
+    self._context, self._source, self._model = context, source, model
+    self._rank, self._shards = rank, shards_
+    self._data, self._training = data, training_
+    study = context.experiment.study
+    self._masking = study.input if study else 'shards'
+    self._runs: dict[str, tuple[int, Run]] = {}
+
+  def directory(self, run: Run) -> str:
+    """Returns the directory of a run."""
+    return self._context.workspace.run(
+      run.study, run.source, run.folder, run.seed
+    )
+
+  def artefact(self, run: Run) -> engine.Artefact:
+    """Returns a run as an artefact.
+
+    Its masked dataset is among the inputs where the study reads shards: it is
+    an intermediate one, of which the fingerprint says nothing.
+    """
+    experiment, cell = self._context.experiment, run.cell
+    settings, inputs = {}, {'original': self._source.original}
+    if run.trains:
+      settings |= experiment.retrained.settings(experiment.retrained_model)
+      settings['seed'] = run.seed
+    else:
+      inputs['explained model'] = self._model.explained
+    if run.input != 'image':
+      settings['input'] = run.input
+    if cell:
+      settings |= shards.settings(cell)
+      inputs['ranking'] = self._rank.ranking(cell.estimator, cell.granularity)
+      if self._masking == 'shards' and run.reads_cell:
+        inputs['masked images'] = self._shards.masked(cell)
+    marker = f'{self.directory(run)}/{markers.DONE}'
+    self._runs.setdefault(marker, (len(self._runs), run))
+    return engine.Artefact(marker, self, settings, inputs)
+
+  def units(self, artefacts: Sequence[engine.Artefact]) -> list[engine.Unit]:
+    """Returns one unit a run."""
+    numbered = [(*self._runs[a.marker], a) for a in artefacts]
+    return [
+      engine.Unit(str(run), (artefact,), self.run, number)
+      for number, run, artefact in numbered
+    ]
+
+  def run(self, artefacts: Sequence[engine.Artefact]) -> Iterator[engine.Made]:
+    """Trains and tests, or only tests, and yields the run."""
+    (artefact,) = artefacts
+    _, run = self._runs[artefact.marker]
+    directory = os.path.dirname(artefact.marker)
+    make = self._retrain if run.trains else self._delete
+    timing = make(run, directory, artefact)
+    yield engine.Made(
+      artefact,
+      self._training.facts(directory, training.CHECKED),
+      {'step_seconds': timing.step_seconds},
+    )
+
+  def _retrain(self, run: Run, directory: str, artefact) -> training.Timing:
+    _, timing = self._training.run(
+      'retrained',
+      self._data.examples(run.cell, self._masking, run.input),
+      # The cell is part of the seed, so that runs of different cells are
+      # independent, as the statistics assume.
+      ('run', run.source, run.folder, run.seed),
+      directory,
+      artefact.fingerprint(markers.read),
+    )
+    return timing
+
+  def _delete(self, run: Run, directory: str, artefact) -> training.Timing:
+    """Tests the explained model on the masked test images of a cell."""
+    del artefact  # Nothing of a test can be resumed.
+    start = time.monotonic()
+    examples = self._data.examples(run.cell, self._masking, splits=('test',))
+    evaluation = self._model.evaluate(examples['test'])
+    timing = training.Timing(time.monotonic() - start)
+    self._training.write_outcome(
+      directory, evaluation, examples['test'], 0, timing
+    )
+    return timing

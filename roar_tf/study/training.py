@@ -1,0 +1,216 @@
+"""What the stages model and train share: trainers, one training, its files."""
+
+import contextlib
+import dataclasses
+import io
+import time
+from collections.abc import Mapping
+
+import numpy as np
+
+from roar_tf import errors
+from roar_tf.engine import files, markers, progress
+from roar_tf.study.context import Cache, Context
+
+WEIGHTS = 'weights.npz'
+"""The weights of an explained model."""
+CHECKED = ('result.json', 'test_predictions.npz')
+"""Files of a training that are a function of its settings and inputs alone."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Timing:
+  """How long a training or a test took.
+
+  Attributes:
+    seconds: in all.
+    step_seconds: in training steps.
+  """
+
+  seconds: float
+  step_seconds: float = 0.0
+
+
+class Training:
+  """Trains and tests the models of one experiment.
+
+  `explained` and `retrained` are the roles of a model; each has a configuration
+  of its own, and one trainer serves both where these agree.
+  """
+
+  def __init__(self, context: Context):
+    self._context = context
+    self._trainers = Cache()
+
+  def trainer(self, role: str):
+    """Returns the trainer of a role (`training.loop.Trainer`).
+
+    Compiled functions live in it, so it is made once per process.
+    """
+    from roar_tf.training import loop
+
+    context, experiment = self._context, self._context.experiment
+    factory, training = {
+      'explained': (experiment.explained_model, experiment.explained),
+      'retrained': (experiment.retrained_model, experiment.retrained),
+    }[role]
+    return self._trainers.get(
+      markers.digest(training.settings(factory)),
+      lambda: loop.Trainer(
+        factory,
+        context.source.image_shape,
+        context.source.num_classes,
+        training,
+        *context.statistics,
+        context.devices,
+      ),
+    )
+
+  def run(
+    self,
+    role: str,
+    examples: Mapping,
+    seed_words: tuple,
+    directory: str,
+    fingerprint: Mapping,
+  ):
+    """Trains and tests once, and writes everything but the DONE marker.
+
+    Writes the files of `write_outcome`, and `events` for TensorBoard.
+    Checkpoints lie beside them until the end.
+
+    Args:
+      role: `explained` or `retrained`.
+      examples: both splits, see `Data.examples`.
+      seed_words: what identifies the training; they decide all randomness.
+      directory: where its files go.
+      fingerprint: of the artefact, which checkpoints must agree with.
+
+    Returns:
+      The last state, and the `Timing`.
+    """
+    from roar_tf.training import events, loop
+
+    context, start = self._context, time.monotonic()
+    trainer = self.trainer(role)
+    before = trainer.step_seconds
+    title = context.workspace.relative(directory)
+    steps = trainer.training.steps(len(examples['train']))
+    with contextlib.ExitStack() as stack:
+      bar = stack.enter_context(
+        progress.bar(steps, title, 'steps', inner=True)
+      )
+      log = {}
+      if context.devices.is_chief:
+        log['log'] = stack.enter_context(
+          events.writing(
+            f'{directory}/events', context.experiment.operative_config
+          )
+        )
+      state, steps = trainer.train(
+        examples['train'],
+        *seed_words,
+        resumption=loop.Resumption(
+          f'{directory}/checkpoints', fingerprint, stop=context.stop
+        ),
+        progress=progress.logged(bar, title),
+        **log,
+      )
+    evaluation = trainer.evaluate(state, examples['test'])
+    timing = Timing(time.monotonic() - start, trainer.step_seconds - before)
+    self.write_outcome(directory, evaluation, examples['test'], steps, timing)
+    return state, timing
+
+  def write_outcome(
+    self, directory: str, evaluation, test, steps: int, timing: Timing
+  ) -> None:
+    """Writes the files of a finished training and deletes its checkpoints.
+
+    `result.json` (accuracy, top5, steps, test_images), `test_predictions.npz`
+    (ids, labels, predictions, correct), `config.gin`, `timing.json`. Of several
+    hosts only the first writes.
+
+    Args:
+      directory: where they go.
+      evaluation: what became of every test image (`loop.Evaluation`).
+      test: the test images.
+      steps: training steps.
+      timing: how long it took.
+    """
+    if not self._context.devices.is_chief:
+      return
+    files.publish_json(
+      f'{directory}/result.json',
+      {
+        'accuracy': float(evaluation.correct.mean()),
+        'top5': float(evaluation.in_top5.mean()),
+        'steps': steps,
+        'test_images': len(test),
+      },
+    )
+    publish_arrays(
+      f'{directory}/test_predictions.npz',
+      ids=test.ids.astype('S'),
+      labels=np.asarray(test.labels),
+      predictions=evaluation.predictions,
+      correct=evaluation.correct,
+    )
+    config = self._context.experiment.operative_config
+    files.publish(f'{directory}/config.gin', config.encode())
+    files.publish_json(f'{directory}/timing.json', dataclasses.asdict(timing))
+    files.remove(f'{directory}/checkpoints')
+
+  def facts(self, directory: str, names) -> dict:
+    """Returns what the marker of a training records.
+
+    Args:
+      directory: where its files lie.
+      names: those of its files that are a function of settings and inputs.
+    """
+    devices = self._context.devices
+    if not devices.is_chief:
+      return {}
+    return {
+      'files': files.checksums(directory, names),
+      'replicas': devices.replicas,
+    }
+
+
+def publish_arrays(path: str, **arrays) -> None:
+  """Publishes arrays as a compressed npz file."""
+  buffer = io.BytesIO()
+  np.savez_compressed(buffer, **arrays)
+  files.publish(path, buffer.getvalue())
+
+
+def save_weights(directory: str, state: Mapping) -> None:
+  """Publishes the weights of a state as npz, in the model's order."""
+  publish_arrays(
+    f'{directory}/{WEIGHTS}',
+    **{
+      f'{part}_{index:05d}': np.asarray(value)
+      for part in ('trainable', 'moving')
+      for index, value in enumerate(state[part])
+    },
+  )
+
+
+def load_weights(path: str) -> dict:
+  """Returns what `save_weights` saved; raises DataError if it is damaged."""
+  import tensorflow as tf
+
+  try:
+    data = np.load(io.BytesIO(files.read(path)), allow_pickle=False)
+    return {
+      part: [
+        tf.constant(data[name])
+        for name in sorted(data.files)
+        if name.startswith(part)
+      ]
+      for part in ('trainable', 'moving')
+    }
+  except Exception as e:
+    raise errors.DataError(
+      f'{path} is damaged ({str(e).splitlines()[0]}); delete its directory and '
+      'run the same command again.'
+    ) from e
