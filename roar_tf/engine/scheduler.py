@@ -240,12 +240,10 @@ class _Work:
   def _settle(self, index: int, outcome: Outcome) -> None:
     """Counts a unit that has ended, or has it tried again."""
     unit = self._graph.nodes[index].unit
-    if (
-      outcome.failure
-      and outcome.passing
-      and not self._ending
-      and self._tries[index] < self._pool.retries
-    ):
+    may_pass = outcome.failure and outcome.passing
+    if may_pass and self._ending:
+      return  # It was stopped, or the same command, run again, tries it again.
+    if may_pass and self._tries[index] < self._pool.retries:
       pause = PAUSES[min(self._tries[index], len(PAUSES) - 1)]
       self._tries[index] += 1
       _log.info('again in %.0f s: %s', pause, outcome.failure)
