@@ -20,11 +20,14 @@ class Pool(Protocol):
     devices: how many devices the units share.
     helps: whether this process only takes part in units that another process
       of the same program counts.
+    queues: whether units may wait in the pool before they begin; `begun` then
+      tells when they do.
   """
 
   retries: int
   devices: int
   helps: bool
+  queues: bool
 
   def has_room(self, stage: str, running: Mapping[str, int]) -> bool:
     """Whether a unit of a stage may be submitted beside those that run."""
@@ -47,7 +50,7 @@ class Pool(Protocol):
     """Has a unit save and end, or never begin."""
 
   def begun(self) -> list[tuple[str, str]]:
-    """Returns (stage, name) of units that began elsewhere since last asked."""
+    """Returns (stage, name) of queued units that began since last asked."""
 
   def agree(self) -> None:
     """Waits until all processes that share the units have come this far."""
@@ -62,6 +65,7 @@ class ThreadPool:
 
   retries = 0
   helps = False
+  queues = False
 
   def __init__(
     self,

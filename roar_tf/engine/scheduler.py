@@ -213,8 +213,8 @@ class _Work:
         waiting.append(index)
         continue
       running[node.unit.stage] += 1
-      for observer in self._observers:
-        observer.begin(node.unit.stage, node.unit.name)
+      if not self._pool.queues:
+        self._tell_begin(node.unit.stage, node.unit.name)
       unit = node.unit.only(artefact.marker for artefact in node.pending)
       self._running[self._pool.submit(unit)] = index
     self._ready = waiting + self._ready
@@ -228,8 +228,7 @@ class _Work:
       observer.uses(self._pool.devices, self._pool.helps)
     for stage, name in self._pool.begun():
       if name in running:  # News of one that has ended may come late.
-        for observer in self._observers:
-          observer.begin(stage, name)
+        self._tell_begin(stage, name)
     for handle in sorted(ended, key=self._running.get):
       index = self._running.pop(handle)
       try:
@@ -240,12 +239,10 @@ class _Work:
   def _settle(self, index: int, outcome: Outcome) -> None:
     """Counts a unit that has ended, or has it tried again."""
     unit = self._graph.nodes[index].unit
-    if (
-      outcome.failure
-      and outcome.passing
-      and not self._ending
-      and self._tries[index] < self._pool.retries
-    ):
+    may_pass = outcome.failure and outcome.passing
+    if may_pass and self._ending:
+      return  # It was stopped, or the same command, run again, tries it again.
+    if may_pass and self._tries[index] < self._pool.retries:
       pause = PAUSES[min(self._tries[index], len(PAUSES) - 1)]
       self._tries[index] += 1
       _log.info('again in %.0f s: %s', pause, outcome.failure)
@@ -283,6 +280,10 @@ class _Work:
     for index in indices:
       if index in self._own:
         heapq.heappush(self._ready, index)
+
+  def _tell_begin(self, stage: str, unit: str) -> None:
+    for observer in self._observers:
+      observer.begin(stage, unit)
 
   def _tell_end(self, index: int, outcome: Outcome) -> None:
     if outcome.failure:
