@@ -16,7 +16,7 @@ goals, runs the units that make it, and commits each artefact by a marker.
 ...       yield engine.Made(artefact)
 >>> settings = {'word': 'a', 'times': 3}
 >>> goal = engine.Artefact(f'{folder}/DONE', Copies(), settings)
->>> engine.make([goal], engine.Snapshot(folder), engine.ThreadPool())
+>>> engine.make([goal], engine.Snapshot(folder), engine.ThreadPool)
 >>> sorted(os.listdir(folder))
 ['DONE', 'DONE.txt']
 >>> engine.Graph([goal], engine.Snapshot(folder)).ready()  # Nothing is left.
@@ -24,7 +24,7 @@ goals, runs the units that make it, and commits each artefact by a marker.
 """
 
 from roar_tf.engine import files, markers
-from roar_tf.engine.graph import Graph, Node
+from roar_tf.engine.graph import Graph, Node, behind
 from roar_tf.engine.pools import LockstepPool, Pool, ThreadPool
 from roar_tf.engine.scheduler import Observer, Share, make
 from roar_tf.engine.storage import Snapshot
@@ -44,6 +44,7 @@ __all__ = [
   'Stage',
   'ThreadPool',
   'Unit',
+  'behind',
   'files',
   'make',
   'markers',

@@ -6,7 +6,13 @@ missing; an intermediate artefact only where a reader of it is unfinished.
 
 import collections
 import dataclasses
-from collections.abc import Collection, Container, Iterable, Sequence
+from collections.abc import (
+  Collection,
+  Container,
+  Iterable,
+  Iterator,
+  Sequence,
+)
 
 from roar_tf.engine.storage import Snapshot
 from roar_tf.engine.unit import Artefact, Stage, Unit
@@ -42,6 +48,8 @@ class Graph:
     *,
     within: Container[str] | None = None,
     checks: bool = True,
+    trusts: bool = False,
+    everything: bool = False,
   ):
     """Finds what the goals need.
 
@@ -52,6 +60,8 @@ class Graph:
         already. None for all.
       checks: whether what is there is compared with what is asked for; False
         only looks whether it is there.
+      trusts: whether what stages outside of `within` made is taken as it is.
+      everything: whether intermediate artefacts that nobody needs belong to it.
 
     Raises:
       UsageError: an artefact was made with other settings, or from other
@@ -59,12 +69,13 @@ class Graph:
       DataError: a marker is damaged.
     """
     self._snapshot, self._within, self._checks = snapshot, within, checks
+    self._trusts, self._everything = trusts, everything
     self._members: dict[Stage, list[Artefact]] = {}
     self._visited: set[str] = set()
     self._pending: set[str] = set()
     self._follows: dict[str, set[str]] = {}
     goals = list(goals)
-    known = list(_reachable(goals))
+    known = list(behind(goals))
     snapshot.look(artefact.marker for artefact in known)
     if checks:
       snapshot.read_all(artefact.marker for artefact in known)
@@ -94,7 +105,8 @@ class Graph:
       of_finished: whether it is part of something that is committed.
     """
     there = self._snapshot.exists(artefact.marker)
-    if artefact.intermediate and not needed and not there:
+    needed = needed or there or self._everything
+    if artefact.intermediate and not needed:
       return
     if artefact.marker in self._visited:
       return
@@ -114,7 +126,8 @@ class Graph:
         self._follows.setdefault(name, set()).add(source.stage.name)
     for source in artefact.soft_inputs.values():
       self._follows.setdefault(name, set()).add(source.stage.name)
-    if there and self._checks and not of_finished:
+    trusted = of_finished or (self._trusts and not inside)
+    if there and self._checks and not trusted:
       artefact.check(self._snapshot.read)
     if inside:
       self._members.setdefault(artefact.stage, []).append(artefact)
@@ -258,7 +271,7 @@ class Graph:
     )
 
 
-def _reachable(goals: Iterable[Artefact]) -> Iterable[Artefact]:
+def behind(goals: Iterable[Artefact]) -> Iterator[Artefact]:
   """Yields the goals, and the artefacts behind them without their parts."""
   seen, queue = set(), collections.deque(goals)
   while queue:

@@ -69,9 +69,10 @@ class Share:
 def make(
   goals: Iterable[Artefact],
   snapshot: Snapshot,
-  pool: Pool,
+  pool: Callable[[], Pool],
   *,
   within: Container[str] | None = None,
+  trusts: bool = False,
   share: Share = Share(),
   observers: Sequence[Observer] = (),
   stop: Callable[[], bool] = lambda: False,
@@ -81,8 +82,9 @@ def make(
   Args:
     goals: artefacts that are asked for.
     snapshot: what is there.
-    pool: where units run.
+    pool: returns where units run; called when there is something to do.
     within: names of the stages that may work; None for all.
+    trusts: whether what other stages made is taken as it is.
     share: which units are this worker's.
     observers: told of every unit.
     stop: whether a signal asked to stop.
@@ -92,9 +94,12 @@ def make(
     UnitsFailedError: some units failed; the rest was done as far as it could.
     PreemptedError: stopped by a signal after saving.
   """
-  graph = Graph(goals, snapshot, within=within)
-  pool.agree()
-  work = _Work(graph, pool, share, observers)
+  graph = Graph(goals, snapshot, within=within, trusts=trusts)
+  own = {i for i, node in enumerate(graph.nodes) if share.holds(node.unit)}
+  _announce(graph, own, observers)
+  if not any(graph.nodes[index].pending for index in own):
+    return
+  work = _Work(graph, own, pool(), share.workers > 1, observers)
   work.run(stop)
   if work.failures:
     lines = '\n  '.join(work.failures)
@@ -103,17 +108,33 @@ def make(
     )
 
 
+def _announce(
+  graph: Graph, own: Container[int], observers: Sequence[Observer]
+) -> None:
+  """Tells observers what there is, and which units were finished before."""
+  nodes = [node for index, node in enumerate(graph.nodes) if index in own]
+  totals = collections.Counter(node.unit.stage for node in nodes)
+  for observer in observers:
+    for stage in graph.stages:
+      observer.plan(stage, totals[stage])
+    for node in nodes:
+      if not node.pending:
+        observer.end(node.unit.stage, node.unit.name, Outcome(KEPT))
+
+
 class _Work:
   """The units of a graph on their way."""
 
   def __init__(
-    self, graph: Graph, pool: Pool, share: Share, observers: Sequence[Observer]
+    self,
+    graph: Graph,
+    own: Container[int],
+    pool: Pool,
+    is_shared: bool,
+    observers: Sequence[Observer],
   ):
-    self._graph, self._pool, self._observers = graph, pool, observers
-    self._is_shared = share.workers > 1
-    self._own = {
-      index for index, node in enumerate(graph.nodes) if share.holds(node.unit)
-    }
+    self._graph, self._own, self._pool = graph, own, pool
+    self._is_shared, self._observers = is_shared, observers
     self.failures: list[str] = []
     # Heaps: what comes first in a study goes first, as that unlocks the most.
     self._ready = [i for i in graph.ready() if i in self._own]
@@ -124,7 +145,9 @@ class _Work:
 
   def run(self, stop: Callable[[], bool]) -> None:
     """Makes all units; see `make`."""
-    self._announce()
+    self._pool.agree()
+    for observer in self._observers:
+      observer.uses(self._pool.devices, self._pool.helps)
     while self._running or not self._ending and self._left():
       if stop():
         self._end(
@@ -137,21 +160,6 @@ class _Work:
         time.sleep(0.1)  # Until something may be tried again.
     if self._ending:
       raise self._ending
-
-  def _announce(self) -> None:
-    """Tells observers what there is, and which units were finished before."""
-    totals = collections.Counter(
-      node.unit.stage
-      for index, node in enumerate(self._graph.nodes)
-      if index in self._own
-    )
-    for observer in self._observers:
-      observer.uses(self._pool.devices, self._pool.helps)
-      for stage in self._graph.stages:
-        observer.plan(stage, totals[stage])
-    for index in sorted(self._own):
-      if not self._graph.nodes[index].pending:
-        self._tell_end(index, Outcome(KEPT))
 
   def _left(self) -> bool:
     """Whether there is, or may come, something to begin."""

@@ -10,7 +10,7 @@ from typing import Any
 from roar_tf import shards
 from roar_tf.cells import ORIGINAL
 from roar_tf.datasets.source import SPLITS
-from roar_tf.engine import files, markers
+from roar_tf.engine import Snapshot, files, markers
 from roar_tf.study.experiment import Experiment
 from roar_tf.study.paths import Workspace
 
@@ -148,6 +148,13 @@ class Context:
       return marker['contents']['records']
 
     return self._records.get((split, index), count)
+
+  def expected_records(self, snapshot: Snapshot, split: str, index: int) -> int:
+    """Returns how many images a shard has, as far as a snapshot tells."""
+    if snapshot.exists(self.shard_marker(ORIGINAL, split, index)):
+      return self.records(split, index)
+    start, stop = self.source.shard_bounds(split)[index]
+    return stop - start
 
   def images(self, split: str) -> int:
     """Returns how many images a split of `original` has; see `records`."""

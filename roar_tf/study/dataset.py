@@ -5,6 +5,7 @@ shards are there and TFDS's metadata are written: then `tfds.load` reads it.
 """
 
 import dataclasses
+import functools
 import os
 import pathlib
 import tempfile
@@ -15,6 +16,7 @@ from roar_tf.datasets.source import SPLITS
 from roar_tf.engine import files, markers
 from roar_tf.study import paths
 from roar_tf.study.context import Context
+from roar_tf.study.costs import Cost, record_bytes, total
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -26,9 +28,11 @@ class Shard(engine.Artefact):
     split: `train` or `test`.
     index: which shard of the split.
     number: which shard of all of the dataset.
+    layout: what its records hold.
   """
 
   config: str
+  layout: shards.Layout
   split: str
   index: int
   number: int
@@ -79,7 +83,7 @@ class DatasetStage(engine.Stage):
       self,
       settings,
       inputs,
-      parts=lambda: self._parts(whole),
+      parts=functools.cache(lambda: self._parts(whole)),
       config=config,
       layout=layout,
       **more,
@@ -92,9 +96,7 @@ class DatasetStage(engine.Stage):
       for number, (split, index) in enumerate(self.context.all_shards())
     }
 
-  def shard(
-    self, whole: Dataset, split: str, index: int, number: int
-  ) -> Shard:
+  def shard(self, whole: Dataset, split: str, index: int, number: int) -> Shard:
     """Returns a shard of a dataset; by default made as the whole is."""
     return Shard(
       self.context.shard_marker(whole.config, split, index),
@@ -103,6 +105,7 @@ class DatasetStage(engine.Stage):
       whole.inputs,
       discovered=whole.discovered,
       config=whole.config,
+      layout=whole.layout,
       split=split,
       index=index,
       number=number,
@@ -134,7 +137,9 @@ class DatasetStage(engine.Stage):
     """Writes the shards of one unit."""
     raise NotImplementedError
 
-  def write_more(self, contents: Mapping[tuple[str, int], Mapping]) -> list[str]:
+  def write_more(
+    self, contents: Mapping[tuple[str, int], Mapping]
+  ) -> list[str]:
     """Writes files beside the metadata of TFDS; returns their names.
 
     Args:
@@ -142,6 +147,32 @@ class DatasetStage(engine.Stage):
     """
     del contents
     return []
+
+  def cost(
+    self,
+    pending: Sequence[engine.Artefact],
+    finished: Sequence[engine.Artefact],
+    snapshot: engine.Snapshot,
+  ) -> Cost:
+    """Returns what unfinished datasets take.
+
+    Args:
+      pending: unfinished artefacts of this stage.
+      finished: finished ones.
+      snapshot: the workspace.
+    """
+    costs, sizes = [], {}
+    for shard in pending:
+      if not isinstance(shard, Shard):
+        continue
+      if shard.layout not in sizes:
+        markers_ = (a.marker for a in finished if a.layout == shard.layout)
+        sizes[shard.layout] = record_bytes(
+          self.context.experiment, shard.layout, markers_, snapshot.read
+        )
+      images = self.context.expected_records(snapshot, shard.split, shard.index)
+      costs.append(Cost(bytes=images * sizes[shard.layout]))
+    return total(costs)
 
   def _complete(self, artefacts: Sequence[Dataset]) -> Iterator[engine.Made]:
     """Turns finished shards into a TFDS dataset."""

@@ -128,5 +128,3 @@ def evaluation(context: Context, classify: Callable, test):
     correct=predictions == labels,
     in_top5=tf.math.in_top_k(labels, logits, top).numpy(),
   )
-
-

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from roar_tf import engine, errors
 from roar_tf.engine import files, markers
-from roar_tf.study import given, training
+from roar_tf.study import costs, given, training
 from roar_tf.study.context import Cache, Context
 from roar_tf.study.data import Data
 from roar_tf.study.source import Source
@@ -57,6 +57,20 @@ class Model(engine.Stage):
     name = f'{self._context.source.name} explained model'
     return [engine.Unit(name, tuple(artefacts), self.run)]
 
+  def cost(self, pending, finished, snapshot) -> costs.Cost:
+    """Returns what an unfinished explained model takes."""
+    del finished, snapshot
+    experiment, source = self._context.experiment, self._context.source
+    if not pending:
+      return costs.Cost()
+    tested = costs.of_test(source.count('test'))
+    if experiment.given:
+      path = experiment.given.path
+      there = path and files.exists(path)
+      return tested + costs.Cost(bytes=files.size(path) if there else 0)
+    steps = experiment.explained.steps(source.count('train'))
+    return tested + costs.Cost(trainings=1, explained_steps=steps)
+
   def run(self, artefacts: Sequence[engine.Artefact]) -> Iterator[engine.Made]:
     """Trains the model, or tests and copies the one that is given."""
     (artefact,) = artefacts
@@ -92,9 +106,7 @@ class Model(engine.Stage):
     model = config.load(source.image_shape, source.num_classes)
     evaluation = given.tested(context, model, test)
     timing = training.Timing(time.monotonic() - start)
-    self._training.write_outcome(
-      self._directory, evaluation, test, 0, timing
-    )
+    self._training.write_outcome(self._directory, evaluation, test, 0, timing)
     if config.file:
       files.publish(f'{self._directory}/{GIVEN}', files.read(config.file))
       return GIVEN, timing

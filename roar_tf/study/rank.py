@@ -1,6 +1,7 @@
 """Stage rank: `original` shards and the explained model to ranking datasets."""
 
 import contextlib
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -12,6 +13,7 @@ from roar_tf.estimators import registry
 from roar_tf.lazy import tf
 from roar_tf.score_files import ScoreFiles
 from roar_tf.study.context import Cache, Context
+from roar_tf.study.costs import Cost, total
 from roar_tf.study.data import ranking_layout
 from roar_tf.study.dataset import Dataset, DatasetStage, Shard
 from roar_tf.study.experiment import Experiment
@@ -139,6 +141,37 @@ class Rank(DatasetStage):
   def unit_name(self, shard: Shard) -> str:
     """Returns a name: one unit makes a shard of all rankings at once."""
     return f'{self.context.source.name} rank {shard.split} {shard.index}'
+
+  def cost(
+    self,
+    pending: Sequence[engine.Artefact],
+    finished: Sequence[engine.Artefact],
+    snapshot: engine.Snapshot,
+  ) -> Cost:
+    """Returns what unfinished rankings take; see `DatasetStage.cost`."""
+    from roar_tf.estimators import plan
+
+    units: dict[tuple[str, int], list[str]] = {}
+    for shard in pending:
+      if isinstance(shard, Shard):
+        name = shard.settings['estimator']
+        parsed = registry.find(name)
+        if parsed and parsed.base.needs_model:
+          units.setdefault((shard.split, shard.index), []).append(name)
+
+    @functools.cache
+    def evaluations(names: tuple[str, ...]) -> int:
+      attribution = self.context.experiment.attribution
+      return plan.Plan(names, attribution).gradient_evaluations
+
+    costs = [super().cost(pending, finished, snapshot)]
+    for part, names in units.items():
+      images = self.context.expected_records(snapshot, *part)
+      gradients = images * evaluations(tuple(dict.fromkeys(names)))
+      costs.append(
+        Cost(images_explained=images, gradient_evaluations=gradients)
+      )
+    return total(costs)
 
   # --- work ------------------------------------------------------------------
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ from roar_tf.datasets.source import SPLITS
 from roar_tf.engine import files, markers
 from roar_tf.study import finished, gallery
 from roar_tf.study.context import Context, environment
+from roar_tf.study.costs import REPORT, Cost
 from roar_tf.study.grid import Run
 
 if TYPE_CHECKING:
@@ -84,6 +84,11 @@ class Report(engine.Stage):
     """Returns one unit, which the worker that finishes last does."""
     name = f'report of {self._study.name}'
     return [engine.Unit(name, tuple(artefacts), self.run, light=True)]
+
+  def cost(self, pending, finished, snapshot) -> Cost:
+    """Returns what an unfinished report takes."""
+    del finished, snapshot
+    return Cost(bytes=REPORT * len(pending))
 
   def run(self, artefacts: Sequence[engine.Artefact]) -> Iterator[engine.Made]:
     """Writes the files of the report."""

@@ -40,9 +40,7 @@ class Shards(DatasetStage):
   name = 'shards'
   version = 1
 
-  def __init__(
-    self, context: Context, source: Source, rank: Rank, data: Data
-  ):
+  def __init__(self, context: Context, source: Source, rank: Rank, data: Data):
     super().__init__(context)
     self._source, self._rank, self._data = source, rank, data
     self._cells: dict[str, Cell] = {}
@@ -77,6 +75,7 @@ class Shards(DatasetStage):
         'ranking': ranking.stage.shard(ranking, split, index, number),
       },
       config=whole.config,
+      layout=whole.layout,
       split=split,
       index=index,
       number=number,

@@ -65,9 +65,7 @@ class Source(DatasetStage):
     context = self.context
     return self._readers.get(
       'reader',
-      lambda: Reader(
-        context.source, context.data_dir, context.workspace.tfds
-      ),
+      lambda: Reader(context.source, context.data_dir, context.workspace.tfds),
     )
 
   def write(self, artefacts: Sequence[Shard]) -> Iterator[engine.Made]:
@@ -105,7 +103,9 @@ class Source(DatasetStage):
       facts['completeness'] = completeness[shard.split]
     yield engine.Made(shard, facts)
 
-  def write_more(self, contents: Mapping[tuple[str, int], Mapping]) -> list[str]:
+  def write_more(
+    self, contents: Mapping[tuple[str, int], Mapping]
+  ) -> list[str]:
     """Writes the manifest: exact mean and std, counts and checksums.
 
     Raises:

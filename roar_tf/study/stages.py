@@ -13,11 +13,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from roar_tf import engine, errors
 from roar_tf.analysis import results
 from roar_tf.cells import Cell
-from roar_tf.estimators import registry
-from roar_tf.study import STAGES
 from roar_tf.study.context import Context, environment
 from roar_tf.study.data import Data, check_fills
-from roar_tf.study.grid import Run
+from roar_tf.study.grid import Run, Study
 from roar_tf.study.model import Model
 from roar_tf.study.rank import Rank
 from roar_tf.study.report import Report
@@ -53,6 +51,11 @@ class Stages:
       self.data,
       training,
     )
+
+  @property
+  def names(self) -> list[str]:
+    """The names of the stages, in their order."""
+    return [v.name for v in vars(self).values() if isinstance(v, engine.Stage)]
 
   def check(self, cells: Iterable[Cell]) -> None:
     """Refuses cells that the source and its rankings cannot give.
@@ -96,9 +99,30 @@ class Pipeline:
     """The first source's context, for what all sources have in common."""
     return self.stages[0].context
 
+  @property
+  def study(self) -> Study:
+    """The axes of the study."""
+    return self.context.experiment.study
+
+  def source_of(self, stage: engine.Stage) -> str:
+    """Returns the source that a stage belongs to; '' for the report."""
+    return next(
+      (
+        name
+        for name, stages in self._of_source.items()
+        if stage in vars(stages).values()
+      ),
+      '',
+    )
+
   def of(self, run: Run) -> Stages:
     """Returns the stages of a run's source."""
     return self._of_source[run.source]
+
+  @property
+  def names(self) -> list[str]:
+    """The names of the stages, in their order."""
+    return [*self.stages[0].names, self.report.name]
 
   # --- goals -----------------------------------------------------------------
 
@@ -118,6 +142,11 @@ class Pipeline:
       return goals
     if stage == self.report.name:
       return [self.report.artefact]
+    if stage not in self.names:
+      raise errors.UsageError(
+        f'--stage={stage}: there is no such stage.'
+        f'{errors.nearest(stage, self.names)} Known: {", ".join(self.names)}.'
+      )
     return [a for a in engine.behind(goals) if a.stage.name == stage]
 
   def numbered(self) -> Iterator[tuple[int, Run]]:
@@ -215,6 +244,7 @@ class Workforce:
     context: Context,
     goals: Iterable[engine.Artefact],
     within: Collection[str] | None = None,
+    trusts: bool = False,
   ) -> None:
     """Makes goals in the workspace of a context; see `engine.make`."""
     engine.make(
@@ -222,6 +252,7 @@ class Workforce:
       engine.Snapshot(context.workspace.root),
       functools.partial(self.pool, context),
       within=within,
+      trusts=trusts,
       share=self.share,
       observers=self.observers,
       stop=self.stop,

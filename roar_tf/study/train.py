@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 
 from roar_tf import engine
 from roar_tf.engine import markers
-from roar_tf.study import shards, training
+from roar_tf.study import costs, shards, training
 from roar_tf.study.context import Context
 from roar_tf.study.data import Data
 from roar_tf.study.grid import Run
@@ -81,6 +81,36 @@ class Train(engine.Stage):
       engine.Unit(str(run), (artefact,), self.run, number)
       for number, run, artefact in numbered
     ]
+
+  def cost(
+    self,
+    pending: Sequence[engine.Artefact],
+    finished: Sequence[engine.Artefact],
+    snapshot: engine.Snapshot,
+  ) -> costs.Cost:
+    """Returns what unfinished runs take; steps in checkpoints are done.
+
+    Args:
+      pending: unfinished runs.
+      finished: finished ones.
+      snapshot: the workspace.
+    """
+    from roar_tf.training import checkpoint
+
+    del finished
+    experiment, source = self._context.experiment, self._context.source
+    tested = costs.of_test(source.count('test'))
+    steps = experiment.retrained.steps(source.count('train'))
+    each = []
+    for artefact in pending:
+      each.append(tested)
+      if self._runs[artefact.marker][1].trains:
+        left = steps
+        directory = f'{os.path.dirname(artefact.marker)}/checkpoints'
+        if snapshot.exists(directory):
+          left -= checkpoint.newest_step(directory)
+        each.append(costs.Cost(trainings=1, steps=left))
+    return costs.total(each)
 
   def run(self, artefacts: Sequence[engine.Artefact]) -> Iterator[engine.Made]:
     """Trains and tests, or only tests, and yields the run."""

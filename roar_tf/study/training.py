@@ -97,9 +97,7 @@ class Training:
     title = context.workspace.relative(directory)
     steps = trainer.training.steps(len(examples['train']))
     with contextlib.ExitStack() as stack:
-      bar = stack.enter_context(
-        progress.bar(steps, title, 'steps', inner=True)
-      )
+      bar = stack.enter_context(progress.bar(steps, title, 'steps', inner=True))
       log = {}
       if context.devices.is_chief:
         log['log'] = stack.enter_context(
