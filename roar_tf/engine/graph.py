@@ -14,6 +14,8 @@ from collections.abc import (
   Sequence,
 )
 
+from roar_tf import errors
+from roar_tf.engine import files
 from roar_tf.engine.storage import Snapshot
 from roar_tf.engine.unit import Artefact, Stage, Unit
 
@@ -71,8 +73,10 @@ class Graph:
     self._snapshot, self._within, self._checks = snapshot, within, checks
     self._trusts, self._everything = trusts, everything
     self._members: dict[Stage, list[Artefact]] = {}
-    self._visited: set[str] = set()
-    self._pending: set[str] = set()
+    self._inside: set[str] = set()
+    self._needed: dict[str, bool] = {}
+    self._sources: dict[str, tuple[Artefact, ...]] = {}
+    self._pending: dict[str, bool] = {}
     self._follows: dict[str, set[str]] = {}
     goals = list(goals)
     known = list(behind(goals))
@@ -82,17 +86,26 @@ class Graph:
     for goal in goals:
       self._visit(goal, needed=True, of_finished=False)
     self.stages = self._order()
-    rank = {name: position for position, name in enumerate(self.stages)}
-    units = [
-      unit
-      for stage in sorted(self._members, key=lambda stage: rank[stage.name])
-      for unit in stage.units(self._members[stage])
-    ]
     self.nodes = [
-      Node(unit, tuple(a for a in unit.makes if a.marker in self._pending))
-      for unit in units
+      Node(unit, tuple(a for a in unit.makes if self._is_pending(a)))
+      for unit in self._units()
     ]
     self._wait()
+
+  def _units(self) -> Iterable[Unit]:
+    """Yields the units in the order of the stages.
+
+    Several stages of one name, such as those of several inputs of a program,
+    are numbered through, so that workers share them evenly.
+    """
+    rank = {name: position for position, name in enumerate(self.stages)}
+    counts = collections.Counter()
+    for stage in sorted(self._members, key=lambda stage: rank[stage.name]):
+      units = stage.units(self._members[stage])
+      for unit in units:
+        number = counts[stage.name] + unit.number
+        yield dataclasses.replace(unit, number=number)
+      counts[stage.name] += len(units)
 
   # --- what is needed --------------------------------------------------------
 
@@ -105,47 +118,71 @@ class Graph:
       of_finished: whether it is part of something that is committed.
     """
     there = self._snapshot.exists(artefact.marker)
-    needed = needed or there or self._everything
-    if artefact.intermediate and not needed:
+    if artefact.intermediate and not (needed or there or self._everything):
       return
-    if artefact.marker in self._visited:
+    if self._needed.get(artefact.marker) in (True, needed):
       return
-    self._visited.add(artefact.marker)
+    self._needed[artefact.marker] = needed
     name = artefact.stage.name
     inside = self._within is None or name in self._within
-    parts = artefact.parts() if inside else {}
+    parts = tuple(artefact.parts().values()) if inside else ()
     if parts:
-      self._snapshot.look(part.marker for part in parts.values())
+      self._snapshot.look(part.marker for part in parts)
       if self._checks and not there:
-        self._snapshot.read_all(part.marker for part in parts.values())
-    for part in parts.values():
-      self._visit(part, not there, there)
+        self._snapshot.read_all(part.marker for part in parts)
+    for part in parts:
+      self._visit(part, needed or not there, there)
     for source in artefact.inputs.values():
       self._visit(source, not there, False)
-      if source.stage.name != name:
-        self._follows.setdefault(name, set()).add(source.stage.name)
-    for source in artefact.soft_inputs.values():
-      self._follows.setdefault(name, set()).add(source.stage.name)
     trusted = of_finished or (self._trusts and not inside)
     if there and self._checks and not trusted:
       artefact.check(self._snapshot.read)
-    if inside:
+    sources = (*artefact.inputs.values(), *artefact.soft_inputs.values())
+    for source in sources:
+      if source.stage.name != name:
+        self._follows.setdefault(name, set()).add(source.stage.name)
+    # What is finished no longer asks for the caches it was made from.
+    lasting = [source for source in sources if not source.intermediate]
+    self._sources[artefact.marker] = (*lasting, *parts)
+    if inside and artefact.marker not in self._inside:
+      self._inside.add(artefact.marker)
       self._members.setdefault(artefact.stage, []).append(artefact)
-      if not there or not self._is_current(artefact, parts.values()):
-        self._pending.add(artefact.marker)
 
-  def _is_current(self, artefact: Artefact, parts: Iterable[Artefact]) -> bool:
+  def _is_pending(self, artefact: Artefact) -> bool:
+    """Whether an artefact is unfinished, or must be compared again."""
+    marker = artefact.marker
+    if marker not in self._inside:
+      return False
+    if marker not in self._pending:
+      there = self._snapshot.exists(marker)
+      self._pending[marker] = not (there and self._is_current(artefact))
+    return self._pending[marker]
+
+  def _is_current(self, artefact: Artefact) -> bool:
     """Whether an artefact that is there asks for no look at it later."""
-    before = [*artefact.soft_inputs.values(), *parts]
-    before += [s for s in artefact.inputs.values() if not s.intermediate]
-    if any(source.marker in self._pending for source in before):
+    if not artefact.soft_inputs and not self._checks:
+      return True
+    if any(map(self._is_pending, self._sources[artefact.marker])):
       return False
     if not artefact.soft_inputs:
       return True
+    return self._is_equal(artefact) if self._checks else self._has_all(artefact)
+
+  def _is_equal(self, artefact: Artefact) -> bool:
+    """Whether it would be made again from what it was made from."""
     read = self._snapshot.read
-    if self._checks:
+    try:
       return artefact.is_done(artefact.fingerprint(read), read)
-    recorded = read(artefact.marker)['fingerprint']['inputs']
+    except errors.MissingInputsError:
+      return False  # Its unit will say so.
+
+  def _has_all(self, artefact: Artefact) -> bool:
+    """Whether it was made from all its soft inputs that are there."""
+    try:
+      marker = self._snapshot.read(artefact.marker)
+    except (errors.DataError, *files.storage_errors()):
+      return False
+    recorded = marker['fingerprint']['inputs'] if marker else {}
     return all(
       name in recorded
       for name, source in artefact.soft_inputs.items()
@@ -192,11 +229,7 @@ class Graph:
       reads = {
         source.marker
         for artefact in node.pending
-        for source in (
-          *artefact.inputs.values(),
-          *artefact.parts().values(),
-          *artefact.soft_inputs.values(),
-        )
+        for source in self._sources[artefact.marker]
         if makers.get(source.marker, index) != index
       }
       self._waits.append(reads)
@@ -218,6 +251,12 @@ class Graph:
   def waits_for(self, index: int) -> Collection[str]:
     """Returns the markers that a unit waits for."""
     return self._waits[index]
+
+  def forget(self, index: int) -> list[str]:
+    """Has a unit wait no more; returns what it waited for and requires."""
+    lacking = [m for m in self._waits[index] if self._requires(index, m)]
+    self._waits[index] = set()
+    return sorted(lacking)
 
   def settle(
     self, markers: Sequence[str], lost: Container[str] = ()

@@ -133,15 +133,16 @@ def check(path: str, was: Mapping, wanted: Mapping) -> None:
 
 def differences(was: Mapping, wanted: Mapping) -> Iterator[str]:
   """Yields phrases such as 'steps: 10 there, 20 asked for'."""
-  if was.get('version') != wanted.get('version'):
-    yield (
-      f'made by version {was.get("version")} of stage {wanted["stage"]}, this '
-      f'is version {wanted["version"]}'
-    )
+  before, after = (
+    f'version {value.get("version")} of stage {value.get("stage")}'
+    for value in (was, wanted)
+  )
+  if before != after:
+    yield f'made by {before}, this is {after}'
   for part in ('settings', 'inputs'):
     before, after = was.get(part, {}), wanted.get(part, {})
     for name in sorted({*before, *after}):
-      if before.get(name) != after.get(name):
+      if name not in before or name not in after or before[name] != after[name]:
         if part == 'inputs':
           yield f'its input {name} has changed'
         else:

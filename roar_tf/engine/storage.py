@@ -26,6 +26,10 @@ class Snapshot:
     self._names: dict[str, frozenset[str]] = {}
     self._markers: dict[str, dict | Exception | None] = {}
 
+  def anew(self) -> 'Snapshot':
+    """Returns a later look at the same tree."""
+    return Snapshot(self._root)
+
   def look(self, paths: Iterable[str]) -> None:
     """Lists the directories of some files, level by level."""
     folders = {os.path.dirname(path) for path in paths}
