@@ -19,125 +19,147 @@ os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 from absl import app, flags  # noqa: E402
 from absl import logging as absl_logging  # noqa: E402
 
-from roar_tf import errors  # noqa: E402
+from roar_tf import errors, lazy  # noqa: E402
 
 FLAGS = flags.FLAGS
-STRATEGIES = ('auto', 'one_device', 'mirrored', 'multi_worker', 'tpu')
-# Flags defined here belong to the tool that asks for them, in its --help too.
-flags.disclaim_key_flags()
-
 _stop = threading.Event()
 
 
-def define_shared_flags() -> None:
-  """Defines the flags that every binary has."""
-  flags.DEFINE_string(
-    'workspace',
-    os.environ.get('ROAR_WORKSPACE', './workspace'),
-    'Directory or URL of all artefacts; default $ROAR_WORKSPACE.',
-  )
-  flags.DEFINE_string(
-    'data_dir',
-    os.environ.get('TFDS_DATA_DIR'),
-    'Where TFDS finds datasets; default $TFDS_DATA_DIR.',
-  )
-  flags.DEFINE_multi_string(
-    'gin_file',
-    [],
-    'A gin file, yours or one of ours such as profiles/paper.gin; may be '
-    'repeated.',
-  )
-  flags.DEFINE_multi_string(
-    'gin_bindings',
-    [],
-    'A gin binding, e.g. Training.epochs=8; may be repeated.',
-  )
-  flags.DEFINE_string('dataset', None, 'Name or .gin file of a source.')
-  flags.DEFINE_integer('seed', 0, 'Seed.', lower_bound=0)
-  flags.DEFINE_integer(
-    'threads',
-    1,
-    'CPU threads inside one operation. Equal numbers give equal bytes.',
-    lower_bound=1,
-  )
-  flags.DEFINE_integer(
-    'parallel',
-    _cores(),
-    'Units of work that run side by side; changes no byte.',
-    lower_bound=1,
+def require_flag(name: str) -> str:
+  """Returns a flag's value; raises UsageError if it was not given."""
+  value = FLAGS[name].value
+  if value is None or value == []:
+    raise errors.UsageError(f'--{name} is required; see --help.')
+  return value
+
+
+def recipe(study: str | None = None, dataset: str | None = None, seed=None):
+  """Returns the `Recipe` of what the flags ask for.
+
+  Args:
+    study: name or .gin file of a study.
+    dataset: name or .gin file of one source.
+    seed: --seed if None.
+  """
+  from roar_tf.study.experiment import Configuration
+  from roar_tf.study.recipe import Recipe
+
+  # Not every tool has these.
+  names = ('strategy', 'tpu', 'price_per_hour')
+  more = {name: FLAGS[name].value for name in names if name in FLAGS}
+  return Recipe(
+    FLAGS.workspace,
+    Configuration(
+      study,
+      dataset,
+      tuple(FLAGS.gin_file),
+      tuple(FLAGS.gin_bindings),
+      FLAGS.seed if seed is None else seed,
+    ),
+    data_dir=FLAGS.data_dir,
+    threads=FLAGS.threads,
+    **more,
   )
 
 
-def define_device_flags() -> None:
-  """Defines the flags of binaries that train or explain."""
-  flags.DEFINE_enum(
-    'strategy',
-    'auto',
-    STRATEGIES,
-    'Devices that share one training or one ranking; auto takes the TPU that '
-    '--tpu names, the hosts of TF_CONFIG, all GPUs, or the one device there '
-    'is.',
-  )
-  flags.DEFINE_string(
-    'tpu', None, 'A TPU: "local" on a TPU VM, or the name of one.'
-  )
+def stages(dataset: str, study: str | None = None, seed=None):
+  """Returns the `Stages` of one source; the workspace is made if need be.
+
+  Args:
+    dataset: name or .gin file of the source.
+    study: name or .gin file of a study whose configuration it has.
+    seed: --seed if None.
+
+  Raises:
+    UsageError: something is unknown, or the workspace cannot be written.
+  """
+  from roar_tf.study.stages import Stages
+
+  (context,) = recipe(study, dataset, seed).contexts(_stop.is_set)
+  context.workspace.create()
+  return Stages(context)
 
 
-def define_price_flag() -> None:
-  """Defines the flag of binaries that tell costs."""
-  flags.DEFINE_float(
-    'price_per_hour',
-    None,
-    'Of one device, in any currency; with it costs are told in money, too.',
-    lower_bound=0,
-  )
+def pipeline(study: str, dataset: str | None = None, root: str = 'created'):
+  """Returns the `Pipeline` of a study.
 
+  Args:
+    study: name or .gin file of the study.
+    dataset: one of its sources; all if None.
+    root: the workspace is to be `created`, if need be, and tried whether it can
+      be written; `there` already, and stays as it is; or `anywhere`: nothing is
+      asked of it.
 
-def define_worker_flags() -> None:
-  """Defines the flags of binaries whose units several workers may share."""
-  flags.DEFINE_integer('worker', 0, 'This worker, from 0.', lower_bound=0)
-  flags.DEFINE_integer('num_workers', 1, 'How many workers.', lower_bound=1)
+  Raises:
+    UsageError: something is unknown, or the workspace cannot be used.
+  """
+  from roar_tf.study.stages import Pipeline
 
-
-def define_cluster_flags() -> None:
-  """Defines the flags of binaries that may hand their units to a cluster."""
-  flags.DEFINE_enum(
-    'executor',
-    'local',
-    ('local', 'ray'),
-    'Who makes the units of work: this process, or a Ray cluster.',
-  )
-  flags.DEFINE_string(
-    'ray_address',
-    None,
-    'A Ray cluster: "auto", HOST:PORT, or "local" for a new one of this '
-    'machine alone; default $RAY_ADDRESS, else the one that "ray start" made '
-    'here, else local.',
-  )
-  flags.DEFINE_list(
-    'resources',
-    [],
-    'What a unit takes of a Ray cluster, e.g. train:GPU=1,rank:TPU=4; a core '
-    'per --threads unless train:CPU=8 says otherwise.',
-  )
-  flags.DEFINE_integer(
-    'retries',
-    3,
-    'How often a unit begins again on a Ray cluster after its node died or '
-    'files could not be reached.',
-    lower_bound=0,
-  )
+  contexts = recipe(study, dataset).contexts(_stop.is_set)
+  if root == 'there':
+    contexts[0].workspace.check_there()
+  elif root == 'created':
+    contexts[0].workspace.create()
+  return Pipeline(contexts)
 
 
 @contextlib.contextmanager
-def cluster(study: str | None = None, dataset: str | None = None):
-  """Yields the function that executes units on the cluster of the flags.
+def workforce(heartbeat=None, pool=None):
+  """Yields the `Workforce` of the flags, which shows bars meanwhile.
+
+  Args:
+    heartbeat: an observer that tells others what this process does, or None.
+    pool: returns where units run, given a context; threads of this process if
+      None.
+  """
+  from roar_tf.engine.progress import Bars
+  from roar_tf.study.stages import Workforce, local_pool
+
+  with Bars({'step_seconds': 'training steps'}) as bars:
+    yield Workforce(
+      pool or functools.partial(local_pool, parallel=FLAGS.parallel),
+      share(),
+      [bars] if heartbeat is None else [bars, heartbeat],
+      _stop.is_set,
+    )
+
+
+def share():
+  """Returns the `Share` of the work that the flags give this process.
 
   Raises:
-    UsageError: there is no such cluster, or flags contradict each other.
+    UsageError: there is no such worker.
   """
-  from roar_tf import workspace
-  from roar_tf.cluster import connection, driver, worker
+  from roar_tf.engine import Share
+
+  if 'num_workers' not in FLAGS:
+    return Share()
+  if FLAGS.worker >= FLAGS.num_workers:
+    raise errors.UsageError(
+      f'--worker={FLAGS.worker} must be below --num_workers='
+      f'{FLAGS.num_workers}.'
+    )
+  return Share(FLAGS.worker, FLAGS.num_workers)
+
+
+def stopping() -> bool:
+  """Whether a signal asked to stop."""
+  return _stop.is_set()
+
+
+@contextlib.contextmanager
+def cluster_pool(study_pipeline, asked):
+  """Yields what returns the pool of a Ray cluster, as the flags name it.
+
+  Args:
+    study_pipeline: the study, for the names of its stages.
+    asked: the study's `Recipe`.
+
+  Raises:
+    UsageError: flags contradict each other.
+  """
+  from roar_tf.engine import progress, ray_connection
+  from roar_tf.study import recipe as recipes
 
   for name in ('worker', 'num_workers'):
     if FLAGS[name].value != FLAGS[name].default:
@@ -150,88 +172,27 @@ def cluster(study: str | None = None, dataset: str | None = None):
       '--strategy=multi_worker goes with --executor=local: on a Ray cluster a '
       'unit has one node.'
     )
-  resources = connection.parse_resources(FLAGS.resources, FLAGS.threads)
-  place = worker.Place(
-    recipe(study, dataset),
-    os.getcwd(),
-    workspace.Workspace(FLAGS.workspace).identity(make=True),
+  resources = ray_connection.parse_resources(
+    FLAGS.resources, study_pipeline.names, FLAGS.threads
   )
-  with connection.connected(
-    place,
-    FLAGS.ray_address,
-    resources,
-    cores=FLAGS.parallel * FLAGS.threads,
-    retries=FLAGS.retries,
-  ) as connected:
-    yield functools.partial(driver.execute, connected)
+  with contextlib.ExitStack() as stack:
 
+    def connected(context):
+      identity = recipes.share_identity(context.workspace)
+      return stack.enter_context(
+        ray_connection.connected(
+          recipes.rebuild,
+          recipes.RemoteRecipe(asked, os.getcwd(), identity),
+          resources,
+          address=FLAGS.ray_address,
+          cores=FLAGS.parallel * FLAGS.threads,
+          retries=FLAGS.retries,
+          accelerated=('model', 'rank', 'train'),
+          say=progress.say,
+        )
+      )
 
-def execution() -> dict:
-  """Returns how units are executed, as arguments of `pipeline.run`."""
-  how = {'parallel': FLAGS.parallel, 'stop': _stop.is_set}
-  if 'num_workers' not in FLAGS:
-    return how
-  if FLAGS.worker >= FLAGS.num_workers:
-    raise errors.UsageError(
-      f'--worker={FLAGS.worker} must be below --num_workers='
-      f'{FLAGS.num_workers}.'
-    )
-  return {**how, 'worker': FLAGS.worker, 'num_workers': FLAGS.num_workers}
-
-
-def require_flag(name: str) -> str:
-  """Returns a flag's value; raises UsageError if it was not given."""
-  value = FLAGS[name].value
-  if value is None or value == []:
-    raise errors.UsageError(f'--{name} is required; see --help.')
-  return value
-
-
-def contexts(
-  study: str | None = None,
-  dataset: str | None = None,
-  seed: int | None = None,
-  root: str = 'made',
-):
-  """Returns a Context per experiment that the flags ask for.
-
-  Args:
-    study: name or .gin file.
-    dataset: likewise, of one source.
-    seed: --seed if None.
-    root: the workspace is to be `made`, if need be, and tried whether it can be
-      written; `there` already, and stays as it is; or `anywhere`: nothing is
-      asked of it.
-
-  Raises:
-    UsageError: something is unknown, or the workspace cannot be used.
-  """
-  made = recipe(study, dataset, seed).contexts(_stop.is_set)
-  if root == 'there':
-    made[0].workspace.check_there()
-  elif root == 'made':
-    made[0].workspace.make()
-  return made
-
-
-def recipe(study: str | None = None, dataset: str | None = None, seed=None):
-  """Returns the Recipe of what the flags ask for."""
-  from roar_tf.study.recipe import Recipe
-
-  # Not every tool has these.
-  names = ('strategy', 'tpu', 'price_per_hour')
-  more = {name: FLAGS[name].value for name in names if name in FLAGS}
-  return Recipe(
-    FLAGS.workspace,
-    study=study,
-    dataset=dataset,
-    gin_files=tuple(FLAGS.gin_file),
-    gin_bindings=tuple(FLAGS.gin_bindings),
-    seed=FLAGS.seed if seed is None else seed,
-    data_dir=FLAGS.data_dir,
-    threads=FLAGS.threads,
-    **more,
-  )
+    yield connected
 
 
 def run(main: Callable[[], None]) -> None:
@@ -257,13 +218,11 @@ def _status(main: Callable[[], None]) -> int:
   except errors.RoarError as e:
     return _say(str(e), e.exit_status)
   except Exception as e:
-    import tensorflow as tf
+    from roar_tf.engine import files
 
-    from roar_tf import workspace
-
-    if workspace.is_full(e):
-      return _say(workspace.describe_full(e), 1)
-    if isinstance(e, OSError | tf.errors.OpError):
+    if files.is_full(e):
+      return _say(files.describe_full(e), 1)
+    if isinstance(e, files.storage_errors()):
       return _say(str(e).splitlines()[0], 1)
     raise
   return 0
@@ -273,13 +232,6 @@ def _say(message: str, status: int) -> int:
   name = os.path.basename(sys.argv[0]).removesuffix('.py')
   print(f'{name}: {message}', file=sys.stderr, flush=True)
   return status
-
-
-def _cores() -> int:
-  """Returns the number of CPU cores that this process may use."""
-  if hasattr(os, 'sched_getaffinity'):
-    return len(os.sched_getaffinity(0))
-  return os.cpu_count() or 1
 
 
 def _interrupt(*_) -> None:
@@ -314,8 +266,15 @@ def _prepare() -> None:
       logging.Formatter('%(asctime)s %(message)s', '%H:%M:%S')
     )
     log.addHandler(handler)
+  lazy.around_import('tensorflow', _around_tensorflow)
+
+
+@contextlib.contextmanager
+def _around_tensorflow():
+  """Silences the import of TensorFlow, whenever it comes, and sets it up."""
   with _silent():
-    import tensorflow as tf
+    yield
+  import tensorflow as tf
 
   tf.get_logger().setLevel('ERROR')
   tf.config.threading.set_intra_op_parallelism_threads(FLAGS.threads)

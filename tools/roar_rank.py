@@ -6,7 +6,7 @@ roar_rank --dataset=planted_patch --scores=DIR --estimators=captum_ig
 
 from absl import flags
 
-from roar_tf import cli, errors
+from roar_tf import cli, cli_flags
 
 FLAGS = flags.FLAGS
 
@@ -18,39 +18,33 @@ flags.DEFINE_string(
   'Directory of npz files with scores made elsewhere; --estimators is the new '
   'name for them. See docs/external_attributions.md.',
 )
-cli.define_shared_flags()
-cli.define_device_flags()
-cli.define_worker_flags()
+cli_flags.define_shared_flags()
+cli_flags.define_device_flags()
+cli_flags.define_worker_flags()
 
 
 def main() -> None:
   """Makes the source, the explained model if it is needed, and the rankings."""
   dataset = cli.require_flag('dataset')
   estimators = cli.require_flag('estimators')
-  execution = cli.execution()
-  if FLAGS.scores is not None and len(estimators) != 1:
-    raise errors.UsageError(
-      f'--scores={FLAGS.scores} holds one estimator; --estimators must be one '
-      f'new name for it, found {",".join(estimators)}.'
-    )
-  (context,) = cli.contexts(dataset=dataset)
-  from roar_tf import cells
-  from roar_tf.study import external, pipeline
+  cli.share()  # Refuses a worker that cannot be.
+  from roar_tf import ranking
 
-  if FLAGS.scores is not None:
-    (name,) = estimators
-    files = external.check(context, name, FLAGS.scores)
-    # Which ids there must be is known once the source is made.
-    pipeline.run([pipeline.Work(context, [])], ['source'], **execution)
-    external.adopt(context, name, files)
-  # A ranking serves all modes and thresholds; a cell of any names it.
-  threshold = context.experiment.ranking.some_threshold
-  wanted = [
-    cells.Cell(e, FLAGS.granularity, 'remove', threshold) for e in estimators
-  ]
-  work = pipeline.Work(context, wanted)
-  stages = ('source', 'model', 'rank')
-  pipeline.run([work], stages, **execution)
+  ranking.check_granularity(FLAGS.granularity)
+  stages = cli.stages(dataset)
+  with cli.workforce() as workforce:
+    if FLAGS.scores is not None:
+      from roar_tf.study import scores
+
+      scores.rank(
+        stages, workforce, estimators, FLAGS.scores, FLAGS.granularity
+      )
+      return
+    rankings = [
+      stages.rank.ranking(name, FLAGS.granularity)
+      for name in dict.fromkeys(estimators)
+    ]
+    workforce.make(stages.context, rankings)
 
 
 def run() -> None:

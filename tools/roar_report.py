@@ -7,31 +7,29 @@ Exit status 1 if runs are missing, damaged or of other settings: each is named.
 
 from absl import flags
 
-from roar_tf import cli, errors
+from roar_tf import cli, cli_flags, errors
 
 FLAGS = flags.FLAGS
 
 flags.DEFINE_string('study', None, 'Name or .gin file of a study.')
-cli.define_shared_flags()
-cli.define_price_flag()
+cli_flags.define_shared_flags()
+cli_flags.define_price_flag()
 
 
 def main() -> None:
   """Makes the report and prints its tables."""
-  contexts = cli.contexts(cli.require_flag('study'), FLAGS.dataset)
-  from roar_tf.study import pipeline, report_stage
-
-  works = pipeline.study_work(contexts)
-  failure = None
+  pipeline = cli.pipeline(cli.require_flag('study'), FLAGS.dataset)
+  report, failure = pipeline.report, None
   try:
-    pipeline.run(works, ('report',), **cli.execution())
+    with cli.workforce() as workforce:
+      workforce.make(pipeline.context, [report.artefact], (report.name,))
   except errors.UnitsFailedError as e:
     failure = e
-  if outcome := report_stage.outcome(works):
-    print(outcome, flush=True)
+  if summary := report.summary():
+    print(summary, flush=True)
   if failure:
     raise failure
-  report_stage.require_all(works)
+  report.require_all()
 
 
 def run() -> None:

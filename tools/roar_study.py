@@ -3,17 +3,22 @@
 roar_study --study=quickstart
 """
 
+import dataclasses
 import shlex
+from collections.abc import Callable
 
 from absl import flags
 
-from roar_tf import cli, errors
-from roar_tf.study import STAGES
+from roar_tf import cli, cli_flags, errors
 
 FLAGS = flags.FLAGS
 
 flags.DEFINE_string('study', None, 'Name or .gin file of a study.')
-flags.DEFINE_enum('stage', None, STAGES, 'Run this stage only.')
+flags.DEFINE_string(
+  'stage',
+  None,
+  'Run this stage only: source, model, rank, shards, train or report.',
+)
 flags.DEFINE_bool('list', False, 'Print every run and its command, then exit.')
 flags.DEFINE_bool(
   'dry_run',
@@ -23,11 +28,17 @@ flags.DEFINE_bool(
 flags.DEFINE_bool(
   'status', False, 'Print what is done and who works on the rest, then exit.'
 )
+flags.DEFINE_bool(
+  'first',
+  False,
+  'Make the first unfinished unit of every stage, and what it needs: --dry_run '
+  'then tells how long the rest takes.',
+)
 flags.DEFINE_string(
   'rates',
   None,
   'With --dry_run: a file that roar_preflight --rates=FILE wrote, or "none" '
-  'for counts only; by default rates are measured on this machine.',
+  'for counts only; by default units that were made tell how long others take.',
 )
 flags.DEFINE_enum(
   'clean',
@@ -50,71 +61,69 @@ flags.DEFINE_integer(
   'without the report.',
   lower_bound=0,
 )
-cli.define_shared_flags()
-cli.define_device_flags()
-cli.define_worker_flags()
-cli.define_price_flag()
-cli.define_cluster_flags()
+cli_flags.define_shared_flags()
+cli_flags.define_device_flags()
+cli_flags.define_worker_flags()
+cli_flags.define_price_flag()
+cli_flags.define_cluster_flags()
+
+
+@dataclasses.dataclass(frozen=True)
+class Action:
+  """Something else than to run the study, which a flag asks for.
+
+  Attributes:
+    work: does it, given the pipeline of the study.
+    refuses: flags that mean nothing beside it.
+    root: see `cli.pipeline`.
+  """
+
+  work: Callable
+  refuses: tuple[str, ...]
+  root: str = 'anywhere'
 
 
 def main() -> None:
   """Does what the flags ask for: run the study, or look at it."""
   action = _action()
-  if action == 'clean' and FLAGS.clean == 'temporary':
+  if action is _CLEAN_TEMPORARY:
     _clean_temporary()
     return
-  study, execution = cli.require_flag('study'), cli.execution()
-  root = {'status': 'there', 'list': 'anywhere', 'dry_run': 'anywhere'}
-  contexts = cli.contexts(study, FLAGS.dataset, root=root.get(action, 'made'))
-  from roar_tf.study import pipeline
-
-  works = _chosen(pipeline.study_work(contexts))
-  if action == 'list':
-    _list(works)
-  elif action == 'dry_run':
-    from roar_tf.planning import dry_run
-
-    prices = dict(rates_file=FLAGS.rates, price=FLAGS.price_per_hour)
-    print(dry_run.report(works, _stages(), **prices, **execution))
-  elif action == 'status':
-    from roar_tf.study import status_text
-
-    print(status_text.of_study(works, FLAGS.price_per_hour))
-  elif action == 'clean':
-    from roar_tf.study import cleaning
-
-    print(cleaning.clean_shards(works))
-  else:
-    _run(works, execution)
+  study = cli.require_flag('study')
+  cli.share()  # Refuses a worker that cannot be.
+  pipeline = cli.pipeline(study, FLAGS.dataset, action.root)
+  if FLAGS.run is not None and FLAGS.only:
+    raise errors.UsageError(
+      f'--run={FLAGS.run} is one run already; leave out --only.'
+    )
+  if FLAGS.run is not None:
+    pipeline.choose_number(FLAGS.run)
+  elif FLAGS.only:
+    pipeline.choose(FLAGS.only)
+  action.work(pipeline)
 
 
-def _action() -> str | None:
-  """Returns the flag that asks for another thing than to run the study.
+def _action() -> Action:
+  """Returns what the flags ask for.
 
   Raises:
     UsageError: flags that mean nothing together.
   """
-  actions = ('list', 'dry_run', 'status', 'clean')
-  given = [name for name in actions if FLAGS[name].value]
+  given = [name for name in _ACTIONS if FLAGS[name].value]
   if len(given) > 1:
     listed = ' and '.join(f'--{name}' for name in given)
     raise errors.UsageError(f'{listed}: give one of them.')
-  action = given[0] if given else None
-  chosen = ('only', 'run')
-  unfit = {
-    'list': ('stage', 'price_per_hour'),
-    'status': ('stage', *chosen),
-    'clean': (
-      'stage',
-      'price_per_hour',
-      *(chosen if FLAGS.clean == 'temporary' else ()),
-    ),
-  }
-  for name in unfit.get(action, ()):
-    if FLAGS[name].value not in (None, []):
-      what = f'--clean={FLAGS.clean}' if action == 'clean' else f'--{action}'
-      raise errors.UsageError(f'{what} takes no --{name}; leave it out.')
-  if FLAGS.rates is not None and action != 'dry_run':
+  action, title = _RUN, ''
+  if given:
+    action, title = _ACTIONS[given[0]], f'--{given[0]}'
+  if FLAGS.clean:
+    title += f'={FLAGS.clean}'
+    if FLAGS.clean == 'temporary':
+      action = _CLEAN_TEMPORARY
+  for name in action.refuses:
+    if FLAGS[name].value not in (None, [], False):
+      raise errors.UsageError(f'{title} takes no --{name}; leave it out.')
+  if FLAGS.rates is not None and not FLAGS.dry_run:
     raise errors.UsageError('--rates is for --dry_run; add it.')
   if FLAGS.price_per_hour is not None and FLAGS.rates == 'none':
     raise errors.UsageError(
@@ -123,74 +132,126 @@ def _action() -> str | None:
   return action
 
 
-def _chosen(works):
-  """Returns works of which --only or --run has chosen runs."""
-  from roar_tf.study import selection
-
-  if FLAGS.run is not None and FLAGS.only:
-    raise errors.UsageError(
-      f'--run={FLAGS.run} is one run already; leave out --only.'
-    )
-  if FLAGS.run is not None:
-    return selection.number(works, FLAGS.run)
-  return selection.only(works, FLAGS.only) if FLAGS.only else works
-
-
-def _stages() -> tuple[str, ...]:
-  if FLAGS.stage:
-    return (FLAGS.stage,)
+def _goals(pipeline) -> tuple[list, tuple[str, ...] | None]:
+  """Returns what is asked for, and the stages that may work on it."""
   # Hundreds of jobs of one run each need not all report.
-  return STAGES if FLAGS.run is None else STAGES[:-1]
+  goals = pipeline.goals(FLAGS.stage, report=FLAGS.run is None)
+  return goals, (FLAGS.stage,) if FLAGS.stage else None
 
 
-def _list(works) -> None:
+def _list(pipeline) -> None:
   """Prints every chosen run with its number and its command."""
-  from roar_tf.study import report_stage, selection
+  from roar_tf.study import report
 
-  places = shlex.join(
+  paths = shlex.join(
     f'--{name}={FLAGS[name].value}'
     for name in ('workspace', 'data_dir')
     if FLAGS[name].value != FLAGS[name].default
   )
-  places = f' {places}' if places else ''
-  for number, context, run in selection.numbered(works):
-    print(f'{number:5d}  {report_stage.command(context, run)}{places}')
+  paths = f' {paths}' if paths else ''
+  for number, run in pipeline.numbered():
+    command = report.run_command(pipeline.of(run).context, run)
+    print(f'{number:5d}  {command}{paths}')
 
 
-def _run(works, execution) -> None:
-  """Runs the stages and prints the outcome."""
-  from roar_tf.study import heartbeat, pipeline, report_stage
+def _dry_run(pipeline) -> None:
+  from roar_tf.study import forecast
 
-  context, stages = works[0].context, _stages()
-  failure = None
-  beat = heartbeat.Heartbeat(
-    context.workspace,
-    context.experiment.study.name,
-    worker=FLAGS.worker,
-    num_workers=FLAGS.num_workers,
+  print(
+    forecast.report(
+      pipeline,
+      *_goals(pipeline),
+      rates_file=FLAGS.rates,
+      price=FLAGS.price_per_hour,
+      parallel=FLAGS.parallel,
+      workers=FLAGS.num_workers,
+    )
   )
+
+
+def _status(pipeline) -> None:
+  from roar_tf import engine
+  from roar_tf.engine import status
+
+  workspace, study = pipeline.context.workspace, pipeline.study.name
+  print(
+    status.of_goals(
+      f'Study {study}',
+      workspace.root,
+      workspace.heartbeats(study),
+      lambda: engine.Graph(
+        pipeline.goals(), engine.Snapshot(workspace.root), checks=False
+      ),
+      FLAGS.price_per_hour,
+    )
+  )
+
+
+def _clean_shards(pipeline) -> None:
+  from roar_tf.study import cleaning
+
+  print(cleaning.clean_shards(pipeline))
+
+
+def _clean_temporary() -> None:
+  from roar_tf.study import cleaning, paths
+
+  print(cleaning.clean_temporary(paths.Workspace(FLAGS.workspace)))
+
+
+def _run(pipeline) -> None:
+  """Makes what is asked for and prints the outcome."""
+  goals, within = _goals(pipeline)
+  if FLAGS.first:
+    goals, within = pipeline.first(goals, within), None
+  failure = None
   try:
-    with beat:
-      if FLAGS.executor == 'ray':
-        with cli.cluster(FLAGS.study, FLAGS.dataset) as execute:
-          pipeline.run_on(
-            execute, works, stages, stop=execution['stop'], heartbeat=beat
-          )
-      else:
-        pipeline.run(works, stages, heartbeat=beat, **execution)
+    _make(pipeline, goals, within)
   except errors.UnitsFailedError as e:
     failure = e
-  if 'report' in stages and (outcome := report_stage.outcome(works)):
-    print(outcome, flush=True)
+  if pipeline.report.artefact in goals:
+    if summary := pipeline.report.summary():
+      print(summary, flush=True)
   if failure:
     raise failure
 
 
-def _clean_temporary() -> None:
-  from roar_tf import workspace
-  from roar_tf.study import cleaning
+def _make(pipeline, goals, within) -> None:
+  """Makes goals here or on a cluster, while a heartbeat tells of it."""
+  from roar_tf.engine import heartbeat
 
-  print(cleaning.clean_temporary(workspace.Workspace(FLAGS.workspace)))
+  context = pipeline.context
+  beat = heartbeat.Heartbeat(
+    context.workspace.heartbeats(pipeline.study.name),
+    pipeline.study.name,
+    worker=FLAGS.worker,
+    num_workers=FLAGS.num_workers,
+  )
+  if FLAGS.executor == 'local':
+    with beat, cli.workforce(beat) as workforce:
+      workforce.make(context, goals, within)
+    return
+  asked = cli.recipe(FLAGS.study, FLAGS.dataset)
+  with (
+    beat,
+    cli.cluster_pool(pipeline, asked) as pool,
+    cli.workforce(beat, pool) as workforce,
+  ):
+    workforce.make(context, goals, within)
+
+
+_RUN = Action(_run, (), 'created')
+_ACTIONS = {
+  'list': Action(_list, ('stage', 'first', 'price_per_hour')),
+  'dry_run': Action(_dry_run, ('first',)),
+  'status': Action(_status, ('stage', 'first', 'only', 'run'), 'there'),
+  'clean': Action(
+    _clean_shards, ('stage', 'first', 'price_per_hour'), 'created'
+  ),
+}
+_CLEAN_TEMPORARY = Action(
+  _clean_temporary, ('stage', 'first', 'price_per_hour', 'only', 'run')
+)
 
 
 def run() -> None:

@@ -13,12 +13,12 @@ os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')
 
 from absl import flags  # noqa: E402
 
-from roar_tf import cli, errors  # noqa: E402
+from roar_tf import cli, cli_flags, errors  # noqa: E402
 
 FLAGS = flags.FLAGS
 
 flags.DEFINE_integer('draws', 50, 'How many data sets.', lower_bound=1)
-cli.define_shared_flags()
+cli_flags.define_shared_flags()
 
 
 def main() -> None:
@@ -29,21 +29,22 @@ def main() -> None:
         f'--{name} means nothing to roar_toy, which makes its own data; leave '
         'it out.'
       )
-  from roar_tf import workspace
   from roar_tf.analysis import figures, toy
+  from roar_tf.engine import files, markers
+  from roar_tf.study.paths import Workspace
 
-  place = workspace.Workspace(FLAGS.workspace)
-  place.make()
-  folder = place.report('toy')
-  workspace.remove(f'{folder}/{workspace.DONE}')
+  workspace = Workspace(FLAGS.workspace)
+  workspace.create()
+  folder = workspace.report('toy')
+  marker = f'{folder}/{markers.DONE}'
+  files.remove(marker)
   frame = toy.accuracies(FLAGS.draws, FLAGS.seed)
   summary = toy.summarise(frame)
   csv = frame.to_csv(index=False, lineterminator='\n')
-  workspace.write_atomic(f'{folder}/toy.csv', csv.encode())
-  workspace.write_atomic(f'{folder}/toy.png', figures.png(figures.toy(summary)))
-  made = {'draws': FLAGS.draws, 'seed': FLAGS.seed}
-  fingerprint = workspace.fingerprint('toy', 1, made, {})
-  workspace.write_done(f'{folder}/{workspace.DONE}', fingerprint)
+  files.publish(f'{folder}/toy.csv', csv.encode())
+  files.publish(f'{folder}/toy.png', figures.png(figures.toy(summary)))
+  settings = {'draws': FLAGS.draws, 'seed': FLAGS.seed}
+  markers.write(marker, markers.fingerprint('toy', 1, settings, {}))
   print(f'{toy.text(summary)}\n\nFigure: {folder}/toy.png')
 
 

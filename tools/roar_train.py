@@ -7,7 +7,7 @@ import contextlib
 
 from absl import flags
 
-from roar_tf import cli, errors
+from roar_tf import cli, cli_flags, errors
 from roar_tf.study import RUN_INPUTS
 
 FLAGS = flags.FLAGS
@@ -29,42 +29,39 @@ flags.DEFINE_enum(
   'Retrain on masked images or on the masks alone; or test the explained model '
   'on the masked images, without retraining.',
 )
-cli.define_shared_flags()
-cli.define_device_flags()
+cli_flags.define_shared_flags()
+cli_flags.define_device_flags()
 
 
 def main() -> None:
   """Makes one run and prints its accuracy."""
   dataset = cli.require_flag('dataset')
   name = cli.require_flag('cell')
-  (context,) = cli.contexts(FLAGS.study, dataset, seed=FLAGS.ranking_seed)
-  from roar_tf import cells, workspace
-  from roar_tf.study import grid, heartbeat, pipeline, train_stage
+  from roar_tf import cells
+  from roar_tf.engine import files, heartbeat
+  from roar_tf.study import grid
 
-  study = context.experiment.study
   cell = cells.parse_cell(name)
   if FLAGS.input == 'maskonly' and cell is None:
     raise errors.UsageError('--input=maskonly: "original" has no mask.')
+  stages = cli.stages(dataset, FLAGS.study, FLAGS.ranking_seed)
+  context, study = stages.context, stages.context.experiment.study
+  stages.check([cell] if cell else [])
   run_ = grid.Run(
     study.name if study else 'single',
-    context.experiment.source.name,
+    context.source.name,
     cell,
     FLAGS.seed,
     FLAGS.input,
   )
-  work = pipeline.Work(
-    context,
-    [cell] if cell else [],
-    [run_],
-    study.input if study else 'shards',
-  )
   # Of a study: its --status shows this process too.
-  beat = heartbeat.Heartbeat(context.workspace, run_.study) if study else None
-  with beat or contextlib.nullcontext():
-    pipeline.run([work], pipeline.STAGES[:5], heartbeat=beat, **cli.execution())
-  result = workspace.read_json(
-    f'{train_stage.directory(context, run_)}/result.json'
-  )
+  beat = None
+  if study:
+    folder = context.workspace.heartbeats(run_.study)
+    beat = heartbeat.Heartbeat(folder, run_.study)
+  with beat or contextlib.nullcontext(), cli.workforce(beat) as workforce:
+    workforce.make(context, [stages.train.artefact(run_)])
+  result = files.read_json(f'{stages.train.directory(run_)}/result.json')
   print(f'{run_}: accuracy {result["accuracy"]:.4f}')
 
 

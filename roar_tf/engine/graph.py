@@ -141,9 +141,7 @@ class Graph:
     for source in sources:
       if source.stage.name != name:
         self._follows.setdefault(name, set()).add(source.stage.name)
-    # What is finished no longer asks for the caches it was made from.
-    lasting = [source for source in sources if not source.intermediate]
-    self._sources[artefact.marker] = (*lasting, *parts)
+    self._sources[artefact.marker] = (*sources, *parts)
     if inside and artefact.marker not in self._inside:
       self._inside.add(artefact.marker)
       self._members.setdefault(artefact.stage, []).append(artefact)
@@ -162,7 +160,13 @@ class Graph:
     """Whether an artefact that is there asks for no look at it later."""
     if not artefact.soft_inputs and not self._checks:
       return True
-    if any(map(self._is_pending, self._sources[artefact.marker])):
+    # What is finished no longer asks for the caches it was made from.
+    caches = {a.marker for a in artefact.inputs.values() if a.intermediate}
+    if any(
+      self._is_pending(source)
+      for source in self._sources[artefact.marker]
+      if source.marker not in caches
+    ):
       return False
     if not artefact.soft_inputs:
       return True

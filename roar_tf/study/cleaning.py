@@ -2,19 +2,17 @@
 
 import os
 import time
-from collections.abc import Sequence
 
-import tensorflow as tf
-
-from roar_tf import workspace
-from roar_tf.study.pipeline import Work
+from roar_tf.engine import files, markers
+from roar_tf.study.paths import Workspace
+from roar_tf.study.stages import Pipeline
 
 DAY = 24 * 60 * 60
 MONTH = 30 * DAY
 
 
-def clean_shards(works: Sequence[Work]) -> str:
-  """Deletes the masked datasets of a study's chosen cells, and nothing else.
+def clean_shards(pipeline: Pipeline) -> str:
+  """Deletes the masked datasets of a study's chosen runs, and nothing else.
 
   A dataset's marker goes first, then those of its shards, then the files: when
   this is killed, what remains never passes for finished.
@@ -22,38 +20,40 @@ def clean_shards(works: Sequence[Work]) -> str:
   Returns:
     A sentence that says what was freed.
   """
-  datasets = files = size = 0
-  for work in works:
-    place, source = work.context.workspace, work.context.experiment.source
-    for cell in work.chosen_cells:
-      folder = place.dataset(source.name, cell.name)
-      names = workspace.names_in(folder)
-      datasets += bool(names)
-      for name in sorted(names, key=_markers_first):
-        path = f'{folder}/{name}'
-        size += tf.io.gfile.stat(path).length
-        files += 1
-        workspace.remove(path)
-      for empty in (folder, os.path.dirname(folder)):
-        if tf.io.gfile.isdir(empty) and not workspace.names_in(empty):
-          workspace.remove(empty)
+  datasets = count = size = 0
+  folders = dict.fromkeys(
+    pipeline.of(run).context.directory(run.cell_name)
+    for run in pipeline.chosen
+    if run.cell
+  )
+  for folder in folders:
+    names = files.names_in(folder)
+    datasets += bool(names)
+    for name in sorted(names, key=_markers_first):
+      path = f'{folder}/{name}'
+      size += files.size(path)
+      count += 1
+      files.remove(path)
+    for empty in (folder, os.path.dirname(folder)):
+      if files.is_directory(empty) and not files.names_in(empty):
+        files.remove(empty)
   return (
-    f'clean: {datasets} masked datasets deleted, {files} files, {size:,} bytes'
+    f'clean: {datasets} masked datasets deleted, {count} files, {size:,} bytes'
   )
 
 
 def _markers_first(name: str) -> tuple[bool, bool]:
-  return name != workspace.DONE, not name.endswith('.DONE')
+  return name != markers.DONE, not name.endswith(f'.{markers.DONE}')
 
 
-def clean_temporary(place: workspace.Workspace, age: float = DAY) -> str:
+def clean_temporary(workspace: Workspace, age: float = DAY) -> str:
   """Deletes what killed processes left half written.
 
   And heartbeats of processes that were heard of a month ago for the last time:
   `--status` no longer counts their hours then.
 
   Args:
-    place: the workspace.
+    workspace: the workspace.
     age: seconds since the last write; a process may still write what is newer.
 
   Returns:
@@ -62,23 +62,24 @@ def clean_temporary(place: workspace.Workspace, age: float = DAY) -> str:
   Raises:
     UsageError: there is no such workspace.
   """
-  place.check_there()
-  files = size = kept = 0
-  for path in list(place.aside()):
-    state = tf.io.gfile.stat(path)
-    if time.time() - state.mtime_nsec / 1e9 < age:
+  workspace.check_there()
+  count = size = kept = 0
+  for path in list(workspace.aside()):
+    if time.time() - files.modified(path) < age:
       kept += 1
       continue
-    workspace.remove(path)
-    files += 1
-    size += state.length
+    size += files.size(path)
+    files.remove(path)
+    count += 1
   silent = 0
-  for path in place.all_heartbeats():
-    if time.time() - tf.io.gfile.stat(path).mtime_nsec / 1e9 > MONTH:
-      workspace.remove(path)
-      silent += 1
+  for folder in workspace.all_heartbeats():
+    for name in files.names_in(folder):
+      path = f'{folder}/{name}'
+      if time.time() - files.modified(path) > MONTH:
+        files.remove(path)
+        silent += 1
   return (
-    f'clean: {files} temporary files deleted, {size:,} bytes; {kept} are not a '
+    f'clean: {count} temporary files deleted, {size:,} bytes; {kept} are not a '
     'day old'
     + (f'; {silent} heartbeats of a month ago deleted' if silent else '')
   )

@@ -112,18 +112,9 @@ class RemoteStudy:
     )
     return {(n.unit.stage, n.unit.name): n.unit for n in graph.nodes}
 
-  def unit(self, stage: str, name: str) -> engine.Unit:
-    """Returns a unit of the study, for all of its artefacts.
-
-    Raises:
-      UsageError: this worker's roar_tf or gin files know no such unit.
-    """
-    if (stage, name) not in self._units:
-      raise errors.UsageError(
-        f'a worker knows no unit {name} of stage {stage}: install the same '
-        'roar_tf on every node, and let all see the same gin files.'
-      )
-    return self._units[stage, name]
+  def unit(self, stage: str, name: str) -> engine.Unit | None:
+    """Returns a unit of the study, for all of its artefacts, or None."""
+    return self._units.get((stage, name))
 
 
 def rebuild(remote: RemoteRecipe, stop: Callable[[], bool]) -> RemoteStudy:

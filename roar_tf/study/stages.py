@@ -149,6 +149,18 @@ class Pipeline:
       )
     return [a for a in engine.behind(goals) if a.stage.name == stage]
 
+  def first(
+    self, goals: Iterable[engine.Artefact], within: Collection[str] | None
+  ) -> list[engine.Artefact]:
+    """Returns what the first unfinished unit of every stage makes.
+
+    Args:
+      goals: what is asked for.
+      within: names of the stages that count; None for all.
+    """
+    snapshot = engine.Snapshot(self.context.workspace.root)
+    return engine.Graph(goals, snapshot, within=within).first()
+
   def numbered(self) -> Iterator[tuple[int, Run]]:
     """Yields (number, run) of the chosen runs."""
     chosen = set(self.chosen)
