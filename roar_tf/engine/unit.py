@@ -287,11 +287,15 @@ def attempt(
     pending = [
       a for a in unit.makes if not a.is_done(wanted[a.marker], markers.read)
     ]
+    left = {a.marker for a in pending}
     for made in unit.run(pending) if pending else ():
+      left.discard(made.artefact.marker)
       if commits:
         _commit(made, wanted[made.artefact.marker], facts())
       for name, value in made.measured.items():
         measured[name] = measured.get(name, 0.0) + value
+    if left:
+      raise errors.RoarError(f'it ended without {min(left)}.')
     return Outcome(
       MADE if pending else KEPT,
       seconds=time.monotonic() - start,
@@ -334,4 +338,5 @@ def _storage_failure(error: Exception) -> tuple[str, bool]:
     if isinstance(error, OSError)
     else type(error).__name__ in _PASSING
   )
-  return f'{str(error).splitlines()[0]}.', passing
+  words = str(error).splitlines() or [type(error).__name__]
+  return f'{words[0]}.', passing
