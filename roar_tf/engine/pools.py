@@ -8,6 +8,7 @@ import concurrent.futures
 from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
+from roar_tf import errors
 from roar_tf.engine import files
 from roar_tf.engine.unit import FAILED, MADE, Outcome, Unit, attempt
 
@@ -100,6 +101,8 @@ class ThreadPool:
 
   def outcome(self, handle: concurrent.futures.Future) -> Outcome:
     """See `Pool`."""
+    if handle.cancelled():
+      raise errors.PreemptedError('stopped before it began.')
     return handle.result()
 
   def cancel(self, handle: concurrent.futures.Future) -> None:

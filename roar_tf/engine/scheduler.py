@@ -99,7 +99,7 @@ def make(
   _announce(graph, own, observers)
   if not any(graph.nodes[index].pending for index in own):
     return
-  work = _Work(graph, own, pool(), share.workers > 1, observers)
+  work = _Work(graph, snapshot, own, pool(), share.workers > 1, observers)
   work.run(stop)
   if work.failures:
     lines = '\n  '.join(work.failures)
@@ -128,16 +128,19 @@ class _Work:
   def __init__(
     self,
     graph: Graph,
+    snapshot: Snapshot,
     own: Container[int],
     pool: Pool,
     is_shared: bool,
     observers: Sequence[Observer],
   ):
-    self._graph, self._own, self._pool = graph, own, pool
+    self._graph, self._snapshot = graph, snapshot
+    self._own, self._pool = own, pool
     self._is_shared, self._observers = is_shared, observers
     self.failures: list[str] = []
-    # Heaps: what comes first in a study goes first, as that unlocks the most.
-    self._ready = [i for i in graph.ready() if i in self._own]
+    # Heaps: what comes first in a stage goes first, as that unlocks the most.
+    self._ready: dict[str, list[int]] = {stage: [] for stage in graph.stages}
+    self._begin_later(graph.ready())
     self._later: list[tuple[float, int]] = []
     self._running: dict[object, int] = {}
     self._tries = collections.Counter()
@@ -156,47 +159,48 @@ class _Work:
       self._submit()
       if self._running:
         self._settle_ended()
-      elif self._later and not self._ready:
-        time.sleep(0.1)  # Until something may be tried again.
+      else:
+        time.sleep(0.1)  # Until something may be tried again, or has room.
     if self._ending:
       raise self._ending
 
   def _left(self) -> bool:
     """Whether there is, or may come, something to begin."""
-    return bool(self._ready or self._later or self._look_again())
+    return bool(any(self._ready.values()) or self._later or self._look_again())
 
   def _look_again(self) -> bool:
     """Looks whether other workers have made what own units wait for.
 
-    Units that still wait are given up: whoever makes their inputs last, or the
-    same command later, does them.
+    Units that still wait do without what they do not require, or are given up:
+    whoever makes their inputs last, or the same command later, does them.
     """
     waiting = [i for i in self._graph.waiting() if i in self._own]
     absent = {m for index in waiting for m in self._graph.waits_for(index)}
-    there = [marker for marker in sorted(absent) if files.exists(marker)]
+    snapshot = self._snapshot.anew()
+    snapshot.look(absent)
+    there = [marker for marker in sorted(absent) if snapshot.exists(marker)]
     self._begin_later(self._graph.settle(there)[0])
-    if self._ready:
-      return True
-    for index in waiting:
-      if lacking := self._graph.waits_for(index):
-        self._give_up(index, min(lacking))
-    return False
+    if not any(self._ready.values()):
+      for index in waiting:
+        if self._graph.waits_for(index):
+          self._wait_no_more(index)
+    return any(self._ready.values())
 
-  def _give_up(self, index: int, marker: str) -> None:
-    """Ends a unit whose inputs another worker has not made yet."""
+  def _wait_no_more(self, index: int) -> None:
+    """Ends, or begins, a unit that waits for what others have not made yet."""
     unit = self._graph.nodes[index].unit
-    if unit.light and self._is_shared:
+    lacking = self._graph.forget(index)
+    if not lacking:
+      self._begin_later([index])
+    elif unit.light and self._is_shared:
       _log.info('%s: left to the worker that finishes last', unit.name)
       self._count(index, Outcome(LEFT))
-      return
-    self._count(
-      index,
-      Outcome(
-        MISSING,
-        f'{unit.name}: {marker} is not there yet: run the stages before this '
-        'one first, or wait for the workers that do.',
-      ),
-    )
+    else:
+      why = (
+        f'{lacking[0]} is not there yet: run the stages before this one first, '
+        'or wait for the workers that do.'
+      )
+      self._count(index, Outcome(MISSING, f'{unit.name}: {why}'))
 
   def _end(self, error: errors.RoarError) -> None:
     """Begins nothing more, and has the units that run save and end."""
@@ -209,24 +213,19 @@ class _Work:
     """Hands to the pool what is ready, as far as there is room."""
     now = time.monotonic()
     while self._later and self._later[0][0] <= now:
-      heapq.heappush(self._ready, heapq.heappop(self._later)[1])
+      self._begin_later([heapq.heappop(self._later)[1]])
     running = collections.Counter(
       self._graph.nodes[index].unit.stage for index in self._running.values()
     )
-    waiting = []
-    while self._ready and not self._ending:
-      index = heapq.heappop(self._ready)
-      node = self._graph.nodes[index]
-      if not self._pool.has_room(node.unit.stage, running):
-        waiting.append(index)
-        continue
-      running[node.unit.stage] += 1
-      if not self._pool.queues:
-        self._tell_begin(node.unit.stage, node.unit.name)
-      unit = node.unit.only(artefact.marker for artefact in node.pending)
-      self._running[self._pool.submit(unit)] = index
-    self._ready = waiting + self._ready
-    heapq.heapify(self._ready)
+    for stage, ready in self._ready.items():
+      while ready and not self._ending and self._pool.has_room(stage, running):
+        index = heapq.heappop(ready)
+        node = self._graph.nodes[index]
+        running[stage] += 1
+        if not self._pool.queues:
+          self._tell_begin(stage, node.unit.name)
+        unit = node.unit.only(artefact.marker for artefact in node.pending)
+        self._running[self._pool.submit(unit)] = index
 
   def _settle_ended(self) -> None:
     """Waits for units that end, and finds what that makes ready."""
@@ -287,7 +286,8 @@ class _Work:
   def _begin_later(self, indices: Iterable[int]) -> None:
     for index in indices:
       if index in self._own:
-        heapq.heappush(self._ready, index)
+        stage = self._graph.nodes[index].unit.stage
+        heapq.heappush(self._ready[stage], index)
 
   def _tell_begin(self, stage: str, unit: str) -> None:
     for observer in self._observers:

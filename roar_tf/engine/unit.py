@@ -300,11 +300,15 @@ def attempt(
     ]
     for artefact in pending:
       artefact.require_caches()
+    left = {a.marker for a in pending}
     for made in unit.run(pending) if pending else ():
+      left.discard(made.artefact.marker)
       if commits:
         _commit(made, wanted[made.artefact.marker], facts())
       for name, value in made.measured.items():
         measured[name] = measured.get(name, 0.0) + value
+    if left:
+      raise errors.RoarError(f'it ended without {min(left)}.')
     return Outcome(
       MADE if pending else KEPT,
       seconds=time.monotonic() - start,
@@ -347,4 +351,5 @@ def _storage_failure(error: Exception) -> tuple[str, bool]:
     if isinstance(error, OSError)
     else type(error).__name__ in _PASSING
   )
-  return f'{str(error).splitlines()[0]}.', passing
+  words = str(error).splitlines() or [type(error).__name__]
+  return f'{words[0]}.', passing

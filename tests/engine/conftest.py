@@ -138,7 +138,7 @@ class Bench:
       engine.make(
         self.some(goals or self.artefacts).values(),
         self.snapshot(),
-        pool or engine.ThreadPool(),
+        (lambda: pool) if pool else engine.ThreadPool,
         observers=[log, *more.pop('observers', ())],
         **more,
       )
