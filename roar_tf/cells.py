@@ -37,7 +37,7 @@ class Cell:
 
   def __post_init__(self):
     """Raises UsageError for an unknown name or an impossible threshold."""
-    registry.parse(self.estimator)
+    registry.check_name(self.estimator)
     for what, value, known in (
       ('granularity', self.granularity, ranking.GRANULARITIES),
       ('mode', self.mode, masking.MODES),

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from roar_tf import errors
-from roar_tf.engine import files
+from roar_tf.engine import files, markers
 
 
 class ScoreFiles:
@@ -62,6 +62,14 @@ class ScoreFiles:
     depth = max(head.shape[3] for head in self._heads)
     self._shape = (*image_shape[:2], depth)
     self._dtype = np.result_type(*(head.dtype for head in self._heads))
+
+  def digest(self) -> str:
+    """Returns what identifies the scores: the files' contents in their order.
+
+    The order of the files counts, and not what they are called.
+    """
+    hashes = self.sha256()
+    return markers.digest({'files': [hashes[name] for name in sorted(hashes)]})
 
   def __len__(self):
     """Returns the number of ids."""

@@ -6,7 +6,7 @@ roar_rank --dataset=planted_patch --scores=DIR --estimators=captum_ig
 
 from absl import flags
 
-from roar_tf import cli, cli_flags
+from roar_tf import cli, cli_flags, errors
 
 FLAGS = flags.FLAGS
 
@@ -30,7 +30,7 @@ def main() -> None:
   cli.share()  # Refuses a worker that cannot be.
   from roar_tf import ranking
 
-  ranking.check_granularity(FLAGS.granularity)
+  errors.check_choice('--granularity', FLAGS.granularity, ranking.GRANULARITIES)
   stages = cli.stages(dataset)
   with cli.workforce() as workforce:
     if FLAGS.scores is not None:

@@ -15,7 +15,7 @@ its ROAR score (Song et al., "On Pitfalls of RemOve-And-Retrain").
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import tensorflow as tf
 
@@ -43,8 +43,6 @@ class Registered:
       that a plan does not use itself are passed as keywords.
     counts: `exact` ranks the scores; `bernoulli` takes them for independent
       uniform draws that each select their own element (see `ranking.rank`).
-    external: whether the scores were made elsewhere and come from files; the
-      function then only says so.
   """
 
   name: str
@@ -56,7 +54,11 @@ class Registered:
   path: bool = False
   settings: tuple[str, ...] = ()
   counts: str = 'exact'
-  external: bool = False
+
+  @property
+  def is_built_in(self) -> bool:
+    """Whether it comes with roar_tf; it is a user's own otherwise."""
+    return self.function.__module__.startswith('roar_tf.')
 
   @property
   def composable(self) -> bool:
@@ -85,7 +87,6 @@ class Estimator:
 
 
 _registry: dict[str, Registered] = {}
-_external: dict[str, Registered] = {}
 
 
 def register(
@@ -115,7 +116,7 @@ def register(
     UsageError: the name is taken or is not an identifier, or there are no such
       counts.
   """
-  _check_name(name)
+  check_name(name)
   if counts not in ranking.COUNTS:
     raise errors.UsageError(
       f'Estimator "{name}": counts must be one of {ranking.COUNTS}, found '
@@ -125,9 +126,8 @@ def register(
   def decorate(function: Function) -> Function:
     known = _registry.get(name)
     # Loading the same file again (gin imports, notebooks) is harmless.
-    if name in _external or (
-      known
-      and (known.function.__module__, known.function.__qualname__)
+    if known and (
+      (known.function.__module__, known.function.__qualname__)
       != (function.__module__, function.__qualname__)
     ):
       raise errors.UsageError(f'An estimator named {name!r} exists already.')
@@ -147,7 +147,8 @@ def register(
   return decorate
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
+  """Raises UsageError for what can be no estimator's name."""
   if not name.isidentifier() or name != name.lower() or name == 'original':
     raise errors.UsageError(
       'An estimator is named by a lower-case identifier other than "original", '
@@ -155,39 +156,37 @@ def _check_name(name: str) -> None:
     )
 
 
-def set_external(names: Iterable[str]) -> None:
-  """Sets the names of all estimators whose scores come from files.
-
-  They are no attributions of a model that is at hand: no prefix applies.
-
-  Raises:
-    UsageError: a name is no identifier, or means an estimator already.
-  """
-  _external.clear()
-  for name in sorted(names):
-    _check_name(name)
-    try:
-      parse(name)
-    except errors.UsageError:
-      _external[name] = Registered(
-        name, _refuse, needs_model=False, gradients=0, external=True
-      )
-    else:
-      raise errors.UsageError(
-        f'An estimator named {name!r} exists already; scores from files need '
-        'another name.'
-      )
-
-
-def _refuse(model, images, targets, keys):
-  raise errors.UsageError(
-    'The scores of this estimator come from files; only tools can rank them.'
-  )
-
-
 def registered() -> tuple[str, ...]:
   """Returns the names of all registered estimators."""
   return tuple(sorted(_registry))
+
+
+def find(name: str) -> Estimator | None:
+  """Returns the estimator that a name means, None if it means nothing here.
+
+  A name that means nothing may be that of a ranking in some workspace, whose
+  scores were made elsewhere.
+  """
+  try:
+    return parse(name)
+  except errors.UsageError:
+    return None
+
+
+def made_elsewhere(name: str) -> Estimator:
+  """Returns what a name means whose scores were made elsewhere.
+
+  They are no attributions of a model that is at hand: no prefix applies but the
+  filters.
+  """
+  kind = next((k for k in FILTERS if name.startswith(f'{k}_')), None)
+  base = name.removeprefix(f'{kind}_') if kind else name
+  registered_ = Registered(base, _unavailable, needs_model=False, gradients=0)
+  return Estimator(name, registered_, filter=kind)
+
+
+def _unavailable(model, images, targets, keys):
+  raise errors.UsageError('The scores of this estimator were made elsewhere.')
 
 
 _PREFIXES = ('sg_', 'var_', 'sq_')
@@ -202,9 +201,8 @@ def parse(name: str) -> Estimator:
     UsageError: unknown name (the nearest is suggested), prefixes over a
       control, two ensembles over noise, or a filter that is not outermost.
   """
-  for known in (_registry, _external):
-    if name in known:
-      return Estimator(name, known[name])
+  if name in _registry:
+    return Estimator(name, _registry[name])
   for kind in FILTERS:
     if name.startswith(f'{kind}_'):
       return _filtered(name, kind)
@@ -279,13 +277,13 @@ def _unknown(name: str) -> errors.UsageError:
   composed = [
     p + b for b in bases for p in ('sq_', 'sg_', 'sg_sq_', 'var_', 'sq_sg_')
   ]
-  plain = [*_registry, *_external, *composed]
+  plain = [*_registry, *composed]
   kinds = [kind for kind in FILTERS if name.startswith(f'{kind}_')]
   filtered = [f'{kind}_{n}' for kind in kinds for n in plain]
   hint = errors.nearest(
     _OTHER_NAMES.get(name.lower(), name), [*plain, *filtered]
   )
-  known = ', '.join((*registered(), *_external))
+  known = ', '.join(registered())
   return errors.UsageError(
     f'Unknown estimator "{name}".{hint} Registered: {known}; '
     'prefixes sq_, sg_, sg_sq_, var_, sq_sg_ over any of '

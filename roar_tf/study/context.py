@@ -1,4 +1,4 @@
-"""One experiment in one workspace: what its stages share while a process lives."""
+"""One experiment in one workspace: what its stages share in a process."""
 
 import dataclasses
 import functools

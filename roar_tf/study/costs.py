@@ -7,6 +7,7 @@ has the measurements.
 """
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Iterable
 
@@ -94,7 +95,7 @@ def record_bytes(
     finished: markers of finished shards of the same kind.
     read: returns the content of a marker.
   """
-  samples = [read(path) for path, _ in zip(finished, range(_SAMPLES))]
+  samples = [read(path) for path in itertools.islice(finished, _SAMPLES)]
   contents = [marker['contents'] for marker in samples if marker]
   if records := sum(c['records'] for c in contents):
     return RECORD + sum(c['bytes'] for c in contents) / records

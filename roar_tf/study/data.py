@@ -1,4 +1,4 @@
-"""The examples of a cell, in memory or on disk, and how its images are masked."""
+"""The examples of a cell, in memory or on disk, and how they are masked."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 

@@ -1,4 +1,4 @@
-"""An explained model that was trained elsewhere, tested and made an artefact."""
+"""An explained model that was trained elsewhere: what it is, how it tests."""
 
 from collections.abc import Callable
 

@@ -46,8 +46,8 @@ def cell_of(workspace: Workspace | None, source: str, name: str) -> Cell | None:
     if not str(e).startswith('Unknown estimator'):
       raise
     raise errors.UsageError(
-      f'{str(e).rstrip(".")}; an estimator of your own is known once its module '
-      'is imported too, as in --imports=roar_tf.datasets,my_estimator.'
+      f'{str(e).rstrip(".")}; an estimator of your own is known once its '
+      'module is imported too, as in --imports=roar_tf.datasets,my_estimator.'
     ) from e
   return cell
 

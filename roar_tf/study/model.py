@@ -99,7 +99,7 @@ class Model(engine.Stage):
     return training.WEIGHTS, timing
 
   def _adopt(self, test):
-    """Tests and copies a model; returns the name of its file, and the timing."""
+    """Tests and copies a model; returns the name of its file and the timing."""
     start = time.monotonic()
     context, config = self._context, self._context.experiment.given
     source = context.source

@@ -207,8 +207,8 @@ class Report(engine.Stage):
 
 def study_command(context: Context) -> str:
   """Returns the command line that makes a whole study, quoted for a shell."""
-  recipe = dataclasses.replace(context.experiment.recipe, dataset=None)
-  return recipe.command('roar_study')
+  configuration = context.experiment.configuration
+  return dataclasses.replace(configuration, dataset=None).command('roar_study')
 
 
 def run_command(context: Context, run: Run) -> str:
@@ -222,7 +222,7 @@ def run_command(context: Context, run: Run) -> str:
     more.append(f'--input={run.input}')
   if seed:
     more.append(f'--ranking_seed={seed}')
-  return context.experiment.recipe.command('roar_train', *more)
+  return context.experiment.configuration.command('roar_train', *more)
 
 
 def facts_of_images(context: Context) -> list[tuple[str, str]]:

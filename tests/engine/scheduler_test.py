@@ -266,7 +266,7 @@ def test_inputs_that_come_late_are_waited_for(bench, monkeypatch):
 def test_many_units_that_wait_take_no_time(bench):
   """A pool is asked for room once a unit, not once a unit that waits."""
   _many(bench, 300)
-  pool, asked = engine.ThreadPool, []
+  pool, asked = engine.ThreadPool(), []
   has_room = pool.has_room
   pool.has_room = lambda *a: asked.append(1) or has_room(*a)
   assert bench.make(pool=pool).counts() == {'made': 300}

@@ -1,1 +1,0 @@
-"""What a study has to compute, and what that takes: --dry_run."""
