@@ -116,22 +116,54 @@ class Tiny:
   dataset: str
   study: str
 
-  def works(self, root, *bindings, study=None, stop=lambda: False, seed=0):
-    """Returns a study's `pipeline.Work`s in the workspace `root`."""
-    from roar_tf import workspace
-    from roar_tf.study import context, experiment, pipeline
+  def pipeline(
+    self, root, *bindings, study=None, stop=lambda: False, seed=0, **more
+  ):
+    """Returns a study's `Pipeline` in the workspace `root`.
 
-    loaded = experiment.load(
-      study=study or self.study, gin_bindings=bindings, seed=seed
+    Args:
+      root: the workspace.
+      *bindings: gin bindings.
+      study: gin file of another study.
+      stop: whether a signal asked to stop.
+      seed: see `experiment.Configuration`.
+      **more: see `context.Context`.
+    """
+    from roar_tf.study import context, experiment, paths, stages
+
+    configuration = experiment.Configuration(
+      study or self.study, gin_bindings=bindings, seed=seed
     )
-    place = workspace.Workspace(str(root))
-    return pipeline.study_work(
-      [context.Context(place, e, self.data_dir, stop) for e in loaded]
+    workspace = paths.Workspace(str(root))
+    return stages.Pipeline(
+      [
+        context.Context(workspace, each, self.data_dir, stop, **more)
+        for each in experiment.load(configuration)
+      ]
     )
 
   def flags(self, root) -> list[str]:
     """Returns the flags that lead a tool to this dataset and a workspace."""
     return [f'--workspace={root}', f'--data_dir={self.data_dir}']
+
+
+def work(pipeline, goals, within=None, *, parallel=1, share=None, observers=()):
+  """Makes goals of a pipeline in threads of this process."""
+  from roar_tf import engine
+  from roar_tf.study import stages
+
+  stages.Workforce(
+    lambda context: stages.local_pool(context, parallel),
+    share or engine.Share(),
+    observers,
+    pipeline.context.stop,
+  ).make(pipeline.context, goals, within)
+
+
+@pytest.fixture(scope='session', name='work')
+def work_fixture():
+  """The function `work`."""
+  return work
 
 
 @pytest.fixture(scope='session')
@@ -162,10 +194,9 @@ def tiny(tmp_path_factory) -> Tiny:
 @pytest.fixture(scope='session')
 def finished(tiny, tmp_path_factory) -> pathlib.Path:
   """A workspace in which one worker has finished the study; do not touch."""
-  from roar_tf.study import pipeline
-
   root = tmp_path_factory.mktemp('finished') / 'workspace'
-  pipeline.run(tiny.works(root), pipeline.STAGES)
+  pipeline = tiny.pipeline(root)
+  work(pipeline, pipeline.goals())
   return root
 
 
@@ -399,9 +430,6 @@ def refused(tool, tmp_path):
 
 @pytest.fixture(autouse=True)
 def no_configuration_is_left():
-  """The states of gin and of names are global: no test inherits another's."""
-  from roar_tf.estimators import registry
-
+  """The state of gin is global: no test inherits another's."""
   yield
   gin.clear_config()
-  registry.set_external(())

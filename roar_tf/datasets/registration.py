@@ -63,7 +63,7 @@ class CellsBuilder(
 ):
   """Builder of the datasets of one source; `data_dir` is WORKSPACE/tfds."""
 
-  VERSION = tfds.core.Version('1.0.0')  # `workspace.VERSION`; tested.
+  VERSION = tfds.core.Version('1.0.0')  # `study.paths.VERSION`; tested.
   BUILDER_CONFIGS = _configs()
 
   @property
@@ -95,14 +95,13 @@ class CellsBuilder(
     """Raises UsageError if the config's name is no cell's."""
     if self.builder_config_name in self.builder_configs:
       return
-    from roar_tf import workspace
-    from roar_tf.study import from_workspace
+    from roar_tf.study import masked_on_demand, paths
 
     try:
-      place = workspace.Workspace.of_tfds(str(self._data_dir_root))
+      workspace = paths.Workspace.of_tfds(str(self._data_dir_root))
     except errors.UsageError:  # `download_and_prepare` says so.
-      place = None
-    from_workspace.cell_of(place, self.source, self.builder_config_name)
+      workspace = None
+    masked_on_demand.cell_of(workspace, self.source, self.builder_config_name)
 
   @property
   def _is_there(self) -> bool:
@@ -135,8 +134,8 @@ class CellsBuilder(
 
     Raises:
       UsageError: something else is asked for than a cell's shards; or as
-        `from_workspace.make`.
-      MissingInputsError: as `from_workspace.make`.
+        `masked_on_demand.make`.
+      MissingInputsError: as `masked_on_demand.make`.
       UnitsFailedError: likewise.
     """
     del download_dir, permissions
@@ -146,16 +145,15 @@ class CellsBuilder(
     if not self._makes_cell and not overwrite and self._is_there:
       return
     # Upwards, and so only now: these builders are how TFDS calls a stage.
-    from roar_tf import workspace
-    from roar_tf.study import from_workspace
+    from roar_tf.study import masked_on_demand, paths
 
-    place = workspace.Workspace.of_tfds(str(self._data_dir_root))
+    workspace = paths.Workspace.of_tfds(str(self._data_dir_root))
     name = self.builder_config_name
     if self._makes_cell:
-      from_workspace.make(place, self.source, name, overwrite)
+      masked_on_demand.make(workspace, self.source, name, overwrite)
       self.info.read_from_directory(self.data_dir)
       return
-    from_workspace.require(place, self.source, name)
+    masked_on_demand.require(workspace, self.source, name)
     raise errors.UsageError(
       f'{self.data_dir} is made by the stages "source" and "rank" only, so it '
       'is not overwritten here; delete it and run roar_study to make it anew.'
