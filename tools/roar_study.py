@@ -170,18 +170,15 @@ def _dry_run(pipeline) -> None:
 
 
 def _status(pipeline) -> None:
-  from roar_tf import engine
-  from roar_tf.engine import status
+  from roar_tf.engine import screen
 
   workspace, study = pipeline.context.workspace, pipeline.study.name
   print(
-    status.of_goals(
+    screen.show(
       f'Study {study}',
       workspace.root,
       workspace.heartbeats(study),
-      lambda: engine.Graph(
-        pipeline.goals(), engine.Snapshot(workspace.root), checks=False
-      ),
+      pipeline.goals(),
       FLAGS.price_per_hour,
     )
   )
@@ -223,7 +220,6 @@ def _make(pipeline, goals, within) -> None:
   context = pipeline.context
   beat = heartbeat.Heartbeat(
     context.workspace.heartbeats(pipeline.study.name),
-    pipeline.study.name,
     worker=FLAGS.worker,
     num_workers=FLAGS.num_workers,
   )

@@ -12,7 +12,7 @@ import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 
 from roar_tf import engine
-from roar_tf.engine import heartbeat, status
+from roar_tf.engine import heartbeat, screen, status
 from roar_tf.study import rates
 from roar_tf.study.costs import Cost, total
 from roar_tf.study.stages import Pipeline
@@ -240,7 +240,7 @@ def _table(stages: Sequence[Left], pace: Pace | None) -> list[str]:
       seconds = pace.seconds.get(stage.stage)
       if stage is every:
         seconds = sum(pace.seconds.values())
-      text = 'unknown' if seconds is None else status.duration(seconds)
+      text = 'unknown' if seconds is None else screen.duration(seconds)
       line += f'{text if stage.left else "":>18}'
     lines.append(line.rstrip())
   return lines
@@ -285,7 +285,7 @@ def _cost(
   shared = f', {workers} workers' if workers > 1 else ''
   cost = '' if price is None else f', cost {hours * price:,.2f}'
   lines = [
-    f'{least}{status.duration(wall)} wall time{shared}; '
+    f'{least}{screen.duration(wall)} wall time{shared}; '
     f'{hours:,.3g} device-hours{cost}.'
   ]
   unknown = [s.stage for s in stages if s.left and s.stage not in pace.seconds]
