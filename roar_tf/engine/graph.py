@@ -68,7 +68,7 @@ class Graph:
     self._pending: dict[str, bool] = {}
     self._follows: dict[str, set[str]] = {}
     goals = list(goals)
-    known = list(_reachable(goals))
+    known = list(reachable(goals))
     snapshot.look(artefact.marker for artefact in known)
     if checks:
       snapshot.read_all(artefact.marker for artefact in known)
@@ -296,8 +296,15 @@ class Graph:
     )
 
 
-def _reachable(goals: Iterable[Artefact]) -> Iterable[Artefact]:
-  """Yields the goals, and the artefacts behind them without their parts."""
+def reachable(
+  goals: Iterable[Artefact], with_parts: bool = False
+) -> Iterable[Artefact]:
+  """Yields the goals, and all artefacts behind them.
+
+  Args:
+    goals: artefacts that are asked for.
+    with_parts: whether parts are yielded, too. Large studies have many.
+  """
   seen, queue = set(), collections.deque(goals)
   while queue:
     artefact = queue.popleft()
@@ -305,6 +312,7 @@ def _reachable(goals: Iterable[Artefact]) -> Iterable[Artefact]:
       seen.add(artefact.marker)
       yield artefact
       queue.extend(artefact.inputs.values())
+      queue.extend(artefact.parts().values() if with_parts else ())
       queue.extend(
         source
         for source in artefact.soft_inputs.values()
