@@ -95,44 +95,45 @@ def _marker(path):
   return path.with_name(f'{path.name}.DONE')
 
 
-@pytest.mark.parametrize(
-  'change, expected',
-  [
-    (lambda a, b: a.write_bytes(a.read_bytes() + b'\0'), {'0': 'its .DONE'}),
-    (lambda a, b: a.write_bytes(b''), {'0': 'not that in its .DONE'}),
-    (lambda a, b: a.unlink(), {'0': 'it is missing'}),
-    (_swap, {'0': 'not that in its', '1': 'not that in its'}),
-    (
-      lambda a, b: (_swap(a, b), _swap(_marker(a), _marker(b))),
-      {'0': 'not that in DONE', '1': 'not that in DONE'},
-    ),
-    (lambda a, b: _marker(a).unlink(), {'0.DONE': 'it is missing'}),
-    (lambda a, b: _marker(a).write_text('no json'), {'0.DONE': 'no marker'}),
-    (lambda a, b: _marker(a).write_text('[]'), {'0.DONE': 'no marker'}),
-    (
-      lambda a, b: shutil.copy(a.with_name('DONE'), _marker(a)),
-      {'0.DONE': 'the marker of something else'},
-    ),
-    (
-      lambda a, b: (a.unlink(), _marker(a).unlink()),
-      {'0': 'it is missing', '0.DONE': 'it is missing'},
-    ),
-    (
-      lambda a, b: shutil.copy(a, a.with_name('9')),
-      {'9': 'it is no part of what DONE names'},
-    ),
-    (
-      lambda a, b: (
-        shutil.copy(a, a.with_name('x')),
-        shutil.copy(_marker(a), a.with_name('x.DONE')),
-      ),
-      {'x': 'no part of what', 'x.DONE': 'no part of what'},
-    ),
-    (lambda a, b: a.with_name('DONE').unlink(), {'DONE': 'it is missing'}),
-    (lambda a, b: a.with_name('text').unlink(), {'text': 'it is missing'}),
-    (lambda a, b: a.with_name('text').write_text('x'), {'text': 'in DONE'}),
-  ],
-)
+def _exchange(one, two):
+  _swap(one, two)
+  _swap(_marker(one), _marker(two))
+
+
+def _lose(one, two):
+  one.unlink()
+  _marker(one).unlink()
+
+
+def _copy(one, two):
+  shutil.copy(one, one.with_name('x'))
+  shutil.copy(_marker(one), one.with_name('x.DONE'))
+
+
+NO_PART = 'it is no part of what DONE names'
+FAULTS = [
+  (lambda a, b: a.write_bytes(a.read_bytes() + b'-'), {'0': 'its .DONE'}),
+  (lambda a, b: a.write_bytes(b''), {'0': 'not that in its .DONE'}),
+  (lambda a, b: a.unlink(), {'0': 'it is missing'}),
+  (_swap, {'0': 'not that in its', '1': 'not that in its'}),
+  (_exchange, {'0': 'not that in DONE', '1': 'not that in DONE'}),
+  (_lose, {'0': 'it is missing', '0.DONE': 'it is missing'}),
+  (lambda a, b: _marker(a).unlink(), {'0.DONE': 'it is missing'}),
+  (lambda a, b: _marker(a).write_text('no json'), {'0.DONE': 'no marker'}),
+  (lambda a, b: _marker(a).write_text('[]'), {'0.DONE': 'no marker'}),
+  (
+    lambda a, b: shutil.copy(a.with_name('DONE'), _marker(a)),
+    {'0.DONE': 'the marker of something else'},
+  ),
+  (lambda a, b: shutil.copy(a, a.with_name('9')), {'9': NO_PART}),
+  (_copy, {'x': NO_PART, 'x.DONE': NO_PART}),
+  (lambda a, b: a.with_name('DONE').unlink(), {'DONE': 'it is missing'}),
+  (lambda a, b: a.with_name('text').unlink(), {'text': 'it is missing'}),
+  (lambda a, b: a.with_name('text').write_text('x'), {'text': 'in DONE'}),
+]
+
+
+@pytest.mark.parametrize('change, expected', FAULTS)
 def test_faults_are_found_named_and_mended(change, expected, made):
   before = made.contents()
   one, two = (pathlib.Path(made.text(f'cell/{n}')) for n in range(2))
