@@ -314,8 +314,15 @@ class Graph:
     )
 
 
-def behind(goals: Iterable[Artefact]) -> Iterator[Artefact]:
-  """Yields the goals, and the artefacts behind them without their parts."""
+def behind(
+  goals: Iterable[Artefact], with_parts: bool = False
+) -> Iterator[Artefact]:
+  """Yields the goals, and all artefacts behind them.
+
+  Args:
+    goals: artefacts that are asked for.
+    with_parts: whether parts are yielded, too. Large studies have many.
+  """
   seen, queue = set(), collections.deque(goals)
   while queue:
     artefact = queue.popleft()
@@ -323,6 +330,7 @@ def behind(goals: Iterable[Artefact]) -> Iterator[Artefact]:
       seen.add(artefact.marker)
       yield artefact
       queue.extend(artefact.inputs.values())
+      queue.extend(artefact.parts().values() if with_parts else ())
       queue.extend(
         source
         for source in artefact.soft_inputs.values()

@@ -1,7 +1,7 @@
 """One look at a directory tree: what is there, and what its markers say."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 from roar_tf import errors
 from roar_tf.engine import files, markers
@@ -16,13 +16,14 @@ class Snapshot:
   many of these are made side by side.
   """
 
-  def __init__(self, root: str):
+  def __init__(self, root: str, gone: Container[str] = ()):
     """Describes a tree; nothing is looked at yet.
 
     Args:
       root: the directory below which all artefacts lie.
+      gone: files that are taken for missing, such as damaged ones.
     """
-    self._root = root.rstrip('/')
+    self._root, self._gone = root.rstrip('/'), gone
     self._names: dict[str, frozenset[str]] = {}
     self._markers: dict[str, dict | Exception | None] = {}
 
@@ -63,7 +64,7 @@ class Snapshot:
     folder, name = os.path.split(path)
     if folder not in self._names:
       self.look([path])
-    return name in self._names[folder]
+    return name in self._names[folder] and path not in self._gone
 
   def read_all(self, paths: Iterable[str]) -> None:
     """Reads those of some markers that are there, side by side."""

@@ -324,7 +324,7 @@ def attempt(
     reason = str(e)
   except files.storage_errors() as e:
     reason, passing = _storage_failure(e)
-  except Exception as e:  # A user's estimator or model may raise anything.
+  except Exception as e:  # Code of a user may raise anything.
     reason = errors.describe(e)
     _log.debug('%s failed', unit.name, exc_info=e)
   seconds = time.monotonic() - start

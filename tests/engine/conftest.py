@@ -55,7 +55,6 @@ class Bench:
     self._stages = {}
 
   def stage(self, name, light=False):
-    """Returns the stage of a name."""
     if name not in self._stages:
       self._stages[name] = Texts(self, name, light)
     return self._stages[name]
@@ -94,20 +93,16 @@ class Bench:
     return {name: self.artefacts[name] for name in names}
 
   def marker(self, name):
-    """Returns the path of an artefact's marker."""
     between = '.' if '/' in name else '/'
     return f'{self.root}/{name}{between}DONE'
 
   def text(self, name):
-    """Returns the path of an artefact's text."""
     return f'{self.root}/{name}' + ('' if '/' in name else '/text')
 
   def name_of(self, artefact):
-    """Returns the name of an artefact."""
     return artefact.marker[len(self.root) + 1 : -len('/DONE')]
 
   def write(self, artefact):
-    """Writes the text of an artefact."""
     name = self.name_of(artefact)
     self.worked.append(name)
     if name in self.errors:
@@ -147,7 +142,6 @@ class Bench:
     return log
 
   def snapshot(self):
-    """Returns a new look at the disk."""
     return engine.Snapshot(self.root)
 
   def graph(self, *goals, **more):
@@ -170,11 +164,9 @@ class Bench:
         files.remove(f'{self.root}/{name}')
 
   def there(self):
-    """Returns the names of what is finished."""
     return {name for name in self.artefacts if markers.read(self.marker(name))}
 
   def contents(self):
-    """Returns {path: bytes} of all files."""
     return {path: files.read(path) for path in files.walk(self.root)}
 
 

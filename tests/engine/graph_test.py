@@ -332,12 +332,3 @@ def test_nothing_is_listed_below_a_missing_directory(bench, requests):
   assert listed == [bench.root]
   assert not snapshot.exists(f'{bench.root}/there/x')
   assert listed == [bench.root, f'{bench.root}/there']
-
-
-def test_a_snapshot_is_one_moment(bench):
-  bench.add('a')
-  snapshot = bench.snapshot()
-  assert snapshot.read(bench.marker('a')) is None
-  bench.make()
-  assert snapshot.read(bench.marker('a')) is None
-  assert snapshot.anew().read(bench.marker('a'))['digest']

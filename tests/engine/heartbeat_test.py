@@ -17,16 +17,6 @@ from roar_tf.engine.unit import Outcome
 MADE, KEPT = Outcome('made'), Outcome('kept')
 
 
-class Clock:
-  """Seconds that a test moves."""
-
-  def __init__(self):
-    self.now = 1000.0
-
-  def __call__(self):
-    return self.now
-
-
 @pytest.fixture
 def folder(tmp_path):
   return f'{tmp_path}/status/mine'
@@ -43,9 +33,12 @@ def _wait(condition, seconds=20):
     time.sleep(0.005)
 
 
-def test_what_a_process_did_can_be_read_back(folder):
-  clock = Clock()
-  beat = heartbeat.Heartbeat(folder, worker=1, num_workers=3, clock=clock)
+def test_what_a_process_did_can_be_read_back(folder, monkeypatch):
+  monkeypatch.setattr('socket.gethostname', lambda: 'a/b c')
+  now = [1000.0]
+  beat = heartbeat.Heartbeat(
+    folder, worker=1, num_workers=3, clock=lambda: now[0]
+  )
   assert not files.names_in(folder)  # Nothing before it is entered.
   with beat:
     beat.plan('rank', 6)
@@ -59,39 +52,39 @@ def test_what_a_process_did_can_be_read_back(folder):
       ('f', 3.0, 'made', ''),
     ):
       beat.begin('rank', name)
-      clock.now += seconds
+      now[0] += seconds
       beat.end('rank', name, Outcome(state, failure))
     # What ends too soon is not told to begin.
     beat.end('train', 'g', Outcome('made', seconds=0.25))
   assert files.names_in(folder) == [os.path.basename(beat.path)]
   record = _read(beat.path)
-  assert (record.pid, record.worker, record.num_workers) == (os.getpid(), 1, 3)
-  assert (record.devices, record.helper) == (4, True)
-  assert (record.started, record.updated, record.finished) == (1000, 1012, 1012)
-  assert (record.stage, record.reason, record.current) == (
-    *('rank', 'all done', []),
+  assert record == heartbeat.Record(
+    *('a/b c', os.getpid(), 1000.0, 1012.0, 1012.0, 'all done'),
+    machine=record.machine,
+    worker=1,
+    num_workers=3,
+    devices=4,
+    helper=True,
+    stage='rank',
+    stages={
+      'rank': heartbeat.Counts(2, 1, 2, 8.0, [(1000, 1005), (1009, 1012)]),
+      'train': heartbeat.Counts(1, 0, 0, 0.25, [(1011.75, 1012)]),
+    },
+    failures=[
+      heartbeat.Failure('rank', 'c', 1008.0, 'c: file x is damaged.', False),
+      heartbeat.Failure('rank', 'd', 1008.5, 'd: y is not there yet.', True),
+    ],
   )
-  assert record.stages == {
-    'rank': heartbeat.Counts(2, 1, 2, 8.0, [(1000, 1005), (1009, 1012)]),
-    'train': heartbeat.Counts(1, 0, 0, 0.25, [(1011.75, 1012)]),
-  }
   assert record.stages['rank'].rate() == 2 / 12
-  assert record.failures == [
-    heartbeat.Failure('rank', 'c', 1008.0, 'c: file x is damaged.', False),
-    heartbeat.Failure('rank', 'd', 1008.5, 'd: y is not there yet.', True),
-  ]
 
 
 def test_it_beats_while_a_unit_takes_long(folder):
   with heartbeat.Heartbeat(folder, every=0.02) as beat:
     beat.begin('train', 'long')
-    _wait(lambda: files.names_in(folder))
-    _wait(lambda: _read(beat.path).current)
+    _wait(lambda: os.path.exists(beat.path) and _read(beat.path).current)
     first = _read(beat.path)
     _wait(lambda: _read(beat.path).updated > first.updated + 0.1)
     assert _read(beat.path).current == first.current
-    ((stage, unit, begun),) = first.current
-    assert (stage, unit) == ('train', 'long') and begun <= first.updated
     assert _read(beat.path).finished is None
   assert not beat._thread.is_alive()
   assert _read(beat.path).finished is not None
@@ -186,29 +179,15 @@ def test_storage_that_hangs_does_not_hold_up_the_work(folder, monkeypatch):
 
 
 def test_threads_may_tell_side_by_side(folder):
-  beat = heartbeat.Heartbeat(folder, every=0.001)
+  with heartbeat.Heartbeat(folder, every=0.001) as beat:
 
-  def work(thread):
-    for number in range(300):
-      beat.begin('train', f'{thread} {number}')
-      beat.end('train', f'{thread} {number}', MADE)
+    def work(thread):
+      for number in range(300):
+        beat.begin('train', f'{thread} {number}')
+        beat.end('train', f'{thread} {number}', MADE)
 
-  with beat:
-    threads = [threading.Thread(target=work, args=(n,)) for n in range(8)]
-    for thread in threads:
-      thread.start()
-    for thread in threads:
-      thread.join()
+    files.in_parallel(work, range(8))
   _wait(lambda: _read(beat.path).stages['train'].made == 2400)
-
-
-def test_processes_have_files_of_their_own(folder, monkeypatch):
-  monkeypatch.setattr('socket.gethostname', lambda: 'a/b c')
-  for _ in range(2):
-    with heartbeat.Heartbeat(folder) as beat:
-      pass
-  assert len(files.names_in(folder)) == 2
-  assert _read(beat.path).host == 'a/b c'
 
 
 @pytest.mark.parametrize('machine', ['this', 'another', ''])
@@ -283,13 +262,8 @@ def test_a_damaged_heartbeat_is_refused(change, words):
   value = json.loads(OLD)
   with pytest.raises(ValueError, match=words):
     heartbeat.parse(json.dumps({**value, **change}).encode())
-
-
-@pytest.mark.parametrize('name', ['version', 'host', 'pid', 'updated'])
-def test_a_heartbeat_that_lacks_what_tells_processes_apart_is_refused(name):
-  value = json.loads(OLD)
-  del value[name]
-  with pytest.raises(ValueError, match=name):
+  del value['pid']
+  with pytest.raises(ValueError, match='lacks pid'):
     heartbeat.parse(json.dumps(value).encode())
 
 

@@ -250,19 +250,6 @@ def test_what_may_pass_is_tried_again(bench, monkeypatch):
   }
 
 
-def test_inputs_that_come_late_are_waited_for(bench, monkeypatch):
-  monkeypatch.setattr(scheduler, 'PAUSES', (0.05,))
-  bench.add('a', 'other')
-  bench.add('b', inputs=['a'])
-  pool = engine.ThreadPool()
-  pool.retries = 100
-  timer = threading.Timer(0.2, bench.make, ['a'])
-  timer.start()
-  log = bench.make('b', pool=pool, within={'toy'})
-  timer.join()
-  assert log.states == {'b': 'made'} and bench.there() == {'a', 'b'}
-
-
 def test_many_units_that_wait_take_no_time(bench):
   """A pool is asked for room once a unit, not once a unit that waits."""
   _many(bench, 300)
