@@ -187,7 +187,7 @@ def make_directory(path: str) -> None:
   if is_remote(path):
     _gfile(path).makedirs(path)
   else:
-    os.makedirs(path, exist_ok=True)
+    os.makedirs(path or '.', exist_ok=True)
 
 
 @contextlib.contextmanager
