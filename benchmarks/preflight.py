@@ -29,11 +29,11 @@ from roar_tf.models import (  # noqa: E402
   stateless,
 )
 from roar_tf.preflight import (  # noqa: E402
+  attribution,
   chips,
   compiling,
-  estimates,
-  functions,
   lowering,
+  training,
 )
 from roar_tf.training import settings  # noqa: E402
 
@@ -63,15 +63,15 @@ def _model(factory) -> keras.Model:
 
 def _training(factory, augmentation='none'):
   """The whole training step of `roar_preflight`."""
-  training = settings.Training(
+  how = settings.Training(
     model=factory,
     epochs=90,
     batch_size=FLAGS.batch,
     base_learning_rate=0.1,
     augmentation=augmentation,
   )
-  return functions.training_step(
-    _model(factory), training, SHAPE, TRAIN_IMAGES, FLAGS.batch
+  return training.training_step(
+    _model(factory), how, SHAPE, TRAIN_IMAGES, FLAGS.batch
   )
 
 
@@ -90,23 +90,24 @@ def _plain_gradients(factory):
   """The input gradient that anyone would write: nothing folded."""
   model = _model(factory)
 
-  def function(trainable, others, images, targets):
+  def function(state, inputs):
+    images = inputs['images']
     with (
-      stateless.with_variables(model, trainable, others),
+      stateless.with_variables(model, state['trainable'], state['moving']),
       tf.GradientTape(watch_accessed_variables=False) as tape,
     ):
       tape.watch(images)
       logits = model(images, training=False)
-      selected = tf.gather(logits, targets, batch_dims=1)
+      selected = tf.gather(logits, inputs['targets'], batch_dims=1)
     return tape.gradient(selected, images)
 
-  _, specs = functions.gradient_evaluations(model, SHAPE, FLAGS.batch)
+  _, specs = attribution.gradient_evaluations(model, SHAPE, FLAGS.batch)
   return function, specs
 
 
 def _gradients(factory):
   """A batch of gradient evaluations as the estimators' plan makes them."""
-  return functions.gradient_evaluations(_model(factory), SHAPE, FLAGS.batch)
+  return attribution.gradient_evaluations(_model(factory), SHAPE, FLAGS.batch)
 
 
 TRIALS = {
@@ -139,11 +140,11 @@ def main(_):
     f'{"bound":<8}{"per s":>8}',
     flush=True,
   )
-  found = {}
+  trials = {}
   for name in FLAGS.trials or TRIALS:
     program = compiler.compile(lowering.lower(*TRIALS[name]()))
-    roof = estimates.roofline(program, topology.chip)
-    found[name] = {
+    roof = topology.chip.roofline(program.flops, program.bytes_accessed)
+    trials[name] = {
       'bytes': program.bytes_accessed,
       'flops': program.flops,
       'temporaries': program.temporaries,
@@ -158,7 +159,7 @@ def main(_):
     )
   if FLAGS.json:
     with open(FLAGS.json, 'w', encoding='utf-8') as file:
-      json.dump({**environment.versions(), 'trials': found}, file, indent=2)
+      json.dump({**environment.versions(), 'trials': trials}, file, indent=2)
 
 
 if __name__ == '__main__':

@@ -8,13 +8,10 @@ memory of a chip, and what its operations and bytes take at the chip's published
 peaks. It runs nothing on a TPU. `make preflight` makes the environment.
 """
 
-import functools
-import json
-
 from absl import flags
 
 # Before TensorFlow is imported: libtpu reads the environment then.
-from roar_tf.preflight import KINDS, environment
+from roar_tf.preflight import GROUPS, chips, environment
 
 environment.prepare()
 
@@ -33,10 +30,10 @@ flags.DEFINE_enum(
   'precision',
   None,
   list(PRECISIONS),
-  'What models compute in; by default as the configuration says. Variables are '
-  'float32.',
+  'What trained models compute in; by default as the configuration says. '
+  'Variables are float32.',
 )
-flags.DEFINE_list('functions', list(KINDS), f'Of {", ".join(KINDS)}.')
+flags.DEFINE_list('functions', list(GROUPS), f'Of {", ".join(GROUPS)}.')
 flags.DEFINE_bool('largest', True, 'Search for the largest batches that fit.')
 flags.DEFINE_float(
   'input_images_per_second_per_core',
@@ -56,28 +53,13 @@ cli.define_shared_flags()
 
 def main() -> None:
   """Compiles, prints a report per source and topology, and fails if one did."""
-  from roar_tf.preflight import chips
-
-  topologies = [chips.topology(name) for name in FLAGS.topology]
-  unknown = [name for name in FLAGS.functions if name not in KINDS]
-  if unknown:
-    raise errors.UsageError(
-      f'--functions={",".join(FLAGS.functions)}: there is no {unknown[0]}; '
-      f'known are {", ".join(KINDS)}.'
-    )
-  if FLAGS.study is None:
-    cli.require_flag('dataset')
-  if FLAGS.rates and (len(topologies) > 1 or FLAGS.study is None):
-    raise errors.UsageError(
-      '--rates is of a study on one topology: give --study and one --topology.'
-    )
+  topologies = _topologies()
   environment.check()
-  from roar_tf import workspace
-  from roar_tf.preflight import functions, preflight, report
-  from roar_tf.study import experiment, external
+  from roar_tf.engine import files
+  from roar_tf.preflight import preflight, report
+  from roar_tf.preflight.subject import Subject
+  from roar_tf.study import experiment
 
-  # A study may name estimators that only its workspace knows.
-  external.announce(workspace.Workspace(FLAGS.workspace))
   experiments = experiment.load(
     dataset=FLAGS.dataset,
     study=FLAGS.study,
@@ -85,48 +67,54 @@ def main() -> None:
     gin_bindings=FLAGS.gin_bindings,
     seed=FLAGS.seed,
   )
-  rate = FLAGS.input_images_per_second_per_core
+  versions = environment.versions()
   results = []
   for each in experiments:
-    precision = FLAGS.precision or functions.precision_of(each)
-    made = functions.Functions(each, precision)
+    subject = Subject(each, FLAGS.precision)
     for topology in topologies:
-      results.append(
-        preflight.run(
-          made,
-          topology,
-          FLAGS.functions,
-          largest=FLAGS.largest,
-          images_per_core=rate,
-          say=functools.partial(_say, topology.name),
-        )
+      result = preflight.run(
+        subject,
+        topology,
+        FLAGS.functions,
+        largest=FLAGS.largest,
+        images_per_core=FLAGS.input_images_per_second_per_core,
+        say=_say,
       )
-      print()
-      print(report.text(results[-1], environment.versions(), rate), flush=True)
+      print(f'\n{report.text(result, versions)}', flush=True)
+      results.append(result)
   if FLAGS.json:
-    _write(FLAGS.json, report.as_json(results, environment.versions()))
+    files.publish_json(FLAGS.json, report.as_json(results, versions))
   if FLAGS.rates:
-    _write(FLAGS.rates, report.rates(results))
+    files.publish_json(FLAGS.rates, report.as_rates(results))
   if failures := report.failures(results):
     raise errors.UnitsFailedError(failures)
 
 
-def _write(path: str, value) -> None:
-  """Writes JSON."""
-  from roar_tf import workspace
+def _topologies() -> list[chips.Topology]:
+  """Returns the topologies asked for; raises UsageError for wrong flags."""
+  topologies = [chips.topology(name) for name in FLAGS.topology]
+  for name in FLAGS.functions:
+    if name not in GROUPS:
+      raise errors.UsageError(
+        f'--functions={",".join(FLAGS.functions)}: there is no {name}; known '
+        f'are {", ".join(GROUPS)}.'
+      )
+  if FLAGS.study is None:
+    cli.require_flag('dataset')
+  if FLAGS.rates and (len(topologies) > 1 or FLAGS.study is None):
+    raise errors.UsageError(
+      '--rates is of a study on one topology: give --study and one --topology.'
+    )
+  return topologies
 
-  workspace.write_atomic(path, json.dumps(value, indent=2).encode() + b'\n')
 
-
-def _say(topology: str, text: str) -> None:
+def _say(text: str) -> None:
   """Tells what is compiled next, unless a signal asked to stop."""
   if cli.execution()['stop']():
     raise errors.PreemptedError(
       f'stopped before {text}; nothing is kept, run the same command again.'
     )
-  from roar_tf.study import progress
-
-  progress.say(f'{topology}: {text}')
+  print(text, flush=True)
 
 
 def run() -> None:

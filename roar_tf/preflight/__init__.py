@@ -1,4 +1,7 @@
 """The real TPU compiler on a machine without a TPU: compiled, never run."""
 
-KINDS = ('training', 'evaluation', 'attribution', 'others')
-"""Kinds of functions that run on a device."""
+GROUPS = ('training', 'evaluation', 'attribution', 'others')
+"""Groups of functions that run on a device; `functions` says what is in each.
+
+They stand here so that flags can name them before TensorFlow is imported.
+"""

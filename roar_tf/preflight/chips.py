@@ -8,6 +8,24 @@ from roar_tf import errors
 
 
 @dataclasses.dataclass(frozen=True)
+class Roofline:
+  """The least time that a program takes on a chip.
+
+  It keeps either the multipliers or the memory busy all the time; real programs
+  take longer.
+
+  Attributes:
+    intensity: floating point operations per byte accessed.
+    seconds: per call, at the chip's peaks.
+    bound: what it waits for, `compute` or `memory`.
+  """
+
+  intensity: float
+  seconds: float
+  bound: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Chip:
   """One kind of TPU chip.
 
@@ -29,6 +47,15 @@ class Chip:
   bandwidth: float
   dimensions: int
   config: str = 'default'
+
+  def roofline(self, flops: float, bytes_accessed: float) -> Roofline:
+    """Returns the roofline of so many operations and bytes."""
+    compute, memory = flops / self.flops, bytes_accessed / self.bandwidth
+    return Roofline(
+      flops / max(1.0, bytes_accessed),
+      max(compute, memory),
+      'compute' if compute > memory else 'memory',
+    )
 
 
 def _gib(value: float) -> int:

@@ -22,7 +22,12 @@ class DoesNotFitError(Exception):
 
   def __init__(self, message: str):
     super().__init__(message)
-    self.needed = needed_bytes(message)
+    # E.g. "Ran out of memory. Used 29.67G of 15.75G hbm."
+    used = re.search(r'Used ([\d.]+)([KMGT]?) of [\d.]+[KMGT]? hbm', message)
+    self.needed = None
+    if used:
+      power = ' KMGT'.index(used[2] or ' ')
+      self.needed = int(float(used[1]) * 1024**power)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +60,11 @@ class Program:
 
 
 class Compiler:
-  """The compiler of one topology; programs run on one of its chips each."""
+  """The compiler of one topology; programs run on one of its chips each.
+
+  Attributes:
+    topology: the chips.
+  """
 
   def __init__(self, topology: chips.Topology):
     """Asks libtpu for the topology.
@@ -67,7 +76,7 @@ class Compiler:
     from jax.experimental import topologies
     from jaxlib import _jax
 
-    self._jax = _jax
+    self._jax, self.topology = _jax, topology
     try:
       described = topologies.get_topology_desc(
         topology.name, 'tpu', **topology.options
@@ -101,7 +110,8 @@ class Compiler:
       message = str(e)
       if message.startswith('RESOURCE_EXHAUSTED'):
         raise DoesNotFitError(message) from e
-      raise CompilationError(message.strip().splitlines()[0][:300]) from e
+      reason = message.strip().splitlines()[0][:300]
+      raise CompilationError(f'the compiler refuses it: {reason}') from e
     cost, memory = program.cost_analysis(), program.get_compiled_memory_stats()
     cost = cost if isinstance(cost, dict) else cost[0]
     return Program(
@@ -113,11 +123,3 @@ class Compiler:
       temporaries=memory.temp_size_in_bytes,
       code=memory.generated_code_size_in_bytes,
     )
-
-
-def needed_bytes(message: str) -> int | None:
-  """Returns what `Used 29.67G of 15.75G hbm.` says was needed, in bytes."""
-  match = re.search(r'Used ([\d.]+)([KMGT]?) of [\d.]+[KMGT]? hbm', message)
-  if not match:
-    return None
-  return int(float(match[1]) * 1024 ** ' KMGT'.index(match[2] or ' '))

@@ -38,7 +38,7 @@ def prepare() -> None:
 
 def check() -> None:
   """Raises UsageError if the compiler is not installed."""
-  missing = [name for name, found in versions().items() if found is None]
+  missing = [name for name, version in versions().items() if not version]
   if missing:
     raise errors.UsageError(
       f'the TPU compiler needs {", ".join(missing)}, not installed here: run '
@@ -49,10 +49,10 @@ def check() -> None:
 
 def versions() -> dict[str, str | None]:
   """Returns the installed version of each of `PACKAGES`, or None."""
-  found = {}
+  installed = {}
   for name in PACKAGES:
     try:
-      found[name] = importlib.metadata.version(name)
+      installed[name] = importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
-      found[name] = None
-  return found
+      installed[name] = None
+  return installed

@@ -3,7 +3,7 @@
 Traps of `experimental_get_compiler_ir`, all met: its inputs are either all
 TensorSpecs or none, and no structures, so they are flattened here; a captured
 variable is refused ("does not support resource arguments"), so models take
-their variables as arguments (`functions.with_variables`); a variable that is
+their variables as arguments (`stateless.with_variables`); a variable that is
 assigned becomes an `mhlo.copy` that nothing converts; a captured tensor is
 baked into the program as a constant.
 """
@@ -15,15 +15,7 @@ import tensorflow as tf
 
 
 class LoweringError(Exception):
-  """A function that TPUs cannot run.
-
-  Attributes:
-    operation: the type of the operation at fault, or None if it is not known.
-  """
-
-  def __init__(self, operation: str | None, message: str):
-    super().__init__(message)
-    self.operation = operation
+  """A function that TPUs cannot run; the message names the operation."""
 
 
 def lower(function: Callable, specs: tuple) -> bytes:
@@ -48,15 +40,15 @@ def lower(function: Callable, specs: tuple) -> bytes:
       stage='hlo_serialized', platform_name='TPU'
     )
   except (ValueError, TypeError, NotImplementedError, tf.errors.OpError) as e:
-    raise LoweringError(*explained(str(e))) from e
+    raise LoweringError(reason(str(e))) from e
 
 
-def explained(message: str) -> tuple[str | None, str]:
-  """Returns the operation that XLA complains of, and one sentence about it."""
-  match = re.search(r"No registered '(\w+)' OpKernel", message)
-  if match:
-    return match[1], 'TPUs have no such operation'
-  match = re.search(r'\{\{node ([\w/.]+)\}\}', message)
+def reason(message: str) -> str:
+  """Returns one sentence of what XLA says, the operation at fault first."""
+  lacking = re.search(r"No registered '(\w+)' OpKernel", message)
+  if lacking:
+    return f'operation {lacking[1]}: TPUs have no such operation'
+  node = re.search(r'\{\{node ([\w/.]+)\}\}', message)
   sentence = message.strip().splitlines()[0] if message.strip() else 'no reason'
-  sentence = sentence.removeprefix("Failed getting HLO text: '")
-  return (match[1] if match else None), sentence[:300]
+  sentence = sentence.removeprefix("Failed getting HLO text: '")[:300]
+  return f'operation {node[1]}: {sentence}' if node else sentence

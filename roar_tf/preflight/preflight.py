@@ -1,92 +1,26 @@
-"""Compiles an experiment's device functions for a topology and sizes them."""
+"""Compiles everything that a study runs on the chips of a topology."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
 
-from roar_tf.planning.amounts import Amount, whole
-from roar_tf.preflight import (
-  KINDS,
-  chips,
-  compiling,
-  estimates,
-  functions,
-  lowering,
+import tensorflow as tf
+
+from roar_tf.preflight import GROUPS, functions, largest_batch, lowering, work
+from roar_tf.preflight.chips import Topology
+from roar_tf.preflight.compiling import (
+  CompilationError,
+  Compiler,
+  DoesNotFitError,
 )
-
-
-@dataclasses.dataclass(frozen=True)
-class Outcome:
-  """What became of one function.
-
-  Attributes:
-    name: of the function.
-    kind: of `KINDS`.
-    batch: images, or gradient evaluations, per call.
-    unit: which of both.
-    parameters: numbers in the model's trainable variables.
-    program: what the compiler says; None if there is none.
-    roofline: None also where loops make costs meaningless.
-    fits: whether a chip's memory suffices; None if it did not compile.
-    needed: bytes of memory, as far as known.
-    error: why it does not lower or compile, with the operation.
-    largest_batch: largest power of two that fits; None if not asked for, 0 if
-      not even one does.
-    largest_program: the program of that batch.
-  """
-
-  name: str
-  kind: str
-  batch: int
-  unit: str
-  parameters: int
-  program: compiling.Program | None = None
-  roofline: estimates.Roofline | None = None
-  fits: bool | None = None
-  needed: int | None = None
-  error: str | None = None
-  largest_batch: int | None = None
-  largest_program: compiling.Program | None = None
-
-  @property
-  def per_second(self) -> float | None:
-    """Images or gradient evaluations per second, at most."""
-    return self.batch / self.roofline.seconds if self.roofline else None
-
-
-@dataclasses.dataclass(frozen=True)
-class Result:
-  """All functions of one experiment on one topology.
-
-  Attributes:
-    source: name of the dataset.
-    topology: where.
-    precision: what models compute in.
-    outcomes: one per function.
-    amount: what a study has to compute; None without a study.
-    seconds: at the roofline; None where costs are missing.
-    hours: hours of one chip, by what for; None where costs are missing.
-    cores: host cores per chip that training needs; None without a rate.
-  """
-
-  source: str
-  topology: chips.Topology
-  precision: str
-  outcomes: Sequence[Outcome]
-  amount: Amount | None = None
-  seconds: estimates.Seconds | None = None
-  hours: dict | None = None
-  cores: float | None = None
-
-  @property
-  def errors(self) -> list[Outcome]:
-    """What does not lower or compile."""
-    return [o for o in self.outcomes if o.error]
+from roar_tf.preflight.device_function import DeviceFunction
+from roar_tf.preflight.results import Outcome, Result
+from roar_tf.preflight.subject import Subject
 
 
 def run(
-  made: functions.Functions,
-  topology: chips.Topology,
-  kinds: Sequence[str] = KINDS,
+  subject: Subject,
+  topology: Topology,
+  groups: Sequence[str] = GROUPS,
   *,
   largest: bool = True,
   images_per_core: float | None = None,
@@ -95,67 +29,52 @@ def run(
   """Lowers and compiles every function.
 
   Args:
-    made: the functions of an experiment.
+    subject: the experiment.
     topology: the chips.
-    kinds: of `KINDS`.
+    groups: of functions.
     largest: whether to search for the largest batches; a few compilations each.
     images_per_core: images per second that one host core prepares.
     say: told what is being compiled.
 
   Raises:
-    UsageError: libtpu knows no such topology.
+    UsageError: libtpu knows no such topology, or the explained model that is
+      given cannot be loaded.
   """
-  compiler = compiling.Compiler(topology)
+  compiler = Compiler(topology)
   outcomes = []
-  for function in made.of(kinds, topology.chips):
-    say(f'{function.name}, batch {function.batch}')
-    outcome = compiled(compiler, topology.chip, function)
-    if largest and function.scales and not outcome.error:
-      outcome = _with_largest(compiler, topology.chip, function, outcome, say)
+  for function in functions.of(subject, groups, topology.chips):
+    outcome = compiled(compiler, function, say)
     outcomes.append(outcome)
-  experiment = made.experiment
-  amount = whole(experiment) if experiment.study else None
-  seconds = _seconds(outcomes)
-  training = _first(outcomes, 'training step (retrained)')
-  cores = None
-  if images_per_core and training and training.per_second:
-    cores = estimates.host_cores(training.per_second, images_per_core)
+    if largest and function.scales and not outcome.error:
+      outcomes.append(_largest(compiler, function, outcome, say))
+  experiment = subject.experiment
   return Result(
     experiment.source.name,
     topology,
-    made.precision,
+    experiment.retrained.precision,
     outcomes,
-    amount,
-    seconds,
-    _hours(amount, seconds, topology.chips),
-    cores,
+    work.whole(subject) if experiment.study else None,
+    images_per_core,
   )
 
 
-def compiled(
-  compiler, chip: chips.Chip, function: functions.DeviceFunction
-) -> Outcome:
+def compiled(compiler: Compiler, function: DeviceFunction, say) -> Outcome:
   """Returns what becomes of one function at its batch."""
-  about = Outcome(
-    function.name,
-    function.kind,
-    function.batch,
-    function.unit,
-    function.parameters,
-  )
+  say(f'{compiler.topology.name}: {function.name}, batch {function.batch}')
+  outcome = Outcome(function.name, function.group, function.batch)
   try:
-    program = compiler.compile(lowering.lower(*function.make(function.batch)))
-  except lowering.LoweringError as e:
-    where = f'operation {e.operation}: ' if e.operation else ''
-    return dataclasses.replace(about, error=f'{where}{e}')
-  except compiling.CompilationError as e:
-    return dataclasses.replace(about, error=f'the compiler refuses it: {e}')
-  except compiling.DoesNotFitError as e:
-    return dataclasses.replace(about, fits=False, needed=e.needed)
+    program = compiler.compile(lowering.lower(*function.build(function.batch)))
+  except (lowering.LoweringError, CompilationError) as e:
+    return dataclasses.replace(outcome, error=str(e))
+  except DoesNotFitError as e:
+    return dataclasses.replace(outcome, fits=False, needed=e.needed)
+  chip = compiler.topology.chip
   return dataclasses.replace(
-    about,
+    outcome,
     program=program,
-    roofline=None if function.loops else estimates.roofline(program, chip),
+    roofline=None
+    if function.loops
+    else chip.roofline(program.flops, program.bytes_accessed),
     # The compiler itself does not count outputs: 1,024 images of a ResNet-50
     # pass it with 0.2 GiB too much.
     fits=program.memory <= chip.usable,
@@ -163,53 +82,26 @@ def compiled(
   )
 
 
-def _with_largest(compiler, chip, function, outcome, say) -> Outcome:
-  """Returns the outcome with the largest batch that fits."""
-  known = {outcome.batch: outcome}
+def _largest(
+  compiler, function: DeviceFunction, outcome: Outcome, say
+) -> Outcome:
+  """Returns the outcome of the largest batch that fits, or else of 1."""
+  by_batch = {outcome.batch: outcome}
 
   def needed(batch: int) -> int | None:
-    if batch not in known:
-      say(f'{function.name}, batch {batch}')
-      known[batch] = compiled(
-        compiler, chip, dataclasses.replace(function, batch=batch)
-      )
-    return known[batch].needed
+    if batch not in by_batch:
+      larger = dataclasses.replace(function, batch=batch)
+      by_batch[batch] = compiled(compiler, larger, say)
+    return by_batch[batch].needed
 
-  batch = estimates.largest_batch(
-    needed, function.batch, function.fixed, chip.usable
+  _, (state, _) = function.build(function.batch)
+  fixed = sum(
+    spec.shape.num_elements() * spec.dtype.size
+    for spec in tf.nest.flatten(state)
+  )
+  batch = largest_batch.largest_batch(
+    needed, function.batch, fixed, compiler.topology.chip.usable
   )
   return dataclasses.replace(
-    outcome,
-    largest_batch=batch,
-    largest_program=known[batch].program if batch else None,
+    by_batch[max(1, batch)], name=f'largest {function.name}'
   )
-
-
-def _first(outcomes, name: str) -> Outcome | None:
-  return next((o for o in outcomes if o.name == name), None)
-
-
-def _seconds(outcomes) -> estimates.Seconds | None:
-  """Returns the roofline of what was compiled, if nothing is missing."""
-  training = _first(outcomes, 'training step (retrained)')
-  explained = _first(outcomes, 'training step (explained)') or training
-  evaluation = _first(outcomes, 'evaluation (retrained)')
-  gradients = _first(outcomes, 'gradient evaluations')
-  used = [training, explained, evaluation, *([gradients] if gradients else [])]
-  if any(o is None or o.roofline is None for o in used):
-    return None
-  return estimates.Seconds(
-    training.roofline.seconds,
-    explained.roofline.seconds,
-    1 / evaluation.per_second,
-    1 / gradients.per_second if gradients else None,
-  )
-
-
-def _hours(amount, seconds, replicas: int) -> dict | None:
-  """Returns hours of one chip, if all that they are made of was compiled."""
-  if amount is None or seconds is None:
-    return None
-  if amount.gradient_evaluations and seconds.gradient is None:
-    return None
-  return estimates.device_hours(amount, seconds, replicas)

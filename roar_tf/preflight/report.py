@@ -4,26 +4,30 @@ import dataclasses
 from collections.abc import Sequence
 
 from roar_tf import errors
-from roar_tf.planning import rates as planned
-from roar_tf.planning import screen
-from roar_tf.preflight import estimates
-from roar_tf.preflight.preflight import Outcome, Result
+from roar_tf.preflight.results import Outcome, Result
+from roar_tf.study import rates
 
 NEVER_RUN = 'compiled for, never run on, TPU'
 
-_COLUMNS = (
-  f'{"function":<31}{"batch":>6}{"memory":>9}{"args":>9}{"temps":>9}{"fits":>5}'
+_HEADER = (
+  f'{"function":<35}{"batch":>6}{"memory":>9}{"args":>9}{"temps":>9}{"fits":>5}'
   f'{"GFLOP":>9}{"GB":>8}{"FLOP/B":>8}{"ms":>9}  {"bound":<8}{"per s":>9}'
 )
+_LEGEND = """
+memory, args, temps: of a chip, 1G = 2^30 bytes. ms: the roofline of one call,
+the larger of operations and bytes over the peaks; no program is as fast. A
+replica alone: the exchange of gradients is not in it. -: the program loops, and
+the compiler counts the body of a loop once. largest: power of two that fits;
+close to a chip's memory the compiler computes values twice.
+"""
 
 
-def text(result: Result, versions: dict, images_per_core: float | None) -> str:
+def text(result: Result, versions: dict) -> str:
   """Returns the report of one experiment on one topology.
 
   Args:
     result: what was found.
     versions: of the packages that compiled.
-    images_per_core: images per second that a host core prepares, or None.
   """
   topology, chip = result.topology, result.topology.chip
   lines = [
@@ -35,136 +39,79 @@ def text(result: Result, versions: dict, images_per_core: float | None) -> str:
     f'(bfloat16), {chip.hbm / 2**30:g} GiB at {chip.bandwidth / 1e9:g} GB/s; '
     f'programs may use {chip.usable / 2**30:.2f} GiB.',
   ]
-  parameters = max((o.parameters for o in result.outcomes), default=0)
-  if parameters:
-    lines.append(
-      f'Parameters: {parameters:,}, '
-      f'{_size(4 * parameters)} in float32, of the largest model.'
-    )
-  large = [o for o in result.outcomes if o.kind != 'others' and not o.error]
+  compiled = [o for o in result.outcomes if not o.error]
+  others = [o for o in compiled if o.group == 'others']
+  large = [o for o in compiled if o.group != 'others']
   if large:
-    lines += ['', _COLUMNS, *(_row(o) for o in large)]
-    lines += [
-      '',
-      'memory, args, temps: of a chip, 1G = 2^30 bytes. ms: the roofline of '
-      'one call, the larger of',
-      'operations and bytes over the peaks; no program is as fast. A replica '
-      'alone: the exchange of',
-      'gradients is not in it.',
-    ]
-  if any(o.error is None and o.roofline is None and o.fits for o in large):
-    lines.append(
-      '-: the program loops, and the compiler counts the body of a loop once.'
-    )
-  lines += ['', *_largest_lines(result.outcomes)]
-  others = [o for o in result.outcomes if o.kind == 'others' and not o.error]
+    lines += ['', _HEADER, *map(_row, large), _LEGEND]
   if others:
+    names = '; '.join(o.name for o in others if o.fits)
+    lines.append(f'Also compile: {names}.')
+  lines += [f'{o.name} {_too_large(o)}' for o in others if not o.fits]
+  if result.cores is not None:
     lines.append(
-      f'Also compile: {"; ".join(o.name for o in others if o.fits)}.'
+      'Host cores per chip, to train at the roofline from '
+      f'{result.images_per_core:g} images/s per core: {result.cores:.1f}.'
     )
-    lines += [f'Does not fit: {_too_large(o)}' for o in others if not o.fits]
-  lines += _host_line(result, images_per_core)
-  lines += _study_lines(result)
+  lines.append(_study(result))
   lines += [f'FAILED {o.name}: {o.error}' for o in result.errors]
   return '\n'.join(line.rstrip() for line in lines) + '\n'
 
 
 def _row(outcome: Outcome) -> str:
-  name = f'{outcome.name:<31}{outcome.batch:>6}'
+  name = f'{outcome.name:<35}{outcome.batch:>6}'
   program, roofline = outcome.program, outcome.roofline
   if program is None:
-    return f'{name}  does not fit: {_too_large(outcome)}'
-  memory = ''.join(
-    f'{_size(value):>9}'
-    for value in (program.memory, program.arguments, program.temporaries)
-  )
-  fits = 'yes' if outcome.fits else 'NO'
+    return f'{name}  {_too_large(outcome)}'
+  sizes = (program.memory, program.arguments, program.temporaries)
+  memory = ''.join(f'{_size(value):>9}' for value in sizes)
+  row = f'{name}{memory}{"yes" if outcome.fits else "NO":>5}'
   if roofline is None:
-    return f'{name}{memory}{fits:>5}' + f'{"-":>9}{"-":>8}{"-":>8}{"-":>9}'
+    return f'{row}{"-":>9}{"-":>8}{"-":>8}{"-":>9}'
   return (
-    f'{name}{memory}{fits:>5}{program.flops / 1e9:>9.1f}'
-    f'{program.bytes_accessed / 1e9:>8.2f}{roofline.intensity:>8.1f}'
-    f'{roofline.seconds * 1e3:>9.3f}  {roofline.bound:<8}'
-    f'{outcome.per_second:>9,.0f}'
+    f'{row}{program.flops / 1e9:>9.1f}{program.bytes_accessed / 1e9:>8.2f}'
+    f'{roofline.intensity:>8.1f}{roofline.seconds * 1e3:>9.3f}  '
+    f'{roofline.bound:<8}{outcome.per_second:>9,.0f}'
   )
 
 
 def _too_large(outcome: Outcome) -> str:
-  needed = f'{_size(outcome.needed)} needed' if outcome.needed else 'too large'
-  return f'{outcome.name}, batch {outcome.batch}: {needed}'
+  needed = f': {_size(outcome.needed)} needed' if outcome.needed else ''
+  return f'does not fit{needed}'
 
 
 def _size(value: float) -> str:
   """Returns bytes with three digits or so, e.g. 15.75G."""
-  unit, letter = next(
-    (unit, letter)
-    for unit, letter in ((2**30, 'G'), (2**20, 'M'), (2**10, 'K'))
-    if value >= unit or letter == 'K'
-  )
-  return f'{value / unit:.2f}{letter}'
+  for unit, letter in ((2**30, 'G'), (2**20, 'M')):
+    if value >= unit:
+      return f'{value / unit:.2f}{letter}'
+  return f'{value / 2**10:.2f}K'
 
 
-def _largest_lines(outcomes: Sequence[Outcome]) -> list[str]:
-  """Returns what is known of the largest batches."""
-  lines = []
-  for outcome in outcomes:
-    if outcome.largest_batch is None:
-      continue
-    line = (
-      f'Largest power-of-two batch of {outcome.name} that fits a chip: '
-      f'{outcome.largest_batch or "none"}'
-      f'{" or more" * (outcome.largest_batch == estimates.MOST_ROWS)}'
-    )
-    program = outcome.largest_program
-    if program and outcome.program and outcome.program.flops:
-      more = (program.flops / outcome.largest_batch) / (
-        outcome.program.flops / outcome.batch
-      )
-      if more > 1.05:
-        # To make it fit; seen at 1024 images of a ResNet-50's training step.
-        line += (
-          f', with {more:.2f} times the operations per image: the compiler '
-          'computes some twice to save memory'
-        )
-    lines.append(line + '.')
-  return lines
-
-
-def _host_line(result: Result, images_per_core: float | None) -> list[str]:
-  if images_per_core is None:
-    return [
-      'Host cores per chip: not told; measure what one core of the host '
-      'decodes and give it as --input_images_per_second_per_core.'
-    ]
-  if result.cores is None:
-    return []
-  return [
-    f'Host cores per chip, to train at the roofline from {images_per_core:g} '
-    f'images/s per core: {result.cores:.1f}.'
-  ]
-
-
-def _study_lines(result: Result) -> list[str]:
+def _study(result: Result) -> str:
   """Returns what a study takes on one chip."""
-  amount, hours = result.amount, result.hours
-  if amount is None:
-    return ['Device-hours: of a study only; give --study.']
-  work = (
-    f'Study on {result.source}: {amount.runs} trainings, {amount.steps:,} '
-    f'steps in all; {amount.gradient_evaluations:,} gradient evaluations of '
-    f'{amount.explained_images:,} images'
+  work, hours = result.work, result.hours
+  if work is None:
+    return 'Device-hours: of a study only; give --study.'
+  line = (
+    f'Study on {result.source}: {work.runs} trainings, {work.steps:,} '
+    f'steps in all; {work.gradient_evaluations:,} gradient evaluations of '
+    f'{work.explained_images:,} images. '
   )
   if hours is None:
-    return [f'{work}. Device-hours: not told, for want of a compiled step.']
-  parts = ', '.join(
-    f'{name} {screen.few_digits(value)}'
-    for name, value in hours.items()
-    if name != 'all'
+    return f'{line}Device-hours: not told, for want of a compiled step.'
+  told = {name: _few_digits(value) for name, value in hours.items()}
+  total = told.pop('all')
+  parts = ', '.join(f'{name} {value}' for name, value in told.items())
+  return (
+    f'{line}At least {total} hours of one {result.topology.chip.name} chip at '
+    f'the roofline ({parts}).'
   )
-  return [
-    f'{work}. At least {screen.few_digits(hours["all"])} hours of one '
-    f'{result.topology.chip.name} chip at the roofline ({parts}).'
-  ]
+
+
+def _few_digits(value: float) -> str:
+  """Returns a number with three digits, or with all before the point."""
+  return f'{value:,.0f}' if value >= 100 else f'{value:.3g}'
 
 
 def as_json(results: Sequence[Result], versions: dict) -> dict:
@@ -176,20 +123,18 @@ def as_json(results: Sequence[Result], versions: dict) -> dict:
       {
         **dataclasses.asdict(result),
         'outcomes': [
-          {
-            **dataclasses.asdict(outcome),
-            'per_second': outcome.per_second,
-            'memory': outcome.program.memory if outcome.program else None,
-          }
-          for outcome in result.outcomes
+          {**dataclasses.asdict(o), 'per_second': o.per_second}
+          for o in result.outcomes
         ],
+        'hours': result.hours,
+        'cores': result.cores,
       }
       for result in results
     ],
   }
 
 
-def rates(results: Sequence[Result]) -> dict:
+def as_rates(results: Sequence[Result]) -> dict:
   """Returns what `roar_study --dry_run --rates=FILE` reads, as JSON values.
 
   Args:
@@ -199,21 +144,18 @@ def rates(results: Sequence[Result]) -> dict:
     UsageError: a function was not compiled, or does not fit.
   """
   for result in results:
-    if result.seconds is None:
+    if result.rates is None:
       raise errors.UsageError(
         f'--rates: the times of {result.source} are not known, for want of a '
         'compiled training step, evaluation or gradient that fits; see above.'
       )
   topology = results[0].topology
-  machine = planned.Machine(
+  machine = rates.Machine(
     f'the roofline of {topology.name}, {results[0].precision}; {NEVER_RUN}',
     devices=topology.chips,
     lower_bound=True,
   )
-  return planned.as_json(
-    machine,
-    {r.source: estimates.rates(r.seconds, topology.chips) for r in results},
-  )
+  return rates.as_json(machine, {r.source: r.rates for r in results})
 
 
 def failures(results: Sequence[Result]) -> str:

@@ -34,6 +34,19 @@ def test_programs_get_nearly_all_memory_of_a_chip():
     assert 0.95 * chip.hbm < chip.usable < 1.01 * chip.hbm
 
 
-def test_a_newer_chip_is_no_slower():
-  old, new = chips.CHIPS['v4'], chips.CHIPS['v5p']
-  assert old.flops < new.flops and old.bandwidth < new.bandwidth
+@pytest.mark.parametrize(
+  'flops, bytes_accessed, seconds, bound',
+  [
+    (1000, 10, 10, 'compute'),
+    (1000, 200, 20, 'memory'),
+    (0, 50, 5, 'memory'),
+    (0, 0, 0, 'memory'),
+  ],
+)
+def test_a_roofline_is_the_slower_of_both(
+  flops, bytes_accessed, seconds, bound
+):
+  chip = chips.Chip('toy', 100.0, 1000, 900, 10.0, 2)
+  roofline = chip.roofline(flops, bytes_accessed)
+  assert (roofline.seconds, roofline.bound) == (seconds, bound)
+  assert roofline.intensity == pytest.approx(flops / max(1, bytes_accessed))

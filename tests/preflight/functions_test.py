@@ -1,4 +1,7 @@
-"""Tests of roar_tf.preflight.functions: what compiles is what runs."""
+"""Tests of the device functions: what compiles is what runs."""
+
+import dataclasses
+import types
 
 import keras
 import numpy as np
@@ -8,11 +11,15 @@ import tensorflow as tf
 import roar_tf
 from roar_tf.estimators import Settings
 from roar_tf.models import resnet
-from roar_tf.preflight import functions
+from roar_tf.preflight import attribution, functions, training
+from roar_tf.preflight.subject import Subject
 from roar_tf.study import experiment
-from roar_tf.training import settings
+from roar_tf.training.settings import Training
 
 SHAPE, CLASSES, BATCH = (8, 8, 3), 3, 4
+TRAINING = Training(
+  model=resnet.small_resnet, epochs=1, batch_size=256, base_learning_rate=0.1
+)
 
 
 def model():
@@ -37,14 +44,15 @@ def two_models():
 
 
 def values_of(model):
-  return (
-    [tf.convert_to_tensor(v) for v in model.trainable_variables],
-    [tf.convert_to_tensor(v) for v in model.non_trainable_variables],
-  )
+  return {
+    'trainable': [tf.convert_to_tensor(v) for v in model.trainable_variables],
+    'moving': [tf.convert_to_tensor(v) for v in model.non_trainable_variables],
+  }
 
 
-def check_specs(specs, arguments):
-  """Fails if arguments are not what a function was made for."""
+def called(described, *arguments):
+  """Calls a function; fails if arguments are not what it was made for."""
+  function, specs = described
   tf.nest.map_structure(
     lambda spec, value: (
       spec.is_compatible_with(value) or pytest.fail(str(spec))
@@ -52,33 +60,31 @@ def check_specs(specs, arguments):
     specs,
     arguments,
   )
+  return tf.function(function)(*arguments)
 
 
 def test_attribution_takes_its_variables_as_arguments(two_models, images):
   architecture, other = two_models
   inputs = tf.cast(images, tf.float32) / 255
-  names = ('grad', 'sg_sq_gb', 'ig')
-  chosen = Settings(samples=3, steps=4)
-  function, specs = functions.attribution(
-    architecture, names, chosen, SHAPE, BATCH
-  )
-  arguments = (
-    *values_of(other),
+  names, ids = ('grad', 'sg_sq_gb', 'ig'), list(range(BATCH))
+  scores = called(
+    attribution.attribution(
+      architecture, names, Settings(samples=3, steps=4), SHAPE, BATCH
+    ),
+    values_of(other),
     {
       'images': inputs,
-      'keys': roar_tf.randomness.keys_of_ids(list(range(BATCH))),
+      'keys': roar_tf.randomness.keys_of_ids(ids),
       'seed': tf.constant(7),
       'baseline': tf.zeros(SHAPE),
     },
   )
-  check_specs(specs, arguments)
-  found = tf.function(function)(*arguments)
   expected = roar_tf.explain(
-    other, inputs, names, ids=list(range(BATCH)), seed=7, samples=3, steps=4
+    other, inputs, names, ids=ids, seed=7, samples=3, steps=4
   )
   for name in names:
     np.testing.assert_allclose(
-      found[name], expected[name], rtol=1e-4, atol=1e-6
+      scores[name], expected[name], rtol=1e-4, atol=1e-6
     )
 
 
@@ -86,105 +92,157 @@ def test_gradient_evaluations_are_grad(two_models, images):
   architecture, other = two_models
   inputs = tf.cast(images, tf.float32) / 255
   targets = tf.constant([0, 1, 2, 0])
-  function, specs = functions.gradient_evaluations(architecture, SHAPE, BATCH)
-  arguments = (*values_of(other), inputs, targets)
-  check_specs(specs, arguments)
-  expected = roar_tf.explain(other, inputs, 'grad', targets=targets)['grad']
-  np.testing.assert_allclose(
-    tf.function(function)(*arguments), expected, rtol=1e-4, atol=1e-6
+  gradients = called(
+    attribution.gradient_evaluations(architecture, SHAPE, BATCH),
+    values_of(other),
+    {'images': inputs, 'targets': targets},
   )
+  expected = roar_tf.explain(other, inputs, 'grad', targets=targets)['grad']
+  np.testing.assert_allclose(gradients, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_a_training_step_is_the_one_that_trains(two_models, images):
   architecture, _ = two_models
-  training = settings.Training(
-    model=resnet.small_resnet, epochs=1, batch_size=256, base_learning_rate=0.1
-  )
-  trainable, moving = values_of(architecture)
-  state = {
-    'trainable': trainable,
-    'moving': moving,
-    'velocity': [tf.zeros_like(v) for v in trainable],
-    'step': tf.constant(5, tf.int64),
-    'seed': tf.constant(0),
-  }
+  state = values_of(architecture)
+  state['velocity'] = [tf.zeros_like(v) for v in state['trainable']]
+  state |= {'step': tf.constant(5, tf.int64), 'seed': tf.constant(0)}
   batch = {
     'image': images,
     'label': tf.constant([0, 1, 2, 0]),
     'key': tf.zeros([BATCH, 2], tf.int32),
     'epoch': tf.zeros([BATCH], tf.int32),
   }
-  function, specs = functions.training_step(
-    architecture, training, SHAPE, 1000, BATCH
-  )
-  check_specs(specs, (state, batch))
-  after, metrics = tf.function(function)(state, batch)
+  step = training.training_step(architecture, TRAINING, SHAPE, 1000, BATCH)
+  after, metrics = called(step, state, batch)
   assert int(after['step']) == 6
-  # The batch that is compiled, not the training's.
-  assert function.batch_size == BATCH
   assert np.isfinite(metrics['loss'])
+
+
+def test_a_step_has_the_batch_that_is_asked_for(two_models):
   # One of two replicas has half of a batch, and the loss is its share.
-  function, _ = functions.training_step(
-    architecture, training, SHAPE, 1000, BATCH, 2
+  step, _ = training.training_step(
+    two_models[0], TRAINING, SHAPE, 1000, BATCH, 2
   )
-  assert function.batch_size == BATCH
-  assert function.training.batch_size == 2 * BATCH
+  assert (step.batch_size, step.training.batch_size) == (BATCH, 2 * BATCH)
 
 
 def test_evaluation_is_the_one_that_evaluates(two_models, images):
   architecture, _ = two_models
-  training = settings.Training(
-    model=resnet.small_resnet, epochs=1, batch_size=256, base_learning_rate=0.1
+  logits = called(
+    training.evaluation(architecture, TRAINING, SHAPE, BATCH),
+    values_of(architecture),
+    images,
   )
-  trainable, moving = values_of(architecture)
-  state = {'trainable': trainable, 'moving': moving}
-  function, specs = functions.evaluation(architecture, training, SHAPE, BATCH)
-  check_specs(specs, (state, images))
-  logits = tf.function(function)(state, images)
   assert logits.shape == (BATCH, 3) and np.isfinite(logits).all()
 
 
 @pytest.fixture
-def made(tiny):
-  (loaded,) = experiment.load(study=tiny.study)
-  return functions.Functions(loaded, 'float32')
+def subject(tiny):
+  """Function from gin bindings to the tiny study."""
+
+  def load(*bindings, precision=None):
+    (loaded,) = experiment.load(study=tiny.study, gin_bindings=bindings)
+    return Subject(loaded, precision)
+
+  return load
 
 
-def test_a_replica_gets_its_share_of_a_batch(made):
+def test_a_replica_gets_its_share_of_a_batch(subject):
   # 16 images over 8 chips.
-  [step] = made.of(['training'], 8)
+  [step] = functions.of(subject(), ['training'], 8)
   assert step.batch == 2
-  # And the number of its step, and its seed.
-  assert step.fixed == 12 + 4 * (
-    2 * step.parameters
-    + sum(v.shape.num_elements() for v in model().non_trainable_variables)
-  )
 
 
-def test_the_explained_model_counts_if_it_is_another(tiny):
-  (loaded,) = experiment.load(
-    study=tiny.study, gin_bindings=['explained/small_resnet.width = 8']
-  )
-  made = functions.Functions(loaded, 'float32')
-  [retrained, explained] = made.of(['training'], 1)
-  assert explained.parameters > 3 * retrained.parameters
+def test_the_explained_model_counts_if_it_is_another(subject):
+  assert list(subject().trained) == ['retrained']
+  other = subject('explained/small_resnet.width = 8')
+  assert list(other.trained) == ['retrained', 'explained']
+  (retrained, _), (explained, _) = other.trained.values()
+  assert explained.count_params() > 3 * retrained.count_params()
+  assert other.explained is explained
 
 
-def test_every_function_without_a_model_can_be_traced(made):
+@pytest.mark.parametrize('given', ['file', 'application'])
+def test_an_explained_model_that_is_given_is_what_compiles(
+  given, subject, tmp_path
+):
+  if given == 'file':
+    layers = [
+      keras.Input(SHAPE),
+      keras.layers.Conv2D(5, 3),
+      keras.layers.ReLU(),
+    ]
+    layers += [keras.layers.Flatten(), keras.layers.Dense(CLASSES)]
+    expected = keras.Sequential(layers)
+    expected.save(tmp_path / 'mine.keras')
+    shape, bindings = (
+      SHAPE,
+      [
+        f"ExplainedModel.file = '{tmp_path}/mine.keras'",
+        "ExplainedModel.input = '0..1'",
+      ],
+    )
+  else:  # 32 pixels are the least that it takes. Nothing is downloaded.
+    shape, bindings = (
+      (32, 32, 3),
+      [
+        'Source.image_shape = (32, 32, 3)',
+        "ExplainedModel.application = 'MobileNet'",
+        "ExplainedModel.weights = 'imagenet'",
+      ],
+    )
+    expected = keras.applications.MobileNet(
+      weights=None, input_shape=shape, classes=CLASSES
+    )
+  study = subject(*bindings)
+  # What is trained is trained as ever, and the given model is not.
+  assert list(study.trained) == ['retrained']
+  assert 'small_resnet' in study.trained['retrained'][0].name
+  for function in functions.of(study, ['attribution'], 1):
+    call, (state, inputs) = function.build(2)
+    assert [tuple(spec.shape) for spec in state['trainable']] == [
+      tuple(v.shape) for v in expected.trainable_variables
+    ]
+    traced = tf.function(call).get_concrete_function(state, inputs)
+    for spec in tf.nest.flatten(traced.structured_outputs):
+      assert spec.shape == (2, *shape), function.name
+
+
+def test_models_compute_in_what_their_trainings_do(subject):
+  def computing(study):
+    return {
+      role: model.layers[1].compute_dtype
+      for role, (model, _) in study.trained.items()
+    }
+
+  mixed = subject("explained/Training.precision = 'bfloat16'")
+  assert computing(mixed) == {'retrained': 'float32', 'explained': 'bfloat16'}
+  assert computing(subject(precision='bfloat16')) == {'retrained': 'bfloat16'}
+
+
+def test_every_function_without_a_model_can_be_traced(subject):
   names = set()
-  for function in made.of(['others'], 1):
-    call, specs = function.make(2)
+  for function in functions.of(subject(), ['others'], 1):
+    call, specs = function.build(2)
     traced = tf.function(call).get_concrete_function(*specs)
     for spec in tf.nest.flatten(traced.structured_outputs):
       assert spec.shape.is_fully_defined(), function.name
     names.add(function.name)
-  assert {'random', 'oracle', 'sobel (released)', 'Gaussian noise'} <= names
+  assert {'random', 'oracle', 'sobel', 'Gaussian noise'} <= names
   assert sum(name.startswith('ranking') for name in names) == 8
   assert sum(name.startswith('masking') for name in names) >= 2
 
 
 def test_estimators_of_the_paper_are_the_default(tiny):
   (loaded,) = experiment.load(dataset=tiny.dataset)
-  plan = functions.Functions(loaded, 'float32').plan
+  plan = Subject(loaded).plan
   assert len(plan.names) == 15
   assert plan.gradient_evaluations == 416
+
+
+def test_scores_that_were_made_elsewhere_run_on_no_device(tiny):
+  (loaded,) = experiment.load(dataset=tiny.dataset)
+  for names, planned in ((('grad', 'theirs'), ('grad',)), (('theirs',), None)):
+    study = types.SimpleNamespace(estimators=names)
+    plan = Subject(dataclasses.replace(loaded, study=study)).plan
+    assert (plan and plan.names) == planned

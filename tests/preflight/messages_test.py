@@ -1,34 +1,33 @@
 """Tests of what is read from messages of XLA and of the TPU compiler."""
 
+import os
+
 import pytest
 
 from roar_tf import errors
 from roar_tf.preflight import compiling, environment, lowering
 
 
-def test_an_operation_that_tpus_lack_is_named():
-  # As TensorFlow 2.20 says it.
-  message = (
-    "Failed getting HLO text: 'Detected unsupported operations when trying to "
-    'compile graph __inference_f_47[] on XLA_TPU_JIT: AsString (No registered '
-    "'AsString' OpKernel for XLA_TPU_JIT devices compatible with node {{node "
-    'AsString}}){{node AsString}}\nOne approach is to outside compile'
-  )
-  operation, sentence = lowering.explained(message)
-  assert operation == 'AsString'
-  assert '\n' not in sentence
-
-
-def test_a_node_is_named_where_no_operation_is():
-  operation, sentence = lowering.explained(
-    "Failed getting HLO text: 'shape must be static {{node body/Reshape_1}}\nat"
-  )
-  assert operation == 'body/Reshape_1'
-  assert sentence.startswith('shape must be static')
-
-
-def test_nothing_known_is_nothing_named():
-  assert lowering.explained('') == (None, 'no reason')
+@pytest.mark.parametrize(
+  'message, reason',
+  [
+    (
+      # As TensorFlow 2.20 says it.
+      "Failed getting HLO text: 'Detected unsupported operations when trying "
+      'to compile graph __inference_f_47[] on XLA_TPU_JIT: AsString (No '
+      "registered 'AsString' OpKernel for XLA_TPU_JIT devices compatible with "
+      'node {{node AsString}}){{node AsString}}\nOne approach is to outside',
+      'operation AsString: TPUs have no such operation',
+    ),
+    (
+      "Failed getting HLO text: 'must be static {{node body/Reshape_1}}\nat",
+      'operation body/Reshape_1: must be static {{node body/Reshape_1}}',
+    ),
+    ('', 'no reason'),
+  ],
+)
+def test_one_sentence_names_the_operation_if_xla_does(message, reason):
+  assert lowering.reason(message) == reason
 
 
 @pytest.mark.parametrize(
@@ -57,7 +56,5 @@ def test_settings_of_the_user_are_kept(monkeypatch):
   monkeypatch.setenv('TPU_WORKER_ID', '3')
   monkeypatch.delenv('TPU_SKIP_MDS_QUERY', raising=False)
   environment.prepare()
-  import os
-
   assert os.environ['TPU_WORKER_ID'] == '3'
   assert os.environ['TPU_SKIP_MDS_QUERY'] == '1'

@@ -1,0 +1,95 @@
+"""The experiment that a preflight is about, with its models."""
+
+import dataclasses
+import functools
+
+import keras
+
+from roar_tf import errors
+from roar_tf.estimators import Plan, registry
+from roar_tf.models import precision
+from roar_tf.study.experiment import Experiment
+from roar_tf.training.settings import Training
+
+ROLES = ('retrained', 'explained')
+PAPER = tuple(
+  prefix + base
+  for base in ('grad', 'gb', 'ig')
+  for prefix in ('', 'sq_', 'sg_', 'sg_sq_', 'var_')
+)
+"""The paper's 15 gradient estimators, 416 gradient evaluations per image."""
+
+
+class Subject:
+  """An experiment, its models, which are built once, and its estimators.
+
+  Attributes:
+    experiment: configuration.
+    shape: (H, W, C) of its images.
+    plan: of all estimators that need the explained model, the paper's where
+      there is no study; None if there are none.
+  """
+
+  def __init__(self, experiment: Experiment, precision: str | None = None):
+    """Takes an experiment, and what its trainings shall compute in instead."""
+    if precision:
+      trainings = {
+        role: dataclasses.replace(
+          getattr(experiment, role), precision=precision
+        )
+        for role in ROLES
+      }
+      experiment = dataclasses.replace(experiment, **trainings)
+    self.experiment, self.shape = experiment, experiment.source.image_shape
+    study = experiment.study
+    names = filter(_needs_model, study.estimators if study else PAPER)
+    plan = Plan(names, experiment.attribution)
+    self.plan = plan if plan.names else None
+
+  @functools.cached_property
+  def trained(self) -> dict[str, tuple[keras.Model, Training]]:
+    """What is trained, by role; the explained model only if it differs."""
+    experiment = self.experiment
+    roles = {
+      role: (getattr(experiment, role), getattr(experiment, f'{role}_model'))
+      for role in ROLES
+    }
+    retrained, explained = (
+      (training, factory.function, factory.arguments)
+      for training, factory in roles.values()
+    )
+    if experiment.given or explained == retrained:
+      del roles['explained']
+    trained = {}
+    for role, (training, factory) in roles.items():
+      with precision.computing_in(training.precision):
+        model = factory(self.shape, experiment.source.num_classes)
+      trained[role] = model, training
+    return trained
+
+  @functools.cached_property
+  def explained(self) -> keras.Model:
+    """The explained model, trained here or given; its weights do not count."""
+    given, classes = self.experiment.given, self.experiment.source.num_classes
+    if given:
+      return given.load(self.shape, classes, with_weights=False)
+    return self.trained.get('explained', self.trained['retrained'])[0]
+
+  @property
+  def images_per_call(self) -> int:
+    """Images that one device explains per call."""
+    from roar_tf.study import rank
+
+    return rank.images_per_call(self.experiment)
+
+
+def _needs_model(name: str) -> bool:
+  """Whether an estimator needs the explained model.
+
+  A name that no estimator has stands for scores that were made elsewhere, which
+  no device computes here.
+  """
+  try:
+    return registry.parse(name).base.needs_model
+  except errors.UsageError:
+    return False
