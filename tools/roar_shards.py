@@ -7,7 +7,7 @@ roar_shards --repair --study=quickstart
 
 from absl import flags
 
-from roar_tf import cli, errors
+from roar_tf import cli, cli_flags, errors
 
 FLAGS = flags.FLAGS
 
@@ -26,8 +26,8 @@ flags.DEFINE_bool(
   'and the flags of a cell, say how.',
 )
 flags.DEFINE_string('study', None, 'With --repair: name or .gin of a study.')
-cli.define_shared_flags()
-cli.define_worker_flags()
+cli_flags.define_shared_flags()
+cli_flags.define_worker_flags()
 
 CELL = ('estimator', 'granularity', 'mode', 'threshold', 'fill')
 
@@ -43,40 +43,36 @@ def main() -> None:
   dataset = cli.require_flag('dataset')
   cli.require_flag('estimator')
   cli.require_flag('threshold')
-  execution = cli.execution()
-  (context,) = cli.contexts(dataset=dataset)
-  from roar_tf.study import pipeline
-
-  stages = ('source', 'model', 'rank', 'shards')
-  work = pipeline.Work(context, [_cell(context)])
-  pipeline.run([work], stages, **execution)
+  cli.share()  # Refuses a worker that cannot be.
+  stages = cli.stages(dataset)
+  cell = _cell(stages)
+  with cli.workforce() as workforce:
+    workforce.make(stages.context, [stages.shards.masked(cell)])
 
 
-def _cell(context):
-  """Returns the cell of the flags; any of its ranking without --threshold."""
+def _cell(stages):
+  """Returns the cell of the flags, which the source can give."""
+  from roar_tf import cells
+
   try:
-    threshold = (
-      context.experiment.ranking.some_threshold
-      if FLAGS.threshold is None
-      else int(FLAGS.threshold)
-    )
+    threshold = int(FLAGS.threshold)
   except ValueError as e:
     raise errors.UsageError(
       f'--threshold={FLAGS.threshold}: a threshold is a whole percentage from '
       '1 to 100.'
     ) from e
-  from roar_tf import cells
-
-  return cells.Cell(
+  cell = cells.Cell(
     FLAGS.estimator, FLAGS.granularity, FLAGS.mode, threshold, FLAGS.fill
   )
+  stages.check([cell])
+  return cell
 
 
 def _check_flags() -> None:
   """Refuses flags that --verify or --repair would ignore."""
-  what, ignored = '--repair', ('worker', 'num_workers')
+  title, ignored = '--repair', ('worker', 'num_workers')
   if FLAGS.verify:
-    what, ignored = '--verify', (*ignored, 'repair', 'study', *CELL)
+    title, ignored = '--verify', (*ignored, 'repair', 'study', *CELL)
   elif FLAGS.study or not FLAGS.dataset:
     ignored = (*ignored, *CELL)
   elif not FLAGS.estimator:
@@ -84,45 +80,58 @@ def _check_flags() -> None:
   given = [name for name in ignored if FLAGS[name].present]
   if given:
     raise errors.UsageError(
-      f'{what} has no use for --{given[0]} here; leave it out, or see --help.'
+      f'{title} has no use for --{given[0]} here; leave it out, or see --help.'
     )
 
 
-def _works():
-  """Returns what the flags configure, and the stages they suffice for."""
-  if not (FLAGS.study or FLAGS.dataset):
-    return [], ()
-  contexts = cli.contexts(FLAGS.study, FLAGS.dataset)
-  from roar_tf.study import STAGES, pipeline
-
+def _goals():
+  """Returns the context of what the flags configure, and what it can make."""
   if FLAGS.study:
-    return pipeline.study_work(contexts), STAGES
-  (context,) = contexts
-  cells = [_cell(context)] if FLAGS.estimator else []
-  last = 'shards' if FLAGS.threshold else 'rank' if cells else 'model'
-  stages = STAGES[: STAGES.index(last) + 1]
-  return [pipeline.Work(context, cells)], stages
+    pipeline = cli.pipeline(FLAGS.study, FLAGS.dataset)
+    return pipeline.context, pipeline.goals()
+  stages = cli.stages(FLAGS.dataset)
+  if not FLAGS.estimator:
+    goals = [stages.source.original, stages.model.explained]
+  elif FLAGS.threshold is None:
+    goals = [stages.rank.ranking(FLAGS.estimator, FLAGS.granularity)]
+  else:
+    goals = [stages.shards.masked(_cell(stages))]
+  return stages.context, goals
 
 
 def _mend() -> None:
   """Verifies, and with --repair makes again what is damaged."""
-  from roar_tf import config, workspace
-  from roar_tf.study import integrity
+  import functools
 
-  place = workspace.Workspace(FLAGS.workspace)
+  from roar_tf import config
+  from roar_tf.engine import verify
+  from roar_tf.study import paths, repairs
+  from roar_tf.study.stages import local_pool
+
+  workspace = paths.Workspace(FLAGS.workspace)
   source = config.stem(FLAGS.dataset) if FLAGS.dataset else None
-  folders = integrity.folders(place, source)
-  works, stages = _works() if FLAGS.repair else ([], ())
-  execution = {n: cli.execution()[n] for n in ('parallel', 'stop')}
-  findings = integrity.verify(folders, **execution)
+  folders = repairs.folders(workspace, source)
+  context, goals = None, []
+  if FLAGS.repair and (FLAGS.study or FLAGS.dataset):
+    context, goals = _goals()
+  execution = dict(
+    layout=repairs.LAYOUT, parallel=FLAGS.parallel, stop=cli.stopping
+  )
+  findings = verify.verify(folders, **execution)
   if not findings.damages:
     print(findings)
     return
-  left = integrity.repair(works, stages, findings.damages, **execution)
+  left = verify.repair(
+    goals,
+    findings.damages,
+    workspace.root,
+    functools.partial(local_pool, context, FLAGS.parallel),
+    **execution,
+  )
   if left:
     advice = 'this repairs, with the gin flags and --seed that made it: '
-    advice += integrity.command(place, left)
-    raise errors.DataError(integrity.describe(place, left, advice))
+    advice += repairs.command(workspace, left)
+    raise errors.DataError(verify.describe(workspace.root, left, advice))
   count = len(findings.damages)
   print(f'repaired: {count} of {findings.files} files; all checksums agree')
 

@@ -227,7 +227,7 @@ def repair(
   goals: Iterable[Artefact],
   damages: Sequence[Damage],
   root: str,
-  pool: Pool,
+  pool: Callable[[], Pool],
   *,
   layout: Layout = Layout(),
   within: Container[str] | None = None,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 import shlex
 from collections.abc import Sequence
 
@@ -9,6 +10,13 @@ from roar_tf import errors
 from roar_tf.cells import ORIGINAL, parse_cell
 from roar_tf.engine import verify
 from roar_tf.study.paths import Workspace
+
+LAYOUT = verify.Layout(
+  parts=re.compile(r'.+\.tfrecord-\d{5}-of-\d{5}'),
+  # Metadata is written when all shards are there: no dataset half made.
+  closing=frozenset({'dataset_info.json'}),
+)
+"""What the names of files in a dataset tell."""
 
 
 def folders(workspace: Workspace, source: str | None = None) -> list[str]:
@@ -34,15 +42,6 @@ def folders(workspace: Workspace, source: str | None = None) -> list[str]:
       'made.'
     )
   return chosen
-
-
-def describe(
-  workspace: Workspace, damages: Sequence[verify.Damage], advice: str
-) -> str:
-  """Returns a message that names every damaged file in a line of its own."""
-  lines = [f'{workspace.relative(d.path)}: {d.reason}' for d in damages]
-  noun = 'file is' if len(lines) == 1 else 'files are'
-  return '\n  '.join([f'{len(lines)} {noun} damaged; {advice}', *lines])
 
 
 def command(workspace: Workspace, damages: Sequence[verify.Damage]) -> str:

@@ -52,7 +52,7 @@ def _repair(bench, *goals, folders=(), **more):
     bench.some(goals or GOALS).values(),
     _findings(bench, *folders).damages,
     bench.root,
-    engine.ThreadPool(),
+    engine.ThreadPool,
     layout=LAYOUT,
     **more,
   )
