@@ -226,7 +226,8 @@ class Heartbeat:
     """See `scheduler.Observer`."""
     now = self._now()
     with self._lock:
-      begun = self._current.pop((stage, unit), now - outcome.seconds)
+      begun = round(now - outcome.seconds, 3)  # Unless it was told.
+      begun = self._current.pop((stage, unit), begun)
       counts = self._record.stages.setdefault(stage, Counts())
       if outcome.state == KEPT:
         counts.kept += 1

@@ -66,7 +66,7 @@ def text(
     _COLUMNS.format('stage', *titles),
     *(_row(row, bool(state.alive)) for row in state.rows),
     '',
-    f'Time left: {_time_left(state)}.',
+    *_wrapped(f'Time left: {_time_left(state)}.'),
     _cost(state.device_hours, price_per_hour),
     '',
     *_processes(state),

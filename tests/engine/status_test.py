@@ -114,6 +114,13 @@ def test_nothing_is_guessed(stage, recent, words):
   assert f'Time left: {words}' in text
 
 
+def test_what_was_not_measured_is_named_in_full():
+  names = [f'stage_{n}_of_many' for n in range(9)]
+  units = {name: {'a': False, 'b': False} for name in names}
+  text = screen.text(status.summarise(units, [_record()], NOW))
+  assert all(name in text.split('Time left: ')[1] for name in names)
+
+
 def test_all_is_done_when_all_is_done():
   text = screen.text(status.summarise({'rank': {'r0': True}}, [], NOW))
   assert 'Time left: none, all is done.' in text
