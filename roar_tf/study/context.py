@@ -177,10 +177,7 @@ class Context:
 
 @functools.cache
 def environment() -> dict:
-  """Returns what bytes depend on besides settings.
-
-  Every marker records it; it is not compared.
-  """
+  """Returns what bytes depend on besides settings; it is not compared."""
   import keras
   import tensorflow as tf
 
@@ -192,3 +189,8 @@ def environment() -> dict:
     'device': next(d for d in ('TPU', 'GPU', 'CPU') if d in devices),
     'intra_op_threads': tf.config.threading.get_intra_op_parallelism_threads(),
   }
+
+
+def facts() -> dict:
+  """Returns what every marker records beside its fingerprint."""
+  return {'environment': environment()}

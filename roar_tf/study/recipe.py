@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from roar_tf import engine, errors
 from roar_tf.engine import files
 from roar_tf.study import experiment
-from roar_tf.study.context import Context, environment
+from roar_tf.study.context import Context, facts
 from roar_tf.study.paths import Workspace
 from roar_tf.study.stages import Pipeline
 
@@ -97,7 +97,7 @@ class RemoteStudy:
     facts: returns what every marker records.
   """
 
-  facts = staticmethod(environment)
+  facts = staticmethod(facts)
 
   def __init__(self, pipeline: Pipeline):
     self._pipeline = pipeline

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from roar_tf import engine, errors
 from roar_tf.analysis import results
 from roar_tf.cells import Cell
-from roar_tf.study.context import Context, environment
+from roar_tf.study.context import Context, facts
 from roar_tf.study.data import Data, check_fills
 from roar_tf.study.grid import Run, Study
 from roar_tf.study.model import Model
@@ -282,8 +282,8 @@ def local_pool(context: Context, parallel: int = 1) -> engine.Pool:
   local = len(devices.local_replicas)
   if devices.hosts > 1:
     return engine.LockstepPool(
-      TOGETHER, devices.is_chief, devices.barrier, environment, local
+      TOGETHER, devices.is_chief, devices.barrier, facts, local
     )
   # One unit uses all devices of a strategy that shares every batch.
   size = 1 if devices.replicas > 1 else parallel
-  return engine.ThreadPool(size, environment, local)
+  return engine.ThreadPool(size, facts, local)
