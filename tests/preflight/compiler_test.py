@@ -119,7 +119,7 @@ def test_the_tool_compiles_a_study(tool, tiny, tmp_path):
   )
   assert outcome.status == 0, outcome.err
   assert 'compiled for, never run on, TPU' in outcome.out
-  assert '10 runs' in outcome.out
+  assert '10 trainings' in outcome.out
   [result] = json.loads((tmp_path / 'preflight.json').read_text())['results']
   assert [o['fits'] for o in result['outcomes']] == [True] * 4
   assert result['hours']['all'] > 0
