@@ -135,11 +135,9 @@ class Pipeline:
       stage: only what this stage makes of the study.
       report: whether the report is asked for, too.
     """
-    goals = [self.of(run).train.artefact(run) for run in self.chosen]
-    if report:
-      goals.append(self.report.artefact)
+    runs = [self.of(run).train.artefact(run) for run in self.chosen]
     if stage is None:
-      return goals
+      return [*runs, self.report.artefact] if report else runs
     if stage == self.report.name:
       return [self.report.artefact]
     if stage not in self.names:
@@ -147,7 +145,7 @@ class Pipeline:
         f'--stage={stage}: there is no such stage.'
         f'{errors.nearest(stage, self.names)} Known: {", ".join(self.names)}.'
       )
-    return [a for a in engine.behind(goals) if a.stage.name == stage]
+    return [a for a in engine.behind(runs) if a.stage.name == stage]
 
   def first(
     self, goals: Iterable[engine.Artefact], within: Collection[str] | None
