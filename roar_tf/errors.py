@@ -19,6 +19,10 @@ class UsageError(RoarError, ValueError):
   exit_status = 2
 
 
+class MissingTensorFlowError(UsageError, ImportError):
+  """TensorFlow is needed and is not installed: exit status 2."""
+
+
 class DataError(RoarError):
   """Data on disk is damaged or incomplete: exit status 1."""
 

@@ -14,12 +14,14 @@ With *cuts*, a few whole percentages, a map stores the smallest cut >= level and
 that are no cut.
 """
 
+from __future__ import annotations
+
 import dataclasses
 
 import numpy as np
-import tensorflow as tf
 
-from roar_tf import errors, randomness
+from roar_tf import errors, lazy, randomness
+from roar_tf.lazy import tf
 
 GRANULARITIES = ('pixel', 'element')
 TIES = ('random', 'index')
@@ -163,7 +165,7 @@ def _check_uniforms(scores) -> None:
     )
 
 
-@tf.function
+@lazy.function
 def levels(
   scores,
   keys,

@@ -17,11 +17,10 @@ its ROAR score (Song et al., "On Pitfalls of RemOve-And-Retrain").
 import dataclasses
 from collections.abc import Callable, Iterable
 
-import tensorflow as tf
-
 from roar_tf import errors, ranking
+from roar_tf.lazy import tf
 
-Function = Callable[..., tf.Tensor]
+Function = Callable[..., 'tf.Tensor']
 
 
 @dataclasses.dataclass(frozen=True)
