@@ -17,7 +17,7 @@ its ROAR score (Song et al., "On Pitfalls of RemOve-And-Retrain").
 import dataclasses
 from collections.abc import Callable, Iterable
 
-from roar_tf import errors, ranking
+from roar_tf import cells, errors, ranking
 from roar_tf.lazy import tf
 
 Function = Callable[..., 'tf.Tensor']
@@ -114,7 +114,7 @@ def register(
     UsageError: the name is taken or is not an identifier, or there are no such
       counts.
   """
-  _check_name(name)
+  cells.check_estimator_name(name)
   if counts not in ranking.COUNTS:
     raise errors.UsageError(
       f'Estimator "{name}": counts must be one of {ranking.COUNTS}, found '
@@ -146,14 +146,6 @@ def register(
   return decorate
 
 
-def _check_name(name: str) -> None:
-  if not name.isidentifier() or name != name.lower() or name == 'original':
-    raise errors.UsageError(
-      'An estimator is named by a lower-case identifier other than "original", '
-      f'found {name!r}.'
-    )
-
-
 def set_external(names: Iterable[str]) -> None:
   """Sets the names of all estimators whose scores come from files.
 
@@ -164,7 +156,7 @@ def set_external(names: Iterable[str]) -> None:
   """
   _external.clear()
   for name in sorted(names):
-    _check_name(name)
+    cells.check_estimator_name(name)
     try:
       parse(name)
     except errors.UsageError:
