@@ -1,20 +1,13 @@
 """roar_tf: does a feature-importance estimator find what a model really uses?
 
 The public API is `explain`, `rank` and `mask`; everything else serves the
-command-line tools. TensorFlow is imported on first use, so that `--help` is
-instant.
+command-line tools. TensorFlow is imported when something is computed, see
+`roar_tf.lazy`.
 """
 
 import importlib
-import importlib.util
 
 __version__ = '0.1.0'
-
-if importlib.util.find_spec('tensorflow') is None:
-  raise ImportError(
-    'roar_tf needs TensorFlow 2.20 or later, which comes with an extra: '
-    'install roar_tf[cpu], roar_tf[cuda] or roar_tf[tpu].'
-  )
 
 _PUBLIC = {
   'explain': 'roar_tf.estimators',
@@ -32,3 +25,8 @@ def __getattr__(name):
     globals()[name] = value
     return value
   raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+
+
+def __dir__():
+  """Lists the public functions, imported or not."""
+  return sorted({*globals(), *_PUBLIC})

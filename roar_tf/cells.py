@@ -4,12 +4,29 @@ import dataclasses
 import re
 
 from roar_tf import errors, fills, masking, ranking
-from roar_tf.estimators import registry
 
 ORIGINAL = 'original'
 """The cell of unmodified images (t = 0), shared by all estimators."""
 
 FILLS = fills.NAMES
+
+
+def check_estimator_name(name: str) -> None:
+  """Raises UsageError for what can be no name of an estimator.
+
+  Whether there is one of that name is not known here: it may be registered, or
+  a workspace may hold rankings of that name.
+  """
+  if (
+    not isinstance(name, str)
+    or not name.isidentifier()
+    or name != name.lower()
+    or name == ORIGINAL
+  ):
+    raise errors.UsageError(
+      'An estimator is named by a lower-case identifier other than '
+      f'"{ORIGINAL}", found {name!r}.'
+    )
 
 
 def name_of(
@@ -27,7 +44,7 @@ def name_of(
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-  """One modified dataset of a source."""
+  """One modified dataset of a source; its estimator need not be registered."""
 
   estimator: str
   granularity: str
@@ -36,8 +53,8 @@ class Cell:
   fill: str = 'mean'
 
   def __post_init__(self):
-    """Raises UsageError for an unknown name or an impossible threshold."""
-    registry.check_name(self.estimator)
+    """Raises UsageError for an impossible name, part or threshold."""
+    check_estimator_name(self.estimator)
     for what, value, known in (
       ('granularity', self.granularity, ranking.GRANULARITIES),
       ('mode', self.mode, masking.MODES),

@@ -8,18 +8,31 @@ where TFDS looks and seeds are flags, never gin.
 import dataclasses
 import importlib.util  # noqa: F401  gin 0.5.0 uses it without importing it.
 import inspect
+import io
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 
 import gin
-import tensorflow as tf
 
 from roar_tf import errors
+from roar_tf.engine import files
 from roar_tf.gin_files import available, root
 
-# `import gin.tf` would do this, but fails with TensorFlow 2.20.
-gin.config.register_file_reader(tf.io.gfile.GFile, tf.io.gfile.exists)
+
+def _open(path: str) -> io.StringIO:
+  """Opens a configuration whose path is a URL, for gin."""
+  return io.StringIO(files.read(path).decode())
+
+
+def _is_readable(path: str) -> bool:
+  """Whether a path is that of a configuration which `_open` opens."""
+  return files.is_remote(path) and files.exists(path)
+
+
+# gin itself opens local files. `import gin.tf` would register a reader of URLs,
+# but imports TensorFlow, and fails with 2.20.
+gin.config.register_file_reader(_open, _is_readable)
 
 
 def find(kind: str, name: str) -> str:
@@ -33,7 +46,7 @@ def find(kind: str, name: str) -> str:
     UsageError: there is none; the nearest name is suggested.
   """
   if name.endswith('.gin'):
-    if tf.io.gfile.exists(name):
+    if files.exists(name):
       return name
     raise errors.UsageError(f'There is no gin file {name}.')
   known = available(kind)
@@ -54,12 +67,12 @@ def stem(name: str) -> str:
   return os.path.basename(name).removesuffix('.gin')
 
 
-def parse(files: Sequence[str], bindings: Sequence[str]) -> None:
+def parse(paths: Sequence[str], bindings: Sequence[str]) -> None:
   """Replaces the current gin configuration by these files and bindings.
 
   Args:
-    files: paths; one that does not exist is looked for below `root()`, e.g.
-      `profiles/paper.gin`.
+    paths: of files; one that does not exist is looked for below `root()`,
+      e.g. `profiles/paper.gin`.
     bindings: parsed last.
 
   Raises:
@@ -68,7 +81,7 @@ def parse(files: Sequence[str], bindings: Sequence[str]) -> None:
   gin.clear_config()
   gin.config._CONFIG_IS_LOCKED = False
   gin.add_config_file_search_path(root())
-  for file in files:
+  for file in paths:
     path = _existing(file)
     _guarded(path, lambda path=path: gin.parse_config_file(path))
   for binding in bindings:
@@ -81,7 +94,7 @@ def parse(files: Sequence[str], bindings: Sequence[str]) -> None:
 def _existing(file: str) -> str:
   """Returns the path of a file: the user's own, else one of `root()`."""
   for path in (file, os.path.join(root(), file)):
-    if tf.io.gfile.exists(path):
+    if files.exists(path):
       return path
   raise errors.UsageError(f'--gin_file={file}: there is no such file.')
 

@@ -18,9 +18,8 @@ graph and in a `tf.data` pipeline.
 
 from collections.abc import Callable
 
-import tensorflow as tf
-
 from roar_tf import filters, inpainting, masking, randomness
+from roar_tf.lazy import tf
 
 NAMES = ('mean', *masking.CONSTANT_FILLS, 'blurred', 'noisy_linear')
 """What may replace removed values; `mean` is that of the source."""

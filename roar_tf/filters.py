@@ -5,8 +5,11 @@ channel is filtered alone. Outside of the array its values are mirrored, those
 at the border included: `mode='reflect'` of `scipy.ndimage`.
 """
 
+from __future__ import annotations
+
 import numpy as np
-import tensorflow as tf
+
+from roar_tf.lazy import tf
 
 TRUNCATE = 4.0
 """Standard deviations after which a Gaussian ends, as in scipy."""

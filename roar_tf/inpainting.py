@@ -17,8 +17,11 @@ here the error falls by 3 to 10 per iteration for any mask.
 Arrays are [C, H, W] of one image, floating; masks [1 or C, H, W].
 """
 
+from __future__ import annotations
+
 import numpy as np
-import tensorflow as tf
+
+from roar_tf.lazy import tf
 
 ITERATIONS = 6
 """Leaves errors below 0.1 of 255 grey levels, for the worst masks tried."""

@@ -6,14 +6,17 @@ with level <= t, `keep` (KAR) those with level > t; all others stay as they
 are, bit for bit. Paper, section 3.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
 
 import numpy as np
-import tensorflow as tf
+
+from roar_tf.lazy import tf
 
 MODES = ('remove', 'keep')
 
-Fill = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
+Fill = Callable[['tf.Tensor', 'tf.Tensor', 'tf.Tensor'], 'tf.Tensor']
 """(images, removed bool [B, H, W, 1 or C], keys) -> images of fill values."""
 
 CONSTANT_FILLS: Mapping[str, float | tuple[float, ...]] = {

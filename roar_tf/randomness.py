@@ -8,12 +8,15 @@ Uniforms are Philox; Gaussians are erfinv of uniforms, because
 `tf.random.stateless_normal` gives other numbers under XLA.
 """
 
+from __future__ import annotations
+
 import enum
 import hashlib
 import math
 
 import numpy as np
-import tensorflow as tf
+
+from roar_tf.lazy import tf
 
 
 class Purpose(enum.IntEnum):

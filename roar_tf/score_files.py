@@ -13,7 +13,6 @@ import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
-import tensorflow as tf
 
 from roar_tf import errors
 from roar_tf.engine import files, markers
@@ -39,7 +38,11 @@ class ScoreFiles:
         id stands twice.
     """
     self.directory = directory.rstrip('/')
-    self.paths = sorted(tf.io.gfile.glob(f'{self.directory}/*.npz'))
+    self.paths = [
+      f'{self.directory}/{name}'
+      for name in files.names_in(self.directory)
+      if name.endswith('.npz')
+    ]
     if not self.paths:
       raise errors.UsageError(
         f'--scores={directory} holds no *.npz files; '
@@ -134,7 +137,7 @@ def _counted(ids: Sequence[bytes]) -> str:
 def _checked(path: str, image_shape) -> tuple[list[bytes], _Head]:
   """Returns ids and head of a file; raises UsageError if it is no such file."""
   try:
-    with tf.io.gfile.GFile(path, 'rb') as file:
+    with files.opened(path, 'rb') as file:
       ids = np.load(file, allow_pickle=False)['ids']
     with _member(path) as stream:
       shape, fortran_order, dtype = _read_header(stream)
@@ -143,11 +146,10 @@ def _checked(path: str, image_shape) -> tuple[list[bytes], _Head]:
     KeyError,
     TypeError,
     EOFError,
-    OSError,
     IndexError,
     zipfile.BadZipFile,
     struct.error,
-    tf.errors.OpError,
+    *files.storage_errors(),
   ) as e:
     raise errors.UsageError(
       f'{path} is no npz file with arrays ids and scores '
@@ -187,7 +189,7 @@ def _member(path: str) -> Iterator:
   What `numpy.savez` stores as it is can be read at any place; what
   `numpy.savez_compressed` writes is decompressed up to that place.
   """
-  with tf.io.gfile.GFile(path, 'rb') as file, zipfile.ZipFile(file) as archive:
+  with files.opened(path, 'rb') as file, zipfile.ZipFile(file) as archive:
     info = archive.getinfo('scores.npy')
     if info.compress_type != zipfile.ZIP_STORED:
       with archive.open(info) as stream:

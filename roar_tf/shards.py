@@ -7,6 +7,8 @@ arrays: image uint8 [B, H, W, C], levels and truth uint8 [B, H, W, 1 or C],
 label int64 [B], id string [B].
 """
 
+from __future__ import annotations
+
 import contextlib
 import dataclasses
 import functools
@@ -14,10 +16,10 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
-import tensorflow as tf
 
-from roar_tf import errors
+from roar_tf import errors, lazy
 from roar_tf.engine import files
+from roar_tf.lazy import tf, tfds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,8 +40,6 @@ class Layout:
 
   def tfds_features(self):
     """Returns the `tfds.features.FeaturesDict` that reads these records."""
-    import tensorflow_datasets as tfds
-
     features = {'id': tfds.features.Text()}
     if self.image:
       features['image'] = tfds.features.Image(
@@ -109,7 +109,7 @@ def _int_feature(value: int) -> tf.train.Feature:
   return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
 
 
-@tf.function(reduce_retracing=True)
+@lazy.function(reduce_retracing=True)
 def encode_png(images: tf.Tensor) -> tf.Tensor:
   """Encodes uint8 [B, H, W, C] as strings [B]."""
   return tf.map_fn(tf.io.encode_png, images, fn_output_signature=tf.string)

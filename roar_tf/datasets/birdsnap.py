@@ -27,10 +27,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from roar_tf import errors
+from roar_tf.lazy import tf
 
 NUM_CLASSES = 500
 # The paper, Table 1; together the 49,829 images of the archive.

@@ -13,7 +13,9 @@ but for PIL's clipping and rounding between its two passes.
   code and torchvision's ImageFolder do: pixels stay as they are stored.
 """
 
-import tensorflow as tf
+from __future__ import annotations
+
+from roar_tf.lazy import tf
 
 
 def decode(encoded) -> tf.Tensor:

@@ -1,11 +1,14 @@
 """A folder of images, one folder per split and class, read through TFDS."""
 
+from __future__ import annotations
+
 import os
 
 import numpy as np
-import tensorflow as tf
 
 from roar_tf import errors
+from roar_tf.engine import files
+from roar_tf.lazy import tf, tfds
 
 
 def open_folder(folder: str, what: str):
@@ -18,9 +21,7 @@ def open_folder(folder: str, what: str):
   Raises:
     UsageError: there is no such folder, or no such file in it.
   """
-  import tensorflow_datasets as tfds
-
-  if not tf.io.gfile.isdir(os.path.expanduser(folder)):
+  if not files.is_directory(os.path.expanduser(folder)):
     raise errors.UsageError(f'{what}: there is no folder "{folder}".')
   builder = tfds.ImageFolder(folder)
   if not any(split.num_examples for split in builder.info.splits.values()):

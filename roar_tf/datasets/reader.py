@@ -1,6 +1,9 @@
 """Reads a source from TFDS, and checks that it is what its gin file says."""
 
+from __future__ import annotations
+
 import contextlib
+import importlib
 import io
 import itertools
 import os
@@ -9,11 +12,11 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
 from roar_tf import errors
 from roar_tf.datasets import crop, image_folder
 from roar_tf.datasets.source import SPLITS, Source
+from roar_tf.lazy import tf, tfds
 
 
 class _Fault(NamedTuple):
@@ -43,10 +46,6 @@ class Reader:
 
   def _open(self, directory: str | None) -> None:
     """Finds a TFDS dataset, and prepares it where that was not done yet."""
-    import importlib
-
-    import tensorflow_datasets as tfds
-
     source = self._source
     if source.builder_module:
       importlib.import_module(source.builder_module)
@@ -63,8 +62,6 @@ class Reader:
 
   def _prepare(self, directory: str | None) -> None:
     """Makes the dataset, downloading it where that is needed."""
-    import tensorflow_datasets as tfds
-
     quiet = contextlib.ExitStack()
     if self._source.generated:  # Takes a second: nothing to report.
       tfds.disable_progress_bar()
@@ -136,8 +133,6 @@ class Reader:
     self._check_label(where, info.features['label'])
 
   def _check_image(self, where: str, feature) -> None:
-    import tensorflow_datasets as tfds
-
     shape = feature.shape
     single = isinstance(shape, tuple) and len(shape) == 3
     if not single or shape[-1] not in (1, 3, None):
@@ -283,8 +278,6 @@ class Reader:
 
   def encoded(self, split: str, start: int, stop: int) -> tf.data.Dataset:
     """Returns examples start..stop-1 of a split, images as they are stored."""
-    import tensorflow_datasets as tfds
-
     source = self._source
     name = source.split_name(split)
     if source.folder:

@@ -18,7 +18,7 @@ The listed configs are `original` and the paper's grid: 18 estimators, 5
 thresholds, 2 modes, of pixels and of elements. Every other name of a cell works
 as well. Rankings can be read, not made.
 
-This module is imported with the package, by every tool: TensorFlow and the
+This module is imported as soon as TFDS is, in every tool: TensorFlow and the
 stages are left to the moment when something is made.
 """
 

@@ -3,8 +3,9 @@
 Images and scores are float [B, H, W, C]; models map images to logits [B, K].
 """
 
+from __future__ import annotations
+
 import numpy as np
-import tensorflow as tf
 
 from roar_tf import randomness
 from roar_tf.estimators import gradient
@@ -14,6 +15,7 @@ from roar_tf.estimators.integrated_gradients import ig
 from roar_tf.estimators.plan import Plan, compile_plan
 from roar_tf.estimators.registry import parse, register, registered
 from roar_tf.estimators.settings import Settings
+from roar_tf.lazy import tf
 
 __all__ = [
   'Plan',

@@ -6,10 +6,13 @@ follow from the numbers of images, copies and steps alone, never from which
 estimators are asked for: neither do, therefore, the bits of any outcome.
 """
 
+from __future__ import annotations
+
 import dataclasses
 
 import numpy as np
-import tensorflow as tf
+
+from roar_tf.lazy import tf
 
 CALL_ROWS = 2
 """What a call costs beside its rows, in rows (ResNet-50, two cores: 1.8)."""
@@ -90,7 +93,7 @@ class Inputs:
   baseline: tf.Tensor | None = None
   truth: tf.Tensor | None = None
 
-  def map(self, function) -> 'Inputs':
+  def map(self, function) -> Inputs:
     """Applies a function to every tensor there is."""
     values = {
       field.name: getattr(self, field.name)

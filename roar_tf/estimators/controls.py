@@ -6,12 +6,13 @@ image to image. `oracle` and `inverse_oracle` read a dataset's planted evidence
 and bracket what any estimator can reach.
 """
 
-from collections.abc import Callable, Mapping
+from __future__ import annotations
 
-import tensorflow as tf
+from collections.abc import Callable, Mapping
 
 from roar_tf import randomness
 from roar_tf.estimators import registry
+from roar_tf.lazy import tf
 
 
 @registry.register('random', needs_model=False, gradients=0)

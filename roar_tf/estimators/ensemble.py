@@ -7,11 +7,12 @@ added at a time (Chan, Golub and LeVeque 1979): memory for two estimates,
 whatever J is. E[g^2] - E[g]^2 instead would cancel catastrophically in float32.
 """
 
+from __future__ import annotations
+
 from typing import NamedTuple
 
-import tensorflow as tf
-
 from roar_tf.estimators import blocks
+from roar_tf.lazy import tf
 
 
 class Moments(NamedTuple):

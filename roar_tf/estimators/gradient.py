@@ -4,20 +4,20 @@
 gradient estimators are made from it.
 """
 
+from __future__ import annotations
+
 import contextlib
 import contextvars
 from collections.abc import Sequence
 
-import tensorflow as tf
-
 from roar_tf.estimators import registry
+from roar_tf.lazy import tf
 from roar_tf.models import folding
 
 RULES = ('gradient', 'guided')
 """How a ReLU passes gradients back: by its derivative, or as GB does."""
 
 _prepared = contextvars.ContextVar('prepared model', default=None)
-_rule = contextvars.ContextVar('rule of ReLUs', default='gradient')
 
 
 @contextlib.contextmanager
@@ -128,14 +128,14 @@ def gradients(
     ValueError: the model is not differentiable; or the rule is `guided` and it
       has no ReLU, or has some where their gradient cannot be replaced.
   """
+  from roar_tf.estimators import relus  # It registers gradients.
+
   graph = tf.compat.v1.get_default_graph()
   before = len(graph.get_operations())
-  # By operation, not by layer: `activation='relu'`, `tf.nn.relu` in a subclass
-  # and a nested model's ReLU are all the same here.
-  with graph.gradient_override_map({name: f'Roar{name}' for name in _RELUS}):
+  with relus.overridden(graph):
     logits = logits_of(model, images)
   if 'guided' in rules:
-    _check_relus(graph.get_operations()[before:])
+    relus.check(graph.get_operations()[before:])
   if targets is None:
     targets = tf.argmax(logits, -1, output_type=tf.int32)
   # Examples do not interact in evaluation mode, so the gradient of the sum is
@@ -143,11 +143,8 @@ def gradients(
   selected = tf.gather(logits, targets, batch_dims=1)
   values = {}
   for rule in rules:
-    token = _rule.set(rule)
-    try:
+    with relus.passing_back(rule):
       (values[rule],) = tf.gradients(selected, images)
-    finally:
-      _rule.reset(token)
     if values[rule] is None:
       raise ValueError(
         'the logits have no gradient with respect to the images: the model '
@@ -177,74 +174,3 @@ def grad(model, images, targets, keys) -> tf.Tensor:
   """Returns d logit_target / d input, signed (paper, section 4.1)."""
   del keys
   return estimate(model, images, targets, 'gradient')
-
-
-_RELUS = {
-  'Relu': lambda gradient, output: tf.raw_ops.ReluGrad(
-    gradients=gradient, features=output
-  ),
-  'Relu6': lambda gradient, output: tf.raw_ops.Relu6Grad(
-    gradients=gradient, features=output
-  ),
-}
-
-
-def _register_rule(name: str) -> None:
-  derivative = _RELUS[name]
-
-  @tf.RegisterGradient(f'Roar{name}')
-  def _(operation, gradient):
-    if _rule.get() == 'guided':
-      gradient = tf.nn.relu(gradient)
-    return derivative(gradient, operation.outputs[0])
-
-
-for _name in _RELUS:
-  _register_rule(_name)
-
-
-def _check_relus(operations) -> None:
-  """Raises ValueError if GB means nothing, or cannot be had, for a graph."""
-  hiding = {o.type for o in operations if _called_types(o) & set(_RELUS)}
-  if hiding:
-    raise ValueError(
-      'estimator "gb" must see every ReLU of the model, which has some behind '
-      f'{", ".join(sorted(hiding))} (a tf.function or a loop inside a layer); '
-      'remove that, or leave gb out.'
-    )
-  if not {operation.type for operation in operations} & set(_RELUS):
-    raise ValueError(
-      'estimator "gb" changes the gradient of ReLUs, of which this model has '
-      'none; leave gb out.'
-    )
-
-
-def _called_types(operation) -> set[str]:
-  """Returns the types of operations inside the functions that one calls."""
-  waiting = _functions_of(operation.node_def.attr)
-  if not waiting:
-    return set()
-  library = {
-    function.signature.name: function
-    for function in operation.graph.as_graph_def().library.function
-  }
-  types, seen = set(), set()
-  while waiting:
-    name = waiting.pop()
-    if name in seen:
-      continue
-    seen.add(name)
-    for node in library[name].node_def:
-      types.add(node.op)
-      waiting += _functions_of(node.attr)
-  return types
-
-
-def _functions_of(attributes) -> list[str]:
-  """Returns the names of functions among an operation's attributes."""
-  return [
-    function.name
-    for value in attributes.values()
-    for function in (value.func, *value.list.func)
-    if function.name
-  ]

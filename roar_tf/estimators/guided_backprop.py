@@ -4,9 +4,10 @@ Backwards through every ReLU pass only gradients that are positive, at units
 that were active: dy * (dy > 0) * (y > 0). For ReLU6 a unit is active below 6.
 """
 
-import tensorflow as tf
+from __future__ import annotations
 
 from roar_tf.estimators import gradient, registry
+from roar_tf.lazy import tf
 
 
 @registry.register('gb', rule='guided')

@@ -5,11 +5,12 @@ endpoints, so that the last of the k gradients is GRAD itself. Scores add up to
 f(x) - f(x0), up to an error that falls with k.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
-import tensorflow as tf
-
 from roar_tf.estimators import blocks, gradient, registry
+from roar_tf.lazy import tf
 
 
 def attributions(ends, sums, images, baseline, steps: int) -> tf.Tensor:

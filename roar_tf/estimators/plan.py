@@ -7,15 +7,16 @@ of IG is GRAD. An estimator's outcome does not depend on which others are asked
 for.
 """
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Callable
-
-import tensorflow as tf
 
 from roar_tf import filters, randomness
 from roar_tf.estimators import blocks, ensemble, gradient, registry
 from roar_tf.estimators import integrated_gradients as ig
 from roar_tf.estimators.settings import Settings
+from roar_tf.lazy import tf
 
 
 class Plan:

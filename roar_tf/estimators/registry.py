@@ -17,11 +17,10 @@ its ROAR score (Song et al., "On Pitfalls of RemOve-And-Retrain").
 import dataclasses
 from collections.abc import Callable
 
-import tensorflow as tf
+from roar_tf import cells, errors, ranking
+from roar_tf.lazy import tf
 
-from roar_tf import errors, ranking
-
-Function = Callable[..., tf.Tensor]
+Function = Callable[..., 'tf.Tensor']
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +115,7 @@ def register(
     UsageError: the name is taken or is not an identifier, or there are no such
       counts.
   """
-  check_name(name)
+  cells.check_estimator_name(name)
   if counts not in ranking.COUNTS:
     raise errors.UsageError(
       f'Estimator "{name}": counts must be one of {ranking.COUNTS}, found '
@@ -145,15 +144,6 @@ def register(
     return function
 
   return decorate
-
-
-def check_name(name: str) -> None:
-  """Raises UsageError for what can be no estimator's name."""
-  if not name.isidentifier() or name != name.lower() or name == 'original':
-    raise errors.UsageError(
-      'An estimator is named by a lower-case identifier other than "original", '
-      f'found {name!r}.'
-    )
 
 
 def registered() -> tuple[str, ...]:

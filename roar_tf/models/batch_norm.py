@@ -1,7 +1,9 @@
-"""Batch norm of the residual networks."""
+"""Batch norm of the residual networks.
 
-import keras
-import tensorflow as tf
+Importing this module needs Keras, so it is imported where models are built.
+"""
+
+from roar_tf.lazy import keras, tf
 
 MOMENTUM = 0.9
 """Of the moving statistics, per step: the released code's."""

@@ -13,13 +13,13 @@ constants: the narrow a is read in place of the wide y. Nothing is approximated,
 only the order of sums differs. docs/cloud_tpu.md tells what it saves.
 """
 
+from __future__ import annotations
+
 import contextlib
 from collections.abc import Iterator
 
-import keras
-import tensorflow as tf
-
-from roar_tf.models import batch_norm, graphs
+from roar_tf.lazy import keras, tf
+from roar_tf.models import graphs
 
 COMPUTED_IN = ('bfloat16',)
 """What layers that take part compute in: TPUs wait for memory then. On a CPU,
@@ -57,6 +57,8 @@ def _replacements(graph) -> dict[int, graphs.Call]:
 
 
 def _suits(convolution, norm) -> bool:
+  from roar_tf.models import batch_norm  # It defines a class of Keras'.
+
   return (
     type(norm) is batch_norm.BatchNormalization
     and norm.trainable  # A frozen one is in evaluation mode.

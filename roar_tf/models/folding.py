@@ -10,11 +10,11 @@ the folded kernels are made from the variables in the graph that is being
 traced, so that later changes of the weights are seen.
 """
 
+from __future__ import annotations
+
 import contextlib
 
-import keras
-import tensorflow as tf
-
+from roar_tf.lazy import keras, tf
 from roar_tf.models import graphs
 from roar_tf.models.graphs import Call
 

@@ -4,6 +4,8 @@ Wherever a model comes from, it is made into one that maps images as `scaled`
 returns them, RGB, to logits, or to what a softmax makes of them.
 """
 
+from __future__ import annotations
+
 import contextlib
 import dataclasses
 import inspect
@@ -14,12 +16,11 @@ import warnings
 from collections.abc import Callable, Iterator
 
 import gin
-import keras
 import numpy as np
-import tensorflow as tf
 
 from roar_tf import errors
 from roar_tf.engine import files
+from roar_tf.lazy import keras, tf
 
 NORMALISED = 'normalised'
 
@@ -139,6 +140,8 @@ class ExplainedModel:
         f'gin parameter ExplainedModel.input = {self.takes!r} is for images of '
         f'3 channels, and these have {image_shape[-1]}.'
       )
+    from roar_tf.models import batch_norm  # noqa: F401  Keras then knows it.
+
     with self._telling():
       if self.file:
         with _local(path or self.file) as file:

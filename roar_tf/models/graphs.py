@@ -10,12 +10,9 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator, Mapping
 
-import keras
-import tensorflow as tf
+from roar_tf.lazy import keras, tf
 
-from roar_tf.models import batch_norm
-
-Call = Callable[..., tf.Tensor]
+Call = Callable[..., 'tf.Tensor']
 
 _substituting = threading.RLock()
 
@@ -105,6 +102,8 @@ def is_batch_norm(operation, node) -> bool:
 
   A subclass may do anything, ours excepted.
   """
+  from roar_tf.models import batch_norm  # It defines a class of Keras'.
+
   return (
     type(operation)
     in (keras.layers.BatchNormalization, batch_norm.BatchNormalization)

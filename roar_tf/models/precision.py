@@ -3,6 +3,8 @@
 import contextlib
 from collections.abc import Iterator, Mapping
 
+from roar_tf.lazy import keras
+
 PRECISIONS: Mapping[str, str | None] = {
   'float32': None,
   'bfloat16': 'mixed_bfloat16',
@@ -13,8 +15,6 @@ PRECISIONS: Mapping[str, str | None] = {
 @contextlib.contextmanager
 def computing_in(precision: str) -> Iterator[None]:
   """Makes models built inside compute in a precision of `PRECISIONS`."""
-  import keras  # Flags name PRECISIONS before TensorFlow is wanted.
-
   before = keras.config.dtype_policy()
   keras.config.set_dtype_policy(PRECISIONS[precision] or before)
   try:

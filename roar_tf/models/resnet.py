@@ -6,12 +6,12 @@ the released code's choices, for every size. Under a policy of mixed precision
 variables and logits are float32; under float64 all is.
 """
 
+from __future__ import annotations
+
 import gin
-import keras
 
 from roar_tf import errors
-from roar_tf.models import batch_norm
-from roar_tf.models.batch_norm import BatchNormalization
+from roar_tf.lazy import keras
 
 _HE = {'scale': 2.0, 'mode': 'fan_out'}
 """He et al. 2015b, as PyTorch's ResNets start."""
@@ -39,7 +39,9 @@ def _head_dtype() -> str:
 
 
 def _batch_norm(x, last_of_block=False, name=None):
-  return BatchNormalization(
+  from roar_tf.models import batch_norm  # It defines a class of Keras'.
+
+  return batch_norm.BatchNormalization(
     momentum=batch_norm.MOMENTUM,
     epsilon=batch_norm.EPSILON,
     gamma_initializer='zeros' if last_of_block else 'ones',

@@ -1,9 +1,11 @@
 """Keras models as pure functions of their variables."""
 
+from __future__ import annotations
+
 import contextlib
 from collections.abc import Iterator
 
-import keras
+from roar_tf.lazy import keras
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from roar_tf import engine, errors, randomness, ranking, shards
-from roar_tf.cells import ORIGINAL
+from roar_tf.cells import ORIGINAL, check_estimator_name
 from roar_tf.engine import files, progress
 from roar_tf.estimators import registry
 from roar_tf.lazy import tf
@@ -66,7 +66,7 @@ class Rank(DatasetStage):
     Raises:
       UsageError: the name is no identifier, or means an estimator already.
     """
-    registry.check_name(name)
+    check_estimator_name(name)
     if registry.find(name):
       raise errors.UsageError(
         f'An estimator named {name!r} exists already; scores from files need '

@@ -6,10 +6,11 @@ already masked image. All but `resized_crop_flip` move whole pixels and return
 the type they were given, so that masked values stay exact.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 
-import tensorflow as tf
-
+from roar_tf.lazy import tf
 from roar_tf.training import resampling
 
 PADDING = 4

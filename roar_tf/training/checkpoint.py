@@ -12,10 +12,10 @@ import logging
 from collections.abc import Mapping
 
 import numpy as np
-import tensorflow as tf
 
 from roar_tf import errors
 from roar_tf.engine import files, markers
+from roar_tf.lazy import tf
 from roar_tf.training.step import PARTS
 
 KEPT = 2

@@ -6,15 +6,16 @@ Strategy, described by the environment variable TF_CONFIG), or TPUs. Everything
 below it works with `Devices` and does not ask which one it is.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import json
 import os
 import textwrap
 from collections.abc import Callable, Sequence
 
-import tensorflow as tf
-
 from roar_tf import errors
+from roar_tf.lazy import tf
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -3,19 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 
-import tensorflow as tf
-
-# tf.summary.scalar and tf.summary.text want TensorBoard to be installed where
-# they write. What they write is a tensor that says which plugin shows it.
-_Metadata = tf.compat.v1.SummaryMetadata
-_SCALAR = _Metadata(
-  plugin_data=_Metadata.PluginData(plugin_name='scalars'),
-  data_class='DATA_CLASS_SCALAR',
-)
-_TEXT = _Metadata(
-  plugin_data=_Metadata.PluginData(plugin_name='text'),
-  data_class='DATA_CLASS_TENSOR',
-)
+from roar_tf.lazy import tf
 
 SCALARS = ('loss', 'accuracy', 'rate', 'images_per_second')
 
@@ -30,17 +18,31 @@ def writing(
     directory: of the event files.
     operative_config: the gin parameters in force, shown as text.
   """
+  scalars = _metadata('scalars', 'DATA_CLASS_SCALAR')
+  texts = _metadata('text', 'DATA_CLASS_TENSOR')
   with contextlib.closing(tf.summary.create_file_writer(directory)) as writer:
 
     def log(step: int, metrics: Mapping) -> None:
       with writer.as_default(step):
         for name in SCALARS:
           value = tf.constant(metrics[name], tf.float32)
-          tf.summary.write(f'train/{name}', value, metadata=_SCALAR)
+          tf.summary.write(f'train/{name}', value, metadata=scalars)
 
     with writer.as_default(0):
       # Indented, Markdown shows it as it is.
       lines = operative_config.splitlines()
       text = '\n'.join(f'    {line}' for line in lines)
-      tf.summary.write('config.gin', tf.constant(text), metadata=_TEXT)
+      tf.summary.write('config.gin', tf.constant(text), metadata=texts)
     yield log
+
+
+def _metadata(plugin: str, data_class: str):
+  """Returns what tells TensorBoard which of its plugins shows a tensor.
+
+  tf.summary.scalar and tf.summary.text do the same, but want TensorBoard to be
+  installed where they write.
+  """
+  metadata = tf.compat.v1.SummaryMetadata
+  return metadata(
+    plugin_data=metadata.PluginData(plugin_name=plugin), data_class=data_class
+  )

@@ -4,13 +4,15 @@ Datasets of small images fit in memory decoded. `streams.Stream` is the same for
 those that do not; both hand out the same batches in the same order.
 """
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Iterable
 
 import numpy as np
-import tensorflow as tf
 
 from roar_tf import randomness
+from roar_tf.lazy import tf
 from roar_tf.training.order import Order, Piece, Share, in_turn
 
 MEMORY_BOUND = 4 << 30

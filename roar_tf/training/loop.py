@@ -5,17 +5,18 @@ trains any number of runs with them: a run of a tiny model pays neither a
 TensorFlow start-up nor a trace.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import random
 import threading
 import time
 from collections.abc import Callable, Mapping
 
-import keras
 import numpy as np
-import tensorflow as tf
 
 from roar_tf import errors, randomness
+from roar_tf.lazy import keras, tf
 from roar_tf.models import precision
 from roar_tf.training import checkpoint, distribution
 from roar_tf.training import step as pure

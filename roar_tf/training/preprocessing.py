@@ -4,11 +4,13 @@ Each function takes images [B, H, W, C] of 0..255 and returns images of the same
 shape, not yet normalised.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
 
 import numpy as np
-import tensorflow as tf
 
+from roar_tf.lazy import tf
 from roar_tf.training import resampling
 
 _CROP, _RESIZED = 224, 256

@@ -4,11 +4,12 @@ Where warm-up and drops lie is computed in exact arithmetic on the host: float32
 would lose a step of a long training.
 """
 
+from __future__ import annotations
+
 import fractions
 import math
 
-import tensorflow as tf
-
+from roar_tf.lazy import tf
 from roar_tf.training import settings
 
 

@@ -11,18 +11,18 @@ Nothing is assigned: the same functions train, resume, run on every replica of a
 `tf.distribute` strategy and compile for a TPU.
 """
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Callable
 
-import keras
-import tensorflow as tf
-
 from roar_tf import randomness
+from roar_tf.lazy import keras, tf
 from roar_tf.models import expansion
 from roar_tf.training import augmentation, preprocessing, schedule, settings
 
-State = dict[str, list[tf.Tensor] | tf.Tensor]
-Batch = dict[str, tf.Tensor]
+State = dict[str, 'list[tf.Tensor] | tf.Tensor']
+Batch = dict[str, 'tf.Tensor']
 
 PARTS = ('trainable', 'moving', 'velocity')
 """The lists of a state."""

@@ -6,15 +6,18 @@ step that needs them. A host reads the shards of a window whole and decodes its
 own share of every batch.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
-import tensorflow as tf
 
 from roar_tf import randomness
 from roar_tf import shards as shard_files
+from roar_tf.engine import files
+from roar_tf.lazy import tf
 from roar_tf.training.examples import AHEAD
 from roar_tf.training.order import Order, Piece, Share, in_turn
 
@@ -56,7 +59,7 @@ class Records:
   def fault(self) -> str:
     """Returns which shard is damaged and how, empty if none is."""
     for path, contents in zip(self.paths, self.contents, strict=True):
-      if not tf.io.gfile.exists(path):
+      if not files.exists(path):
         return f'{path} is damaged: it is not there'
       reason = shard_files.fault(path, contents)
       if reason:

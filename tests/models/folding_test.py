@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from roar_tf.models import folding, resnet
+from roar_tf.models import batch_norm, folding, resnet
 
 L = keras.layers
 SHAPE = (7, 6, 3)  # No two sizes are equal, nor equal to a number of filters.
@@ -164,7 +164,7 @@ def test_convolutions(name):
 @pytest.mark.parametrize('scale', [False, True])
 @pytest.mark.parametrize('center', [False, True])
 @pytest.mark.parametrize(
-  'kind', [L.BatchNormalization, resnet.BatchNormalization]
+  'kind', [L.BatchNormalization, batch_norm.BatchNormalization]
 )
 def test_batch_norms(kind, scale, center):
   model = _model(
