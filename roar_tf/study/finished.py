@@ -14,7 +14,6 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 
 from roar_tf import errors
-from roar_tf.analysis import results
 from roar_tf.engine import Artefact, files, markers
 from roar_tf.study.grid import Run
 
@@ -88,6 +87,8 @@ def read(runs: Mapping[Run, Artefact]) -> FinishedRuns:
     runs: each run, and what it should be.
   """
   import pandas as pd
+
+  from roar_tf.analysis import results
 
   trials = files.in_parallel(lambda item: _read(*item), list(runs.items()))
   usable = [trial for trial in trials if trial.numbers]

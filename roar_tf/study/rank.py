@@ -1,5 +1,7 @@
 """Stage rank: `original` shards and the explained model to ranking datasets."""
 
+from __future__ import annotations
+
 import contextlib
 import functools
 from collections.abc import Iterator, Mapping, Sequence

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from roar_tf import engine, errors
 from roar_tf.datasets.source import SPLITS
 from roar_tf.engine import files, markers
-from roar_tf.study import finished, gallery
+from roar_tf.study import finished
 from roar_tf.study.context import Context, environment
 from roar_tf.study.costs import REPORT, Cost
 from roar_tf.study.grid import Run
@@ -101,6 +101,7 @@ class Report(engine.Stage):
 
   def _write(self, runs: finished.FinishedRuns) -> None:
     from roar_tf.analysis import report, results
+    from roar_tf.study import gallery
 
     contexts = {context.source.name: context for context in self._contexts}
     first = self._contexts[0]

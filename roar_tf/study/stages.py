@@ -11,7 +11,6 @@ import functools
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 from roar_tf import engine, errors
-from roar_tf.analysis import results
 from roar_tf.cells import Cell
 from roar_tf.study.context import Context, facts
 from roar_tf.study.data import Data, check_fills
@@ -27,8 +26,6 @@ from roar_tf.study.training import Training
 TOGETHER = ('model', 'train')
 """Stages whose units all hosts of one program share; the first does the rest,
 while the others wait. (Several programs share units by --worker.)"""
-KEYS = tuple(c for c in results.COLUMNS if c in results.IDENTITY)
-"""What --only asks for: the columns of results.csv that identify a run."""
 
 
 class Stages:
@@ -191,8 +188,9 @@ class Pipeline:
     Raises:
       UsageError: no key, or nothing of the study, is called so.
     """
-    wanted = _parsed(conditions)
     columns = {run: run.columns for run in self.runs}
+    keys = [key for key in self.runs[0].columns if key != 'study']
+    wanted = _parsed(conditions, keys)
     for key, values in wanted.items():
       known = list(dict.fromkeys(str(c[key]) for c in columns.values()))
       for value in values:
@@ -214,7 +212,9 @@ class Pipeline:
       )
 
 
-def _parsed(conditions: Sequence[str]) -> dict[str, list[str]]:
+def _parsed(
+  conditions: Sequence[str], keys: Sequence[str]
+) -> dict[str, list[str]]:
   """Returns the values asked for, by key."""
   wanted: dict[str, list[str]] = {}
   for part in ','.join(conditions).split(','):
@@ -224,10 +224,10 @@ def _parsed(conditions: Sequence[str]) -> dict[str, list[str]]:
         f'--only={",".join(conditions)}: "{part}" is not KEY:VALUE, as in '
         '--only=estimator:grad,threshold:90.'
       )
-    if key not in KEYS:
+    if key not in keys:
       raise errors.UsageError(
-        f'--only={part}: there is no key "{key}".{errors.nearest(key, KEYS)} '
-        f'Known: {", ".join(KEYS)}.'
+        f'--only={part}: there is no key "{key}".{errors.nearest(key, keys)} '
+        f'Known: {", ".join(keys)}.'
       )
     wanted.setdefault(key, []).append(value)
   return wanted
