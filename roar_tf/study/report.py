@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from roar_tf import engine, errors
 from roar_tf.datasets.source import SPLITS
@@ -12,9 +11,6 @@ from roar_tf.study import finished
 from roar_tf.study.context import Context, environment
 from roar_tf.study.costs import REPORT, Cost
 from roar_tf.study.grid import Run
-
-if TYPE_CHECKING:
-  from roar_tf.study.stages import Stages
 
 
 class _ReportArtefact(engine.Artefact):
@@ -44,11 +40,11 @@ class Report(engine.Stage):
   name = 'report'
   version = 2
 
-  def __init__(self, stages: Sequence['Stages'], runs: Sequence[Run]):
+  def __init__(self, stages: Sequence, runs: Sequence[Run]):
     """Describes a report.
 
     Args:
-      stages: those of every source.
+      stages: the `stages.Stages` of every source.
       runs: all runs of the study, whatever is chosen to be made.
     """
     self._contexts = [each.context for each in stages]
