@@ -116,8 +116,8 @@ class Report(engine.Stage):
       expected=[run.columns for run in self._runs],
       excluded=runs.excluded,
       examples={
-        name: gallery.examples(context, self._of_source[name].data)
-        for name, context in contexts.items()
+        name: gallery.examples(each.context, each.data, each.rank)
+        for name, each in self._of_source.items()
       },
       explained=self._explained(),
       price_per_hour=first.price_per_hour,
