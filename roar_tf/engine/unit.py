@@ -98,24 +98,11 @@ class Artefact:
       for name, artefact in {**self._lasting(), **self.parts()}.items()
     }
     for name, artefact in self.soft_inputs.items():
-      if digest := self.soft_digest(artefact, read):
+      if digest := _soft_digest(artefact.marker, read):
         inputs[name] = digest
     return markers.fingerprint(
       self.stage.name, self.stage.version, self._settings(read), inputs
     )
-
-  def soft_digest(
-    self, artefact: 'Artefact', read: Callable[[str], dict | None]
-  ) -> str:
-    """Returns what stands for a soft input in the fingerprint; '' without it.
-
-    A stage that looks at more than the marker overrides this.
-    """
-    try:
-      marker = read(artefact.marker)
-    except (errors.DataError, *files.storage_errors()):
-      return 'damaged'
-    return marker['digest'] if marker else ''
 
   def _lasting(self) -> dict[str, 'Artefact']:
     """Returns the inputs that are no caches."""
@@ -179,6 +166,15 @@ class Artefact:
     if not self.soft_inputs:
       markers.check(self.marker, marker['fingerprint'], wanted)
     return marker['fingerprint'] == wanted
+
+
+def _soft_digest(path: str, read) -> str:
+  """Returns what stands for a soft input in a fingerprint; '' without it."""
+  try:
+    marker = read(path)
+  except (errors.DataError, *files.storage_errors()):
+    return 'damaged'
+  return marker['digest'] if marker else ''
 
 
 def _required(path: str, read) -> dict:

@@ -10,6 +10,7 @@ from roar_tf.datasets.source import SPLITS, Source
 from roar_tf.engine import markers
 from roar_tf.lazy import tf
 from roar_tf.study.context import Cache, Context
+from roar_tf.study.dataset import Dataset
 
 READ_BATCH = 1024
 """Images that are decoded at once."""
@@ -18,13 +19,6 @@ READ_BATCH = 1024
 def plain_layout(source: Source) -> shards.Layout:
   """Returns what a record of a cell holds."""
   return shards.Layout(image=source.image_shape, classes=source.num_classes)
-
-
-def ranking_layout(source: Source, granularity: str) -> shards.Layout:
-  """Returns what a record of a ranking holds."""
-  height, width, channels = source.image_shape
-  depth = 1 if granularity == 'pixel' else channels
-  return shards.Layout(levels=(height, width, depth))
 
 
 def fits_memory(source: Source, images: int, bound: int | None = None) -> bool:
@@ -74,7 +68,7 @@ class Data:
   def examples(
     self,
     cell: Cell | None,
-    masking_: str,
+    ranking: Dataset | None = None,
     input_: str = 'image',
     splits: Sequence[str] = SPLITS,
   ) -> Mapping:
@@ -85,9 +79,10 @@ class Data:
 
     Args:
       cell: the cell, None for `original`.
-      masking_: `shards` reads masked shards, `ranking` masks originals on the
-        fly; both give the same pixels.
-      input_: `maskonly` for the masks in the place of the images.
+      ranking: that of the cell, where originals are masked on the fly; None
+        reads the cell's shards. Both give the same pixels.
+      input_: `maskonly` for the masks in the place of the images; they are made
+        on the fly.
       splits: those wanted.
 
     Raises:
@@ -95,16 +90,15 @@ class Data:
     """
     from roar_tf.training import examples
 
-    context, pixels = self._context, self.masked
-    if input_ == 'maskonly':
-      masking_, pixels = 'ranking', _masks
-    key = (cell, masking_, input_, *splits)
+    context = self._context
+    pixels = _masks if input_ == 'maskonly' else self.masked
+    key = (cell, ranking and ranking.config, input_, *splits)
     bound = context.memory_bound
     if not fits_memory(context.source, context.images('train'), bound):
       # Markers, ids and labels are read once for all runs of a cell.
       return self._on_disk.get(
         key,
-        lambda: {s: self._stream(cell, masking_, s, pixels) for s in splits},
+        lambda: {s: self._stream(cell, ranking, s, pixels) for s in splits},
       )
     return self._in_memory.get(
       key,
@@ -113,7 +107,7 @@ class Data:
           (
             batch
             for part in context.all_shards(split)
-            for batch in self._batches(cell, masking_, *part, pixels)
+            for batch in self._batches(cell, ranking, *part, pixels)
           ),
           tuple(context.records(*part) for part in context.all_shards(split)),
         )
@@ -145,36 +139,44 @@ class Data:
       )
 
   def _batches(
-    self, cell, masking_: str, split: str, index: int, pixels: Callable
+    self,
+    cell: Cell | None,
+    ranking: Dataset | None,
+    split: str,
+    index: int,
+    pixels: Callable,
   ) -> Iterator[dict]:
     """Yields the batches of one shard of a cell."""
     context = self._context
-    config, ranked = _datasets(cell, masking_)
-    layout = plain_layout(context.source)
-    batches = context.batches(config, layout, split, index, READ_BATCH)
-    if ranked is None:
+    layout, part = plain_layout(context.source), (split, index, READ_BATCH)
+    batches = context.batches(_images_of(cell, ranking), layout, *part)
+    if ranking is None:
       yield from batches
       return
-    layout = ranking_layout(context.source, cell.granularity)
-    levels = context.batches(ranked, layout, split, index, READ_BATCH)
-    for batch, ranking in zip(batches, levels, strict=True):
-      check_same_ids(context.source, cell.ranking, batch, ranking)
+    ranks = context.batches(ranking.config, ranking.layout, *part)
+    for batch, ranked in zip(batches, ranks, strict=True):
+      check_same_ids(context.source, cell.ranking, batch, ranked)
       keys = randomness.keys_of_ids(batch['id'])
-      images = pixels(cell, batch['image'], ranking['levels'], keys)
+      images = pixels(cell, batch['image'], ranked['levels'], keys)
       yield {**batch, 'image': images}
 
-  def _stream(self, cell, masking_: str, split: str, pixels: Callable):
+  def _stream(
+    self,
+    cell: Cell | None,
+    ranking: Dataset | None,
+    split: str,
+    pixels: Callable,
+  ):
     """Returns a split of a cell, to be read while it is trained on."""
     from roar_tf.training import streams
 
-    source = self._context.source
-    config, ranked = _datasets(cell, masking_)
-    images = self._files(config, split, plain_layout(source))
-    if ranked is None:
+    layout = plain_layout(self._context.source)
+    images = self._files(_images_of(cell, ranking), split, layout)
+    if ranking is None:
       return streams.Stream(images)
     return streams.Stream(
       images,
-      self._files(ranked, split, ranking_layout(source, cell.granularity)),
+      self._files(ranking.config, split, ranking.layout),
       lambda images, levels, keys: pixels(cell, images, levels, keys),
     )
 
@@ -194,13 +196,9 @@ class Data:
     )
 
 
-def _datasets(cell: Cell | None, masking_: str) -> tuple[str, str | None]:
-  """Returns the dataset that images come from, and their ranking or None."""
-  if cell is None:
-    return ORIGINAL, None
-  if masking_ == 'shards':
-    return cell.name, None
-  return ORIGINAL, f'ranking_{cell.ranking}'
+def _images_of(cell: Cell | None, ranking: Dataset | None) -> str:
+  """Returns the dataset that the images of a cell are read from."""
+  return ORIGINAL if cell is None or ranking else cell.name
 
 
 def _masks(cell: Cell, images, levels, keys):

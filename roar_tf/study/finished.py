@@ -44,7 +44,7 @@ class _Trial:
   fault: str = ''
 
 
-def numbers_of(path: str, marker: Mapping) -> dict:
+def _numbers_of(path: str, marker: Mapping) -> dict:
   """Returns the numbers of a run.
 
   Args:
@@ -124,7 +124,7 @@ def _read(run: Run, artefact: Artefact) -> _Trial:
         fault=f'was made with other settings ({"; ".join(changes)}): ask for '
         'those, or delete its directory and run roar_study again',
       )
-    return _Trial(run, marker, numbers_of(artefact.marker, marker))
+    return _Trial(run, marker, _numbers_of(artefact.marker, marker))
   except (errors.DataError, *files.storage_errors()) as e:
     return _Trial(run, fault=str(e).splitlines()[0].rstrip('.'))
 

@@ -9,8 +9,8 @@ from roar_tf import errors, randomness, shards
 from roar_tf.analysis.mosaics import Example
 from roar_tf.cells import ORIGINAL, Cell
 from roar_tf.study.context import Context
-from roar_tf.study.data import Data, plain_layout, ranking_layout
-from roar_tf.study.rank import config_name
+from roar_tf.study.data import Data, plain_layout
+from roar_tf.study.rank import Rank
 
 COUNT = 3
 """How many images a report shows, each of another class."""
@@ -18,7 +18,7 @@ COUNT = 3
 _SEARCHED = 256
 
 
-def examples(context: Context, data: Data) -> list[Example]:
+def examples(context: Context, data: Data, rank: Rank) -> list[Example]:
   """Returns test images of different classes under the cells of a study.
 
   They are the first of their classes in the first shard that has images, all
@@ -42,10 +42,9 @@ def examples(context: Context, data: Data) -> list[Example]:
     keys = randomness.keys_of_ids([records[i]['id'] for i in chosen])
     masked = [{} for _ in chosen]
     for estimator in study.estimators:
-      ranking = config_name(estimator, granularity)
-      layout = ranking_layout(source, granularity)
+      ranking = rank.ranking(estimator, granularity)
       ranked = itertools.islice(
-        _records(context, ranking, layout), chosen[-1] + 1
+        _records(context, ranking.config, ranking.layout), chosen[-1] + 1
       )
       levels = [r['levels'] for i, r in enumerate(ranked) if i in chosen]
       for cell in study.cells():

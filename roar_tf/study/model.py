@@ -74,7 +74,7 @@ class Model(engine.Stage):
   def run(self, artefacts: Sequence[engine.Artefact]) -> Iterator[engine.Made]:
     """Trains the model, or tests and copies the one that is given."""
     (artefact,) = artefacts
-    examples = self._data.examples(None, 'shards')
+    examples = self._data.examples(None)
     if self._context.experiment.given:
       file, timing = self._adopt(examples['test'])
     else:

@@ -16,7 +16,6 @@ from roar_tf.lazy import tf
 from roar_tf.score_files import ScoreFiles
 from roar_tf.study.context import Cache, Context
 from roar_tf.study.costs import Cost, total
-from roar_tf.study.data import ranking_layout
 from roar_tf.study.dataset import Dataset, DatasetStage, Shard
 from roar_tf.study.experiment import Experiment
 from roar_tf.study.model import Model
@@ -113,7 +112,9 @@ class Rank(DatasetStage):
     inputs = {'original': self._source.original}
     if parsed.base.needs_model:
       inputs['explained model'] = self._model.explained
-    layout = ranking_layout(context.source, granularity)
+    height, width, channels = context.source.image_shape
+    depth = 1 if granularity == 'pixel' else channels
+    layout = shards.Layout(levels=(height, width, depth))
     return self.dataset(config, layout, settings, inputs, discovered=discovered)
 
   def parse(self, name: str, config: str = '') -> registry.Estimator:
@@ -262,9 +263,8 @@ class Rank(DatasetStage):
         self.parse(estimator, shard.config).base.counts,
         experiment.ranking.cuts,
       )
-      layout = ranking_layout(self.context.source, granularity)
       records = {'id': batch['id'][:count], 'levels': levels[:count]}
-      writer.write(layout.serialize(records))
+      writer.write(shard.layout.serialize(records))
 
   def _scores(
     self, names, batch: Mapping, keys, faults: dict[str, str]

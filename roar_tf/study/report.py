@@ -13,28 +13,14 @@ from roar_tf.study.costs import REPORT, Cost
 from roar_tf.study.grid import Run
 
 
-class _ReportArtefact(engine.Artefact):
-  """A report: made anew whenever other runs are there than it was made from."""
-
-  def soft_digest(self, artefact: engine.Artefact, read) -> str:
-    """Returns a run's digest, `damaged` where any file of it is."""
-    digest = super().soft_digest(artefact, read)
-    if digest in ('', 'damaged'):
-      return digest
-    try:
-      finished.numbers_of(artefact.marker, read(artefact.marker))
-    except (errors.DataError, *files.storage_errors()):
-      return 'damaged'
-    return digest
-
-
 class Report(engine.Stage):
   """Makes the report of one study over its sources.
 
   A report is made from the runs that are there and says which are missing; it
   is made anew whenever more have finished. Runs that are damaged or of another
   configuration are left out and named, in the report and by the failure of its
-  unit.
+  unit, until they are mended. (What is damaged after the report is finished,
+  `roar_shards --verify` tells.)
   """
 
   name = 'report'
@@ -61,7 +47,7 @@ class Report(engine.Stage):
     settings = {'runs': [str(run) for run in self._runs]}
     if first.price_per_hour is not None:
       settings['price_per_hour'] = first.price_per_hour
-    return _ReportArtefact(
+    return engine.Artefact(
       f'{self.folder}/{markers.DONE}',
       self,
       settings,
@@ -113,8 +99,8 @@ class Report(engine.Stage):
       expected=[run.columns for run in self._runs],
       excluded=runs.excluded,
       examples={
-        name: gallery.examples(context, self._of_source[name].data)
-        for name, context in contexts.items()
+        name: gallery.examples(each.context, each.data, each.rank)
+        for name, each in self._of_source.items()
       },
       explained=self._explained(),
       price_per_hour=first.price_per_hour,

@@ -7,12 +7,7 @@ from roar_tf import engine, fills, randomness
 from roar_tf import shards as shard_files
 from roar_tf.cells import ORIGINAL, Cell
 from roar_tf.study.context import Context
-from roar_tf.study.data import (
-  Data,
-  check_same_ids,
-  plain_layout,
-  ranking_layout,
-)
+from roar_tf.study.data import Data, check_same_ids, plain_layout
 from roar_tf.study.dataset import Dataset, DatasetStage, Shard
 from roar_tf.study.rank import Rank
 from roar_tf.study.source import Source
@@ -91,10 +86,9 @@ class Shards(DatasetStage):
     """Writes the same shard of some cells of one ranking, from one read."""
     context, first = self.context, artefacts[0]
     part = first.split, first.index
-    source, layout = context.source, plain_layout(context.source)
+    source, layout = context.source, first.layout
     cells = [self._cells[shard.config] for shard in artefacts]
-    ranked = f'ranking_{cells[0].ranking}'
-    levels = ranking_layout(source, cells[0].granularity)
+    ranking = first.inputs['ranking']
     with contextlib.ExitStack() as stack:
       writers = [
         stack.enter_context(
@@ -102,16 +96,16 @@ class Shards(DatasetStage):
         )
         for shard in artefacts
       ]
-      for batch, ranking in zip(
+      for batch, ranked in zip(
         context.batches(ORIGINAL, layout, *part, BATCH),
-        context.batches(ranked, levels, *part, BATCH),
+        context.batches(ranking.config, ranking.layout, *part, BATCH),
         strict=True,
       ):
-        check_same_ids(source, cells[0].ranking, batch, ranking)
+        check_same_ids(source, cells[0].ranking, batch, ranked)
         keys = randomness.keys_of_ids(batch['id'])
         for cell, writer in zip(cells, writers, strict=True):
           images = self._data.masked(
-            cell, batch['image'], ranking['levels'], keys
+            cell, batch['image'], ranked['levels'], keys
           )
           writer.write(layout.serialize({**batch, 'image': images}))
     for shard, writer in zip(artefacts, writers, strict=True):

@@ -49,10 +49,14 @@ class Stages:
       training,
     )
 
+  def __iter__(self) -> Iterator[engine.Stage]:
+    """Yields the stages, each behind those that it reads from."""
+    return iter(dict.fromkeys(_with_those_before(self.train)))
+
   @property
   def names(self) -> list[str]:
     """The names of the stages, in their order."""
-    return [v.name for v in vars(self).values() if isinstance(v, engine.Stage)]
+    return list(dict.fromkeys(stage.name for stage in self))
 
   def check(self, cells: Iterable[Cell]) -> None:
     """Refuses cells that the source and its rankings cannot give.
@@ -66,6 +70,14 @@ class Stages:
     for cell in cells:
       self.context.experiment.ranking.check_threshold(cell.threshold)
       self.rank.ranking(cell.estimator, cell.granularity)
+
+
+def _with_those_before(stage: engine.Stage) -> Iterator[engine.Stage]:
+  """Yields the stages that a stage knows, and then itself."""
+  for value in vars(stage).values():
+    if isinstance(value, engine.Stage):
+      yield from _with_those_before(value)
+  yield stage
 
 
 class Pipeline:
@@ -103,14 +115,8 @@ class Pipeline:
 
   def source_of(self, stage: engine.Stage) -> str:
     """Returns the source that a stage belongs to; '' for the report."""
-    return next(
-      (
-        name
-        for name, stages in self._of_source.items()
-        if stage in vars(stages).values()
-      ),
-      '',
-    )
+    sources = self._of_source.items()
+    return next((name for name, each in sources if stage in each), '')
 
   def of(self, run: Run) -> Stages:
     """Returns the stages of a run's source."""

@@ -15,6 +15,7 @@ from roar_tf.engine import markers
 from roar_tf.study import costs, shards, training
 from roar_tf.study.context import Context
 from roar_tf.study.data import Data
+from roar_tf.study.dataset import Dataset
 from roar_tf.study.grid import Run
 from roar_tf.study.model import Model
 from roar_tf.study.rank import Rank
@@ -128,7 +129,7 @@ class Train(engine.Stage):
   def _retrain(self, run: Run, directory: str, artefact) -> training.Timing:
     _, timing = self._training.run(
       'retrained',
-      self._data.examples(run.cell, self._masking, run.input),
+      self._data.examples(run.cell, _ranking(artefact), run.input),
       # The cell is part of the seed, so that runs of different cells are
       # independent, as the statistics assume.
       ('run', run.source, run.folder, run.seed),
@@ -139,12 +140,18 @@ class Train(engine.Stage):
 
   def _delete(self, run: Run, directory: str, artefact) -> training.Timing:
     """Tests the explained model on the masked test images of a cell."""
-    del artefact  # Nothing of a test can be resumed.
     start = time.monotonic()
-    examples = self._data.examples(run.cell, self._masking, splits=('test',))
+    ranking = _ranking(artefact)
+    examples = self._data.examples(run.cell, ranking, splits=('test',))
     evaluation = self._model.evaluate(examples['test'])
     timing = training.Timing(time.monotonic() - start)
     self._training.write_outcome(
       directory, evaluation, examples['test'], 0, timing
     )
     return timing
+
+
+def _ranking(artefact: engine.Artefact) -> Dataset | None:
+  """Returns what a run masks images by, unless it reads masked ones."""
+  inputs = artefact.inputs
+  return None if 'masked images' in inputs else inputs.get('ranking')
