@@ -35,10 +35,20 @@ _FAMILY = {
 CONTROLS = (*results.RANDOM, 'sobel', *results.ORACLES)
 """Names that ask no model."""
 
+INK, GREY = 'ink', 'grey'
 # Okabe and Ito's colours without yellow, which is too light for a line, and
 # black, which is random's.
-COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#56B4E9', '#E69F00')
-INK, GREY = 'black', '#8a8f98'
+PALETTE = {
+  'k0': '#0072B2',
+  'k1': '#D55E00',
+  'k2': '#009E73',
+  'k3': '#CC79A7',
+  'k4': '#56B4E9',
+  'k5': '#E69F00',
+  INK: 'black',
+  GREY: '#8a8f98',
+}
+"""Colours on white by their names, which are classes in the page."""
 MARKERS = ('o', 's', '^', 'D', 'v', 'P', 'X', '<', '>')
 # As matplotlib and SVG take them: lengths of strokes and gaps in line widths.
 DASHES = (
@@ -68,7 +78,7 @@ class Look:
   """How a line is drawn, in any medium.
 
   Attributes:
-    colour: one of COLOURS, INK for random or GREY for an oracle.
+    colour: a name in PALETTE, INK for random or GREY for an oracle.
     width: of the line, in points.
     dash: one of DASHES.
     marker: one of MARKERS, as matplotlib names them.
@@ -119,12 +129,10 @@ def looks(estimators: Iterable[str], reference: str | None) -> dict[str, Look]:
       prefix, base = _root(estimator)
       i = order.index(base)
       dash = DASHES[(_DASH_OF[prefix] + i // len(MARKERS)) % len(DASHES)]
-      look = Look(COLOURS[i % 6], 1.7, dash, MARKERS[i % 9])
+      look = Look(f'k{i % 6}', 1.7, dash, MARKERS[i % 9])
     else:
       # With 6 colours, 4 dashes and 9 markers the 37th look is the first again.
-      look = Look(
-        COLOURS[cycle % 6], 1.7, DASHES[cycle % 4], MARKERS[cycle % 9]
-      )
+      look = Look(f'k{cycle % 6}', 1.7, DASHES[cycle % 4], MARKERS[cycle % 9])
       cycle += 1
     found[estimator] = look
   return found

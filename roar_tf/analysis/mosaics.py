@@ -15,7 +15,8 @@ import numpy as np
 from matplotlib import image as matplotlib_image
 from matplotlib.figure import Figure
 
-_INK, _QUIET = '#1f2328', '#6b7280'
+from roar_tf.analysis.figures import INK, QUIET
+
 _TEXT_SIZE = 9
 _DPI = 200
 # Larger sides are thinned out in the PNG beside the page, and in the page.
@@ -103,7 +104,7 @@ def figure(
   canvas = np.full((size[1], size[0], 3), 255, np.uint8)
   drawn = Figure(figsize=[n / _DPI for n in size], dpi=_DPI, facecolor='white')
 
-  def write(x: float, y: float, text: str, align: str, ink: str = _INK) -> None:
+  def write(x: float, y: float, text: str, align: str, ink: str = INK) -> None:
     style = dict(size=_TEXT_SIZE, color=ink, va='center', ha=align)
     drawn.text(x / size[0], 1 - y / size[1], text, **style)
 
@@ -125,22 +126,12 @@ def figure(
       canvas[y : y + tall, x : x + wide] = pixels
       if (mean := accuracies.get((estimator, threshold))) is not None:
         text = f'{100 * mean:.1f} %'
-        write(x + wide / 2, y - caption / 2, text, 'center', _QUIET)
+        write(x + wide / 2, y - caption / 2, text, 'center', QUIET)
   for j, threshold in enumerate(columns):
     name = 'original' if threshold is None else f'{threshold} %'
     write(left + j * (wide + gap) + wide / 2, top / 2, name, 'center')
   drawn.figimage(canvas, origin='upper')
-  drawn.set_label(describe(example))
   return drawn
-
-
-def describe(example: Example) -> str:
-  """What a mosaic shows, in words."""
-  return (
-    'One test image, original and masked at '
-    f'{", ".join(f"{t} %" for t in example.thresholds)}, one row for each of '
-    f'{", ".join(example.estimators)}.'
-  )
 
 
 def fitting(examples: Sequence[Example], budget: int) -> list[Mosaic]:

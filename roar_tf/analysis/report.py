@@ -20,6 +20,7 @@ from roar_tf.analysis import (
   beside_paper,
   charts,
   costs,
+  drawing,
   figures,
   latex,
   mosaics,
@@ -109,8 +110,12 @@ def write(
   sections, files = [], {}
   for source in sorted(frame['source'].unique()):
     curves = panels.Curves(summary, source, chances.get(source))
-    section = _section(summary, table, checks, curves)
-    files |= _figures(curves)
+    pictures = _panels(curves)
+    section = _section(summary, table, checks, curves, pictures)
+    for name, (title, drawn) in pictures.items():
+      if drawn:
+        figure = figures.draw(drawn, title)
+        files[f'{name}.png'] = figures.png(figure)
     images = examples.get(source, ())
     for i, example in enumerate(images):
       figure = mosaics.figure(example, _accuracies(summary, source, example))
@@ -165,9 +170,13 @@ def _section(
   table: pd.DataFrame,
   checks: Sequence[statistics.Alarm],
   curves: panels.Curves,
+  pictures: Mapping[str, tuple[str, list[panels.Panel]]],
 ) -> dict[str, Any]:
   """What the page says about one source."""
   source = curves.source
+  drawn = {
+    name: _charts(drawn, source) for name, (_, drawn) in pictures.items()
+  }
   leaks = [check for check in checks if check.kind == 'leak']
   parts = []
   for mode, title in TITLES.items():
@@ -184,8 +193,8 @@ def _section(
         'said': said,
         'scale': charts.scale(said),
         'power': _power(said),
-        'charts': _charts(curves.by_family(mode), source),
-        'deletion': _charts(curves.deletion(mode), source),
+        'charts': drawn[f'curves_{source}_{mode}'],
+        'deletion': drawn[f'deletion_{source}_{mode}'],
         'tables': {
           'deletion': soundness.deletion(table, source, mode),
           'smoothed': soundness.smoothed(said),
@@ -202,48 +211,46 @@ def _section(
     'caption': tables.caption(summary, source),
     'chance': None if curves.chance is None else f'{curves.chance:.4g} %',
     'modes': parts,
-    'both': _charts(curves.both_modes(), source),
+    'both': drawn[f'both_{source}'],
     'leaks': soundness.leaks(summary, source, curves.chance, checks),
   }
 
 
+def _panels(curves: panels.Curves) -> dict[str, tuple[str, list[panels.Panel]]]:
+  """Title and panels of each figure of a source, by the name of its file."""
+  source = curves.source
+  figures_of = {
+    f'both_{source}': (f'{source}: keep and remove', curves.both_modes())
+  }
+  for mode in TITLES:
+    figures_of[f'curves_{source}_{mode}'] = (
+      f'{source}: {panels.TITLES[mode].lower()}',
+      curves.by_family(mode),
+    )
+    figures_of[f'deletion_{source}_{mode}'] = (
+      f'{source}: without and with retraining, {mode}',
+      curves.deletion(mode),
+    )
+  return figures_of
+
+
 def _charts(drawn: Sequence[panels.Panel], source: str) -> list[dict]:
   """Panels as SVG; one that stands alone also in the shape of a telephone."""
+  if not drawn:
+    return []
+  width, height = drawing.size(drawn)
+  letters = drawing.longest_label(drawn)
+  narrow = ''
   if len(drawn) == 1:
-    wide = charts.svg(drawn[0], source, 760, 400)
-    narrow = charts.svg(drawn[0], source, 350, 380)
-    return [{'title': '', 'svg': wide, 'narrow': narrow}]
-  size = (380, 310) if len(drawn) == 2 else (340, 290)
+    narrow = charts.svg(drawn[0], source, 350, height, letters)
   return [
     {
-      'title': panel.title,
-      'svg': charts.svg(panel, source, *size),
-      'narrow': '',
+      'title': panel.title if len(drawn) > 1 else '',
+      'svg': charts.svg(panel, source, width, height, letters),
+      'narrow': narrow,
     }
     for panel in drawn
   ]
-
-
-def _figures(curves: panels.Curves) -> dict[str, bytes]:
-  """The figures of a source as PNG files, by name."""
-  source = curves.source
-  drawn = {
-    f'both_{source}.png': (curves.both_modes(), f'{source}: keep and remove')
-  }
-  for mode in TITLES:
-    drawn[f'curves_{source}_{mode}.png'] = (
-      curves.by_family(mode),
-      f'{source}: {panels.TITLES[mode].lower()}',
-    )
-    drawn[f'deletion_{source}_{mode}.png'] = (
-      curves.deletion(mode),
-      f'{source}: without and with retraining, {mode}',
-    )
-  return {
-    name: figures.png(figures.draw(some, source, title))
-    for name, (some, title) in drawn.items()
-    if some
-  }
 
 
 def _accuracies(
