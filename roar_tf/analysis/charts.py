@@ -68,49 +68,48 @@ def _element(shape: drawing.Path | drawing.Mark | drawing.Text) -> str:
       dash = ' '.join(f'{look.width * length:.1f}' for length in look.dash)
       stroke = f' stroke-width="{look.width}" stroke-dasharray="{dash}"'
     return f'<path {classes} d="M{corners}"{stroke}/>'
-  place = f'translate({shape.x:.1f},{shape.y:.1f})'
+  move = f'translate({shape.x:.1f},{shape.y:.1f})'
   size = f'scale({shape.radius})'
   outline = _MARKERS[shape.marker]
   if not shape.title:
-    return f'<path {classes} transform="{place}{size}" d="{outline}"/>'
+    return f'<path {classes} transform="{move}{size}" d="{outline}"/>'
   return (
-    f'<g class="pt" transform="{place}">'
+    f'<g class="pt" transform="{move}">'
     f'<title>{markupsafe.escape(shape.title)}</title>'
     f'<circle class="hit" r="8"/>'
     f'<path {classes} transform="{size}" d="{outline}"/></g>'
   )
 
 
-def scale(said: Sequence[Verdict]) -> tuple[float, float]:
-  """The range of the areas and intervals of one table, with zero in it."""
+def scale(verdicts: Sequence[Verdict]) -> tuple[float, float]:
+  """Returns the range of the areas and intervals of a table, zero included."""
   ends = [0.0]
-  for one in said:
-    ends += [end for end in one.area if not math.isnan(end)]
+  for verdict in verdicts:
+    ends += [end for end in verdict.area if not math.isnan(end)]
   low, high = min(ends), max(ends)
   margin = 0.05 * (high - low or 1)
   return low - margin, high + margin
 
 
-def strip(one: Verdict, ends: tuple[float, float]) -> markupsafe.Markup:
-  """A row's area and interval on the scale of its table, as an <svg>."""
+def strip(verdict: Verdict, ends: tuple[float, float]) -> markupsafe.Markup:
+  """Returns a row's area and interval on the scale of its table, as <svg>."""
   width, height = 130, 20
+  area = verdict.area
 
   def x(value: float) -> float:
     return round((value - ends[0]) / (ends[1] - ends[0]) * width, 1)
 
   parts = [
-    f'<svg class="strip {one.tone}" viewBox="0 0 {width} {height}"'
+    f'<svg class="strip {verdict.tone}" viewBox="0 0 {width} {height}"'
     ' aria-hidden="true">',
     f'<path class="zero" d="M{x(0)},0V{height}"/>',
   ]
-  if one.area.known:
-    centre = x(one.area.value)
-    parts.append(f'<path class="stem" d="M{x(0)},10H{centre}"/>')
-    if one.area.bounded:
-      low, high = x(one.area.low), x(one.area.high)
-      parts.append(f'<path class="bar" d="M{low},10H{high}"/>')
-    shape = '<circle class="dot" cx="{}" cy="10" r="4"/>'
-    if one.kind == 'control':
-      shape = '<path class="ring" d="M{0},6l4,4l-4,4l-4,-4Z"/>'
-    parts.append(shape.format(centre))
+  if area.known:
+    parts.append(f'<path class="stem" d="M{x(0)},10H{x(area.value)}"/>')
+    if area.bounded:
+      parts.append(f'<path class="bar" d="M{x(area.low)},10H{x(area.high)}"/>')
+    marker = '<circle class="dot" cx="{}" cy="10" r="4"/>'
+    if verdict.role == 'control':
+      marker = '<path class="ring" d="M{},6l4,4l-4,4l-4,-4Z"/>'
+    parts.append(marker.format(x(area.value)))
   return markupsafe.Markup(''.join([*parts, '</svg>']))
