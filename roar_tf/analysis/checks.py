@@ -106,14 +106,14 @@ def perform(
     checks += _runs(summary)
   for source, cells in summary.groupby('source'):
     cells = cells.assign(label=results.labels(cells))
-    image = cells[cells['input'] == 'image']
+    image = results.where(cells, input='image')
     checks += _oracles(table[table['source'] == source])
     checks += _asymmetry(image, source)
     checks += _offset(image, source)
     if explained and source in explained:
       checks += _explained(image, source, explained[source])
     if source in chances:
-      masks = cells[cells['input'] == 'maskonly']
+      masks = results.where(cells, input='maskonly')
       checks += _leaks(masks, source, chances[source])
   return checks
 
@@ -124,7 +124,7 @@ def _curve(row: Any, *more: str) -> dict[str, Any]:
 
 
 def _runs(summary: pd.DataFrame) -> Iterator[Check]:
-  """Finds cells of fewer runs than most; `original` may have more."""
+  """Yields cells of fewer runs than most; `original` may have more."""
   masked = summary[summary['estimator'] != results.ORIGINAL]
   for (source, _), cells in masked.groupby(['source', 'input']):
     usual = int(cells['runs'].mode().iloc[-1])
@@ -143,11 +143,8 @@ def _runs(summary: pd.DataFrame) -> Iterator[Check]:
 
 
 def _oracles(table: pd.DataFrame) -> Iterator[Check]:
-  rows = table[
-    (table['quantity'] == 'area')
-    & (table['input'] == 'image')
-    & table['estimator'].isin(results.ORACLES)
-  ]
+  rows = results.where(table, quantity='area', input='image')
+  rows = rows[rows['estimator'].isin(results.ORACLES)]
   rows = rows.assign(label=results.labels(rows))
   for row in rows.dropna(subset='value').itertuples():
     wanted = 'ahead of' if row.estimator == 'oracle' else 'behind'
@@ -165,11 +162,14 @@ def _oracles(table: pd.DataFrame) -> Iterator[Check]:
 
 
 def _asymmetry(image: pd.DataFrame, source: str) -> Iterator[Check]:
-  """Both random t kept and random 100 - t removed leave random pixels."""
+  """Checks random in both modes.
+
+  Keeping t % and removing 100 - t % at random leave equally random pixels.
+  """
   rows = image[image['estimator'] == results.reference(image['estimator'])]
-  removed = rows[rows['mode'] == 'remove']
+  removed = results.where(rows, mode='remove')
   removed = removed.assign(threshold=100 - removed['threshold'])
-  pairs = rows[rows['mode'] == 'keep'].merge(
+  pairs = results.where(rows, mode='keep').merge(
     removed, on=['granularity', 'fill', 'threshold'], suffixes=('', '_removed')
   )
   for row in pairs.itertuples():
@@ -196,7 +196,7 @@ def _asymmetry(image: pd.DataFrame, source: str) -> Iterator[Check]:
 
 
 def _offset(image: pd.DataFrame, source: str) -> Iterator[Check]:
-  """Curves must lead back to `original` as less and less is gone.
+  """Checks that curves lead back to `original` as less and less is gone.
 
   A curve's first two cells are drawn on to where nothing is gone, straight on
   where accuracy falls between them, else level. All cells of a pipeline that
@@ -245,7 +245,7 @@ def _offset(image: pd.DataFrame, source: str) -> Iterator[Check]:
 def _explained(
   image: pd.DataFrame, source: str, accuracy: float
 ) -> Iterator[Check]:
-  """The explained model is one more run of `original`, made by other stages."""
+  """Checks that the explained model scores like one more run of `original`."""
   for row in results.original(image, source).itertuples():
     variance, freedom = inference.of_mean(row.sd, row.runs)
     allowed = _allowed((variance * (1 + row.runs), freedom))
@@ -264,9 +264,10 @@ def _explained(
 
 
 def _leaks(masks: pd.DataFrame, source: str, chance: float) -> Iterator[Check]:
-  """Models that see nothing but masks must guess; Holm over all their cells.
+  """Checks that models which see nothing but masks guess.
 
-  One check per curve: its worst cell.
+  Holm corrects over all their cells. There is one check per curve: its worst
+  cell.
   """
   masks = masks[masks['mode'] != ''].dropna(subset='mean')
   if masks.empty or not 0 < chance < 1:
@@ -335,7 +336,7 @@ def _luck(row: Any, chance: float) -> tuple[float, Callable[[float], float]]:
 def _allowed(
   *terms: tuple[float, float], level: float = inference.LEVEL
 ) -> float:
-  """How far two means may be apart; `_UNKNOWN` where too few runs tell.
+  """Returns how far two means may be apart, `_UNKNOWN` of too few runs.
 
   Args:
     *terms: variance and degrees of freedom of what makes their difference.

@@ -56,12 +56,12 @@ class Mark:
 
   @property
   def radius(self) -> float:
-    """Half its size."""
+    """Half the size of the marker."""
     return 1.8 if self.role == 'run' else 3.2
 
   @property
   def marker(self) -> str:
-    """One of `families.MARKERS`."""
+    """The shape, one of `families.MARKERS`."""
     return 'o' if self.role == 'run' else self.look.marker
 
 
@@ -127,7 +127,7 @@ def shapes(
 
 
 class _Plot:
-  """The rectangle between the axes: from thresholds and percents to pixels."""
+  """The rectangle between the axes, which places thresholds and percents."""
 
   def __init__(self, panel: panels.Panel, width: float, height: float):
     self.panel = panel
@@ -175,7 +175,7 @@ def _axes(plot: _Plot) -> Iterator[Path | Text]:
 
 
 def _labels(plot: _Plot, letters: int) -> Iterator[Path | Mark | Text]:
-  """Writes each label beside the end of its curve, none over another."""
+  """Yields each label beside the end of its curve, none over another."""
   named = [curve for curve in plot.panel.curves if curve.named]
   named.sort(key=lambda curve: -curve.points[-1].mean)
   ends = [plot.y(curve.points[-1].mean) for curve in named]
@@ -199,7 +199,7 @@ def _band(plot: _Plot, curve: panels.Curve) -> Path:
 
 
 def _curve(plot: _Plot, curve: panels.Curve) -> Iterator[Path | Mark]:
-  """One curve, parted where cells are missing, and its cells."""
+  """Yields one curve, parted where cells are missing, and its cells."""
   for part in plot.panel.segments(curve):
     points = [(plot.x(p.threshold), plot.y(p.mean)) for p in part]
     yield Path('curve', points, curve.look)
@@ -215,7 +215,7 @@ def _cell(
   title: str,
   bar: bool = True,
 ) -> Iterator[Path | Mark]:
-  """One cell with its interval, or with its runs where there are only two."""
+  """Yields a cell with its interval, or with its runs if they are two."""
   x = plot.x(point.threshold)
   title = f'{title}: {point.mean:.1f} %'
   if math.isfinite(point.low):

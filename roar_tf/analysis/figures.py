@@ -1,4 +1,4 @@
-"""Figures as PNG files: accuracy against what is removed.
+"""Figures as PNG files, which `report` and `roar_toy` write.
 
 Only matplotlib's object interface is used (no pyplot, no global state), so
 figures can be drawn in threads. The same data gives the same bytes.
@@ -146,7 +146,7 @@ def toy(summary: pd.DataFrame) -> Figure:
 
 
 def png(figure: Figure) -> bytes:
-  """The figure as PNG, without the metadata that changes between machines."""
+  """Returns the figure as PNG, without metadata that tell of the machine."""
   buffer = io.BytesIO()
   figure.savefig(buffer, format='png', metadata={'Software': None})
   return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""What the models were shown: test images under estimators and thresholds.
+"""Mosaics: test images as the models saw them, for the report.
 
 Images are enlarged and thinned out by whole steps only: a mask resampled by
 fractions would show grey pixels that no model was given.
@@ -26,7 +26,7 @@ _SIDES_IN_PAGE = (128, 96, 64, 48)
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-  """One test image.
+  """One test image under the cells of a study.
 
   Attributes:
     original: uint8 [H, W, C], C 1 or 3.
@@ -45,12 +45,12 @@ class Example:
 
   @property
   def estimators(self) -> list[str]:
-    """The rows."""
+    """The estimators, which are the rows of a mosaic."""
     return list(dict.fromkeys(estimator for estimator, _ in self.masked))
 
   @property
   def thresholds(self) -> list[int]:
-    """The columns but the first, which is the original."""
+    """The thresholds, which are the columns after the original."""
     return sorted({threshold for _, threshold in self.masked})
 
 
@@ -80,7 +80,7 @@ def figure(
   example: Example,
   accuracies: Mapping[tuple[str, int], float] | None = None,
 ) -> Figure:
-  """One image as the retrained models see it: Figures 1, 7, 8 of the paper.
+  """Returns one image as retrained models see it: the paper's Figures 1, 7, 8.
 
   Args:
     example: the image.
@@ -135,7 +135,7 @@ def figure(
 
 
 def fitting(examples: Sequence[Example], budget: int) -> list[Mosaic]:
-  """As many examples as fit into a page, the first ones, at least one.
+  """Returns the first examples, as many as fit into a page, at least one.
 
   Args:
     examples: what there is to show.
@@ -158,7 +158,7 @@ def fitting(examples: Sequence[Example], budget: int) -> list[Mosaic]:
 
 
 def _estimate(example: Example, side: int) -> float:
-  """Bytes of a mosaic, from a dozen of its images."""
+  """Returns the bytes of a mosaic, estimated from a dozen of its images."""
   images = list(example.masked.values())
   some = images[:: max(1, len(images) // 12)]
   step = _step(example.original, side)
@@ -179,7 +179,7 @@ def _step(image: np.ndarray, side: int) -> int:
 
 
 def _thinned(image: np.ndarray, step: int) -> np.ndarray:
-  """Every step-th pixel, as RGB."""
+  """Returns every step-th pixel, as RGB."""
   image = np.asarray(image)[::step, ::step]
   return np.broadcast_to(image, (*image.shape[:2], 3))
 

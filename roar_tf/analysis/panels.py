@@ -85,7 +85,7 @@ class Panel:
     return sorted(ticks, reverse=self.mode == 'keep')
 
   def segments(self, curve: Curve) -> list[list[Point]]:
-    """A curve's points from the original on, parted where cells are missing."""
+    """Returns a curve's points, parted where cells are missing."""
     order = self.ticks
     parts, last = [], None
     for point in (*([self.start] if self.start else []), *curve.points):
@@ -98,12 +98,12 @@ class Panel:
 
   @property
   def verb(self) -> str:
-    """What is done with the share on the horizontal axis."""
+    """What is done with a share of each image: it is removed or kept."""
     return 'removed' if self.mode == 'remove' else 'kept'
 
   @property
   def axis(self) -> str:
-    """What the horizontal axis says."""
+    """The title of the horizontal axis."""
     return f'{self.noun} {self.verb}, most important first (%)'
 
   @property
@@ -145,11 +145,11 @@ class Curves:
     self.looks = families.looks(rows['estimator'], references[0])
 
   def rows(self, mode: str) -> pd.DataFrame:
-    """What `results.against_random` says of retrained models."""
+    """Returns what `results.against_random` says of retrained models."""
     return self._rows[mode, True]
 
   def by_family(self, mode: str) -> list[Panel]:
-    """One panel if its curves can be told apart, else one per family.
+    """Returns one panel if its curves can be told apart, else one per family.
 
     Figures 4 and 6 of the paper: single estimates, SmoothGrad, SG-SQ and VAR,
     and squared ones, each beside random. Cells of other granularities and
@@ -159,18 +159,17 @@ class Curves:
     rows = self.rows(mode).dropna(subset='mean')
     curves, start = self._curves(mode), self._start(mode)
     limits = span(curves.values(), self.chance, start)
-    variants = sorted(_variants(rows), key=_usual_first)
     panels = []
-    for variant in variants:
-      name = _variant_title(variant, variants)
-      here = rows[_of(rows, variant)].drop_duplicates('label')
-      family = here['estimator'].map(families.family)
-      for key in families.FAMILIES if len(here) > _MOST_CURVES else ['']:
-        rivals = here[~here['reference'] & ((family == key) | (key == ''))]
+    for name, cells in _variants(rows):
+      estimators = cells.drop_duplicates('label')
+      family = estimators['estimator'].map(families.family)
+      for key in families.FAMILIES if len(estimators) > _MOST_CURVES else ['']:
+        member = (family == key) | (key == '')
+        rivals = estimators[~estimators['reference'] & member]
         if key and rivals.empty:
           continue
-        labels = [*rivals['label'], *here.loc[here['reference'], 'label']]
-        drawn = [curves[label] for label in labels]
+        randoms = results.where(estimators, reference=True)
+        drawn = [curves[x] for x in (*rivals['label'], *randoms['label'])]
         if name:  # The title says what would stand in brackets.
           drawn = [
             dataclasses.replace(curve, label=curve.label.partition(' (')[0])
@@ -184,7 +183,7 @@ class Curves:
     return panels
 
   def both_modes(self) -> list[Panel]:
-    """Keep beside remove, all estimators on one axis: Figure 5 of the paper.
+    """Returns keep beside remove on one axis: Figure 5 of the paper.
 
     Only the outermost curves and random carry their names, where there are
     many.
@@ -197,7 +196,7 @@ class Curves:
     )
 
   def deletion(self, mode: str) -> list[Panel]:
-    """The explained model without retraining, beside retraining: Figure 3."""
+    """Returns the explained model beside retrained ones: Figure 3."""
     tested = self._curves(mode, usual=True, retrained=False)
     retrained = self._curves(mode, usual=True)
     retrained = {k: curve for k, curve in retrained.items() if k in tested}
@@ -209,7 +208,7 @@ class Curves:
     )
 
   def _pair(self, sides: Sequence[tuple]) -> list[Panel]:
-    """Two panels of one figure; none where one of them would be empty."""
+    """Returns two panels of a figure; none where one of them would be empty."""
     if not all(curves for _, _, curves, _ in sides):
       return []
     every = [curve for _, _, curves, _ in sides for curve in curves.values()]
@@ -224,7 +223,7 @@ class Curves:
   def _curves(
     self, mode: str, usual: bool = False, retrained: bool = True
   ) -> dict[str, Curve]:
-    """The curves of a mode by label, best first.
+    """Returns the curves of a mode by label, best first.
 
     Args:
       mode: the mode.
@@ -233,7 +232,7 @@ class Curves:
     """
     rows = self._rows[mode, retrained].dropna(subset='mean')
     if usual and len(rows):
-      rows = rows[_of(rows, min(_variants(rows), key=_usual_first))]
+      ((_, rows), *_) = _variants(rows)
     curves = {}
     for label, cells in rows.groupby('label', sort=False):
       cells = cells.sort_values('threshold', ascending=mode == 'remove')
@@ -246,7 +245,7 @@ class Curves:
     return curves
 
   def _start(self, mode: str, retrained: bool = True) -> Point | None:
-    """The original, stored as threshold 0, which keeps all of the image."""
+    """Returns the original, whose threshold 0 stands for 100 % kept, too."""
     rows = results.original(self._summaries[retrained], self.source)
     rows = rows.dropna(subset='mean')
     if rows.empty:
@@ -274,7 +273,7 @@ def span(
 
 
 def describe(panel: Panel, source: str) -> str:
-  """What the curves show, in words: their order at the right end."""
+  """Returns in words what the curves show: their order at the right end."""
   text = (
     f'Line chart for {source}: test accuracy against the share of each image'
     f' that is {panel.verb}, for {len(panel.curves)} rankings.'
@@ -316,27 +315,16 @@ def _outermost(curves: Iterable[Curve]) -> tuple[Curve, ...]:
   )
 
 
-def _variants(rows: pd.DataFrame) -> list[tuple[str, str]]:
-  """The granularities and fills that occur together."""
-  pairs = rows[['granularity', 'fill']].drop_duplicates()
-  return list(pairs.itertuples(index=False, name=None))
+def _variants(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+  """Returns the cells of each granularity and fill, the usual ones first.
 
-
-def _of(rows: pd.DataFrame, variant: tuple[str, str]) -> pd.Curve:
-  """Which rows are of a granularity and fill."""
-  return (rows['granularity'] == variant[0]) & (rows['fill'] == variant[1])
-
-
-def _usual_first(variant: tuple[str, str]):
-  granularity, fill = variant
-  return fill != 'mean', fill, granularity != 'pixel'
-
-
-def _variant_title(variant, variants) -> str:
-  granularity, fill = variant
-  parts = []
-  if len({g for g, _ in variants}) > 1:
-    parts.append(f'by {granularity}')
-  if len({f for _, f in variants}) > 1:
-    parts.append(f'fill {fill}')
-  return ', '.join(parts)
+  Before them stands what tells them from the others; it may be empty.
+  """
+  several = rows[['granularity', 'fill']].nunique() > 1
+  variants = []
+  for (granularity, fill), cells in rows.groupby(['granularity', 'fill']):
+    names = [f'by {granularity}'] if several['granularity'] else []
+    names += [f'fill {fill}'] if several['fill'] else []
+    order = fill != 'mean', fill, granularity != 'pixel'
+    variants.append((order, ', '.join(names), cells))
+  return [variant[1:] for variant in sorted(variants, key=lambda v: v[0])]

@@ -1,4 +1,4 @@
-"""The report of a study: is an estimator better than random, how surely?
+"""The report of a study, which answers whether estimators beat random.
 
 `write` fills one folder: results.csv, statistics.csv, table.md, the figures,
 and an index.html that needs nothing else, neither the network nor the other
@@ -44,7 +44,7 @@ _IMAGES = 3_000_000
 
 @dataclasses.dataclass(frozen=True)
 class Origin:
-  """How a run was made.
+  """How a run came to be.
 
   Attributes:
     command: the command line that makes it.
@@ -85,7 +85,7 @@ def write(
       was trained like `original`.
     facts: (label, value) pairs about versions, devices and settings.
     commands: for each purpose the command line that serves it.
-    origins: how each run was made, by its `results.IDENTITY`.
+    origins: how each run came to be, by its `results.IDENTITY`.
     operative_config: the gin configuration that really ran.
     price_per_hour: of one device; None leaves costs in money out.
 
@@ -265,13 +265,14 @@ def _accuracies(
   summary: pd.DataFrame, source: str, example: mosaics.Example
 ) -> dict[tuple[str, int], float]:
   """Returns mean accuracies of models trained on each cell of a mosaic."""
-  rows = summary[
-    (summary['source'] == source)
-    & (summary['input'] == 'image')
-    & (summary['mode'] == example.mode)
-    & (summary['granularity'] == example.granularity)
-    & (summary['fill'] == example.fill)
-  ].dropna(subset='mean')
+  rows = results.where(
+    summary,
+    source=source,
+    input='image',
+    mode=example.mode,
+    granularity=example.granularity,
+    fill=example.fill,
+  ).dropna(subset='mean')
   keys = zip(rows['estimator'], rows['threshold'], strict=True)
   return dict(zip(keys, rows['mean'], strict=True))
 

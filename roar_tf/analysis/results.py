@@ -85,6 +85,13 @@ def typed(frame: pd.DataFrame, types: Mapping[str, str]) -> pd.DataFrame:
   return frame.astype(types)
 
 
+def where(rows: pd.DataFrame, **values: Any) -> pd.DataFrame:
+  """Returns the rows that have these values in the columns of these names."""
+  for column, value in values.items():
+    rows = rows[rows[column] == value]
+  return rows
+
+
 def is_control(estimator: str) -> bool:
   """Returns whether an estimator tests the benchmark and does not compete.
 
@@ -146,11 +153,7 @@ def original(
 
   It is one row, or none if that cell was not run.
   """
-  return summary[
-    (summary['source'] == source)
-    & (summary['estimator'] == ORIGINAL)
-    & (summary['input'] == input)
-  ]
+  return where(summary, source=source, estimator=ORIGINAL, input=input)
 
 
 def against_random(
@@ -166,11 +169,7 @@ def against_random(
     lead: the area between random's curve and the label's, see `curves`; NaN
       where one of them lacks a threshold that others of the mode have.
   """
-  rows = summary[
-    (summary['source'] == source)
-    & (summary['mode'] == mode)
-    & (summary['input'] == 'image')
-  ].copy()
+  rows = where(summary, source=source, mode=mode, input='image').copy()
   rows['label'] = labels(rows)
   rows['reference'] = rows['estimator'] == reference(rows['estimator'])
   key = ['granularity', 'fill', 'threshold']
@@ -268,7 +267,7 @@ def cell_name(
 
 
 def write_csv(frame: pd.DataFrame, path: str) -> None:
-  """Writes the rows in a fixed order; floats survive the way back exactly."""
+  """Writes the rows in a fixed order; `read_csv` gets every digit back."""
   from roar_tf import workspace
 
   text = tidy(frame).to_csv(index=False, lineterminator='\n')

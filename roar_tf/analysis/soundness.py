@@ -19,7 +19,7 @@ from roar_tf.analysis.verdicts import Verdict
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-  """What stands in one place of a table: text, a mark, and a small note."""
+  """One entry of a table: its text, whether it is marked, and a small note."""
 
   text: str
   marked: bool = False
@@ -48,11 +48,8 @@ def leaks(
     chance: accuracy of guessing in percent, or None.
     checks: those of the name `leak`.
   """
-  cells = summary[
-    (summary['source'] == source)
-    & (summary['input'] == 'maskonly')
-    & (summary['mode'] != '')
-  ]
+  cells = results.where(summary, source=source, input='maskonly')
+  cells = cells[cells['mode'] != '']
   if cells.empty:
     return None
   leaking = {
@@ -112,7 +109,9 @@ def fills(table: pd.DataFrame, source: str, mode: str) -> Table | None:
 
   A finding should not hang on the fill.
   """
-  rows = _areas(table, source, mode, 'image')
+  rows = results.where(
+    table, source=source, mode=mode, input='image', quantity='area'
+  )
   if rows['fill'].nunique() < 2:
     return None
   names = sorted(set(rows['fill']), key=lambda fill: (fill != 'mean', fill))
@@ -125,10 +124,11 @@ def fills(table: pd.DataFrame, source: str, mode: str) -> Table | None:
 
 def deletion(table: pd.DataFrame, source: str, mode: str) -> Table | None:
   """Returns points over random without retraining, beside those with it."""
-  tested = _areas(table, source, mode, 'deletion')
+  areas = results.where(table, source=source, mode=mode, quantity='area')
+  tested = results.where(areas, input='deletion')
+  retrained = results.where(areas, input='image')
   if tested.empty:
     return None
-  retrained = _areas(table, source, mode, 'image')
   key = ['estimator', 'granularity', 'fill']
   both = tested.merge(retrained, on=key, how='left', suffixes=('', '_again'))
   both = both.sort_values('value', ascending=False)
@@ -144,11 +144,7 @@ def sureness(
   table: pd.DataFrame, verdicts: Sequence[Verdict], source: str, mode: str
 ) -> Table | None:
   """Returns what the study could have detected, and what makes it unsure."""
-  rows = table[
-    (table['source'] == source)
-    & (table['mode'] == mode)
-    & (table['input'] == 'image')
-  ]
+  rows = results.where(table, source=source, mode=mode, input='image')
   rows = rows.assign(label=results.labels(rows))
   worst = rows.groupby(['label', 'quantity'])['value'].max().to_dict()
   body = []
@@ -170,15 +166,6 @@ def sureness(
     'found with 80 %',
   ]
   return Table(heads, body) if body else None
-
-
-def _areas(table, source, mode, input) -> pd.DataFrame:
-  return table[
-    (table['source'] == source)
-    & (table['mode'] == mode)
-    & (table['input'] == input)
-    & (table['quantity'] == 'area')
-  ]
 
 
 def _entries(values: Sequence[float]) -> list[Entry]:

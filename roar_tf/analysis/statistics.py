@@ -114,11 +114,7 @@ def compute(
     reference = results.reference(runs['estimator'])
     if reference is None:
       continue
-    cells = summary[
-      (summary['source'] == source)
-      & (summary['mode'] == mode)
-      & (summary['input'] == input)
-    ]
+    cells = results.where(summary, source=source, mode=mode, input=input)
     rows += _gains(cells, mode, reference)
     nodes = thresholds[source, mode, input]
     areas = _areas(runs, nodes, reference)
@@ -156,7 +152,7 @@ def with_checks(table: pd.DataFrame, checks: Iterable[Check]) -> pd.DataFrame:
 
 
 def write_csv(table: pd.DataFrame, path: str) -> None:
-  """Writes the table; floats survive the way back exactly."""
+  """Writes the table to a file; floats keep all their digits."""
   from roar_tf import workspace
 
   text = _tidy(table).to_csv(index=False, lineterminator='\n')
@@ -254,7 +250,7 @@ def _row(
 def _thresholds(
   frame: pd.DataFrame, expected: Iterable[Mapping[str, Any]] | None
 ) -> dict[tuple[str, str, str], list[int]]:
-  """The thresholds that every curve of a (source, mode, input) must have."""
+  """Returns the thresholds of all curves of each (source, mode, input)."""
   columns = ['source', 'mode', 'input', 'threshold']
   masked = frame.loc[frame['mode'] != '', columns]
   nodes = set(masked.itertuples(index=False, name=None))
@@ -282,7 +278,7 @@ def _of_cells(summary: pd.DataFrame) -> Iterator[dict[str, Any]]:
 def _gains(
   summary: pd.DataFrame, mode: str, reference: str
 ) -> Iterator[dict[str, Any]]:
-  """Of all cells of one source, mode and input but random's."""
+  """Yields gains of all cells of one source, mode and input but random's."""
   key = ['granularity', 'fill', 'threshold']
   random = summary[summary['estimator'] == reference]
   rows = summary[summary['estimator'] != reference].merge(
@@ -301,7 +297,7 @@ def _gains(
 
 
 def _tests(areas: Mapping[tuple, _Area]) -> Iterator[dict[str, Any]]:
-  """Tests of one source and mode, with what they could have found."""
+  """Yields tests of one source and mode, and what they could have detected."""
   tested = {c: area for c, area in areas.items() if not math.isnan(area.p)}
   for curve, area in tested.items():
     yield _row(curve, 'p', area.p, area.own.runs)
@@ -321,7 +317,7 @@ def _tests(areas: Mapping[tuple, _Area]) -> Iterator[dict[str, Any]]:
 
 
 def _ranks(areas: Mapping[tuple, _Area]) -> Iterator[dict[str, Any]]:
-  """Ranks within each granularity and fill of one source and mode."""
+  """Yields ranks within each granularity and fill of one source and mode."""
   groups: dict[tuple, dict[tuple, _Area]] = {}
   for curve, area in areas.items():
     if not (results.is_control(curve[-1]) or math.isnan(area.value)):

@@ -84,7 +84,7 @@ class Verdict:
 
   @property
   def words(self) -> str:
-    """The verdict."""
+    """The verdict in a few words."""
     if self.role == 'reference':
       return 'the reference'
     if not self.area.known:
@@ -114,12 +114,8 @@ def of_curves(
   if rows.empty:
     return []
   source, mode = rows.iloc[0][['source', 'mode']]
-  numbers = table[
-    (table['source'] == source)
-    & (table['mode'] == mode)
-    & (table['input'] == 'image')
-    & table['threshold'].isna()
-  ]
+  numbers = results.where(table, source=source, mode=mode, input='image')
+  numbers = numbers[numbers['threshold'].isna()]
   estimates = {
     (row.estimator, row.granularity, row.fill, row.quantity): Estimate(
       row.value, row.low, row.high
@@ -161,7 +157,7 @@ def of_curves(
 
 
 def sentences(verdicts: Sequence[Verdict], mode: str) -> list[str]:
-  """Says in plain words which estimators beat random, and how surely."""
+  """Returns in plain words which estimators beat random, and how surely."""
   if not any(verdict.role == 'reference' for verdict in verdicts):
     return ['Without a random baseline nothing can be said about an estimator.']
   rivals = [v for v in verdicts if v.role == 'estimator' and v.area.known]
@@ -231,7 +227,7 @@ def _of_points(rivals: Sequence[Verdict], fewest: int) -> list[str]:
 
 
 def _order(verdict: Verdict):
-  """Best first; random stands where it is, at no points over itself."""
+  """Sorts the best first; random has no points over itself."""
   value = 0.0 if verdict.role == 'reference' else verdict.area.value
   return math.isnan(value), -value if value == value else 0, verdict.label
 
