@@ -1,58 +1,54 @@
-"""A study's accuracies beside those of the paper's Table 2."""
+"""A study's accuracies beside those of the paper's Table 2, for its report."""
 
 from __future__ import annotations
 
 import pandas as pd
 
-from roar_tf.analysis import paper, results, soundness, statistics, tables
+from roar_tf.analysis import paper, results, statistics, tables
+from roar_tf.analysis.soundness import Entry, Table
 
 
-def compare(summary: pd.DataFrame, source: str) -> list[soundness.Table]:
-  """Returns one table per mode; none for a source that the paper lacks.
+def tables_of(summary: pd.DataFrame, source: str) -> list[Table]:
+  """Returns one table per mode for the page; none for a source not the paper's.
 
-  A cell is ours in percent, with the paper's and the difference as its note.
+  An entry is ours in percent, with the paper's and the difference as its note.
   """
   rows = paper.compare(summary, source)
-  if rows.empty:
-    return []
   rows = rows.assign(label=results.labels(rows))
-  start = rows[rows['estimator'] == results.ORIGINAL]
-  found = []
+  originals = rows[rows['estimator'] == results.ORIGINAL]
+  compared = []
   for mode in ('remove', 'keep'):
-    here = rows[rows['mode'] == mode]
-    if here.empty:
+    cells = rows[rows['mode'] == mode]
+    if cells.empty:
       continue
-    thresholds = sorted(set(here['threshold']))
+    thresholds = sorted(set(cells['threshold']))
     body = [
-      (row.label, [_cell(row), *[soundness.Cell('')] * (len(thresholds) - 1)])
-      for row in start.itertuples()
+      (row.label, [_entry(row)] + [Entry('')] * (len(thresholds) - 1))
+      for row in originals.itertuples()
     ]
-    for label, cells in here.groupby('label', sort=False):
-      line = {cell.threshold: _cell(cell) for cell in cells.itertuples()}
+    for label, group in cells.groupby('label', sort=False):
+      entries = {cell.threshold: _entry(cell) for cell in group.itertuples()}
       body.append(
-        (label, [line.get(t, soundness.Cell(tables.NONE)) for t in thresholds])
+        (label, [entries.get(t, Entry(tables.NONE)) for t in thresholds])
       )
     heads = [f'{mode}, ours', *(f'{t} %' for t in thresholds)]
-    found.append(soundness.Table(heads, body))
-  return found
+    compared.append(Table(heads, body))
+  return compared
 
 
-def rows(summary: pd.DataFrame, source: str) -> pd.DataFrame:
+def statistics_of(summary: pd.DataFrame, source: str) -> pd.DataFrame:
   """Returns rows of statistics.csv: `paper`, and `paper_difference`."""
-  compared = paper.compare(summary, source)
-  found = []
-  for quantity, column in (
-    ('paper', 'paper'),
-    ('paper_difference', 'difference'),
-  ):
-    some = compared.assign(
-      quantity=quantity, value=compared[column], input='image'
-    )
-    some = some.reindex(columns=list(statistics.COLUMNS))
-    found.append(some.assign(low=float('nan'), high=float('nan')))
-  return pd.concat(found, ignore_index=True)
+  rows = paper.compare(summary, source).assign(input='image')
+  names = {'paper': 'paper', 'difference': 'paper_difference'}
+  return pd.concat(
+    [
+      rows.assign(quantity=quantity, value=rows[column], low=None, high=None)
+      for column, quantity in names.items()
+    ],
+    ignore_index=True,
+  )[list(statistics.COLUMNS)]
 
 
-def _cell(row) -> soundness.Cell:
+def _entry(row) -> Entry:
   note = f'{tables.percent(row.paper)} {tables.points(row.difference)}'
-  return soundness.Cell(tables.percent(row.ours), note=note)
+  return Entry(tables.percent(row.ours), note=note)

@@ -1,9 +1,10 @@
-"""Checks of a benchmark by what must hold if it works; alarms where it fails.
+"""Checks of a benchmark by what must hold if it works.
 
-By chance alone a sound study raises an alarm of one kind on one source in at
-most 5 % of studies: checks of several cells share that level. Differences
-between accuracies of *different* cells may owe to the test set as well as to
-seeds, so here, unlike in `statistics`, both make the allowance.
+A check that does not hold is an alarm. By chance alone a sound study raises an
+alarm of one name on one source in at most 5 % of studies: checks of several
+cells share that level. Differences between accuracies of *different* cells may
+owe to the test set as well as to seeds, so here, unlike in `statistics`, both
+make the allowance.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import pandas as pd
 from scipy import stats
 
 from roar_tf.analysis import curves, inference, results
+from roar_tf.analysis.tables import percent
 
 # What two accuracies that should agree may differ by where too few runs tell.
 _UNKNOWN = 0.05
@@ -27,18 +29,15 @@ _UNKNOWN = 0.05
 # other t, and by less than 0.5 on Food-101 and Birdsnap.
 _BEND = 0.01
 
-STANDING = ('oracle', 'random_asymmetry', 'offset', 'explained', 'leak')
-"""Kinds of checks that are made of every study, also where they hold."""
-
-_CURVE = ('granularity', 'fill', 'input', 'estimator')
+_CURVE = ('mode', 'granularity', 'fill', 'input', 'estimator')
 
 
 @dataclasses.dataclass(frozen=True)
-class Alarm:
-  """One check and what came of it.
+class Check:
+  """One check of a study and what came of it.
 
   Attributes:
-    kind: what was checked.
+    name: what was checked, see `perform`.
     source: the source concerned.
     text: one plain sentence.
     value: what was measured.
@@ -53,7 +52,7 @@ class Alarm:
     threshold: whole percent, None for more than one cell.
   """
 
-  kind: str
+  name: str
   source: str
   text: str
   value: float
@@ -67,29 +66,17 @@ class Alarm:
   threshold: int | None = None
 
 
-def alarms(
+def perform(
   frame: pd.DataFrame,
   table: pd.DataFrame,
   chances: Mapping[str, float],
   expected: Iterable[Mapping[str, Any]] | None = None,
   explained: Mapping[str, float] | None = None,
-) -> list[Alarm]:
-  """Returns those of the `checks` that do not hold."""
-  found = checks(frame, table, chances, expected, explained)
-  return [check for check in found if not check.holds]
+) -> list[Check]:
+  """Returns all checks of one study, for its report.
 
-
-def checks(
-  frame: pd.DataFrame,
-  table: pd.DataFrame,
-  chances: Mapping[str, float],
-  expected: Iterable[Mapping[str, Any]] | None = None,
-  explained: Mapping[str, float] | None = None,
-) -> list[Alarm]:
-  """Checks one study.
-
-  Kinds: those of `results.Fault`, which are there only if there is a fault;
-  `unequal_runs` of cells; `oracle` on the wrong side of random;
+  Their names: those of `results.Fault`, which are there only if there is a
+  fault; `unequal_runs` of cells; `oracle` on the wrong side of random;
   `random_asymmetry` between the modes; `offset` between `original` and all
   other cells; `explained` model unlike `original`; `leak` of the class through
   the mask.
@@ -105,9 +92,9 @@ def checks(
   """
   frame = results.tidy(frame)
   summary = results.summarise(frame)
-  found = [
-    Alarm(
-      fault.kind,
+  checks = [
+    Check(
+      fault.name,
       text=fault.text,
       value=fault.runs,
       allowed=0,
@@ -116,67 +103,73 @@ def checks(
     for fault in results.faults(frame, expected)
   ]
   if expected is None:
-    found += _runs(summary)
-  for source in sorted(set(summary['source'])):
-    here = summary[summary['source'] == source]
-    here = here.assign(label=results.labels(here))
-    image = here[here['input'] == 'image']
-    found += _oracles(table[table['source'] == source])
-    found += _asymmetry(image, source)
-    found += _offset(image, source)
+    checks += _runs(summary)
+  for source, cells in summary.groupby('source'):
+    cells = cells.assign(label=results.labels(cells))
+    image = results.where(cells, input='image')
+    checks += _oracles(table[table['source'] == source])
+    checks += _asymmetry(image, source)
+    checks += _offset(image, source)
     if explained and source in explained:
-      found += _explained(image, source, explained[source])
+      checks += _explained(image, source, explained[source])
     if source in chances:
-      masks = here[here['input'] == 'maskonly']
-      found += _leaks(masks, source, chances[source])
-  return found
+      masks = results.where(cells, input='maskonly')
+      checks += _leaks(masks, source, chances[source])
+  return checks
 
 
-def _runs(summary: pd.DataFrame) -> Iterator[Alarm]:
-  """Cells of fewer runs than most; `original` may have more (paper: 10)."""
-  cells = summary[summary['estimator'] != results.ORIGINAL]
-  for _, rows in cells.groupby(['source', 'input']):
-    usual = int(rows['runs'].mode().iloc[-1])
-    for row in rows[rows['runs'] != usual].itertuples():
-      cell = {column: getattr(row, column) for column in results.CELL}
-      name = results.cell_name(
-        **{key: value for key, value in cell.items() if key != 'source'}
-      )
+def _curve(row: Any, *more: str) -> dict[str, Any]:
+  """Returns the attributes of a check that tell the curve of a row."""
+  return {column: getattr(row, column) for column in (*_CURVE, *more)}
+
+
+def _runs(summary: pd.DataFrame) -> Iterator[Check]:
+  """Yields cells of fewer runs than most; `original` may have more."""
+  masked = summary[summary['estimator'] != results.ORIGINAL]
+  for (source, _), cells in masked.groupby(['source', 'input']):
+    usual = int(cells['runs'].mode().iloc[-1])
+    for row in cells[cells['runs'] != usual].itertuples():
+      cell = _curve(row, 'threshold')
       noun = 'run' if row.runs == 1 else 'runs'
-      text = f'{row.source}: {name} has {row.runs} {noun} (most cells {usual}).'
-      yield Alarm(
-        'unequal_runs', text=text, value=row.runs, allowed=usual, **cell
+      yield Check(
+        'unequal_runs',
+        source,
+        f'{source}: {results.cell_name(**cell)} has {row.runs} {noun}'
+        f' (most cells {usual}).',
+        row.runs,
+        usual,
+        **cell,
       )
 
 
-def _oracles(table: pd.DataFrame) -> Iterator[Alarm]:
-  rows = table[
-    (table['quantity'] == 'area')
-    & (table['input'] == 'image')
-    & table['estimator'].isin(results.ORACLES)
-  ]
+def _oracles(table: pd.DataFrame) -> Iterator[Check]:
+  rows = results.where(table, quantity='area', input='image')
+  rows = rows[rows['estimator'].isin(results.ORACLES)]
   rows = rows.assign(label=results.labels(rows))
   for row in rows.dropna(subset='value').itertuples():
-    want = 'ahead of' if row.estimator == 'oracle' else 'behind'
-    is_ = 'ahead of' if row.value > 0 else 'behind'
-    yield Alarm(
+    wanted = 'ahead of' if row.estimator == 'oracle' else 'behind'
+    side = 'ahead of' if row.value > 0 else 'behind'
+    yield Check(
       'oracle',
       row.source,
-      f'{row.label} must be {want} random in {row.mode} mode; it is'
-      f' {_points(abs(row.value))} {is_} it, averaged over the curve.',
+      f'{row.label} must be {wanted} random in {row.mode} mode; it is'
+      f' {_points(abs(row.value))} {side} it, averaged over the curve.',
       row.value,
       0,
-      want == is_,
-      **{c: getattr(row, c) for c in ('mode', *_CURVE)},
+      wanted == side,
+      **_curve(row),
     )
 
 
-def _asymmetry(image: pd.DataFrame, source: str) -> Iterator[Alarm]:
-  """Both random t kept and random 100 - t removed leave random pixels."""
+def _asymmetry(image: pd.DataFrame, source: str) -> Iterator[Check]:
+  """Checks random in both modes.
+
+  Keeping t % and removing 100 - t % at random leave equally random pixels.
+  """
   rows = image[image['estimator'] == results.reference(image['estimator'])]
-  removed = rows[rows['mode'] == 'remove']
+  removed = results.where(rows, mode='remove')
   removed = removed.assign(threshold=100 - removed['threshold'])
-  pairs = rows[rows['mode'] == 'keep'].merge(
+  pairs = results.where(rows, mode='keep').merge(
     removed, on=['granularity', 'fill', 'threshold'], suffixes=('', '_removed')
   )
   for row in pairs.itertuples():
@@ -188,23 +181,22 @@ def _asymmetry(image: pd.DataFrame, source: str) -> Iterator[Alarm]:
       level=inference.LEVEL / len(pairs),
     )
     difference = abs(row.mean - row.mean_removed)
-    yield Alarm(
+    yield Check(
       'random_asymmetry',
       source,
       f'{row.label} must score alike with {row.threshold} % kept and'
-      f' {100 - row.threshold} % removed; {_percent(row.mean)} % and'
-      f' {_percent(row.mean_removed)} % are {_points(difference)} apart'
+      f' {100 - row.threshold} % removed; {percent(row.mean)} % and'
+      f' {percent(row.mean_removed)} % are {_points(difference)} apart'
       f' ({_points(allowed)} allowed).',
       difference,
       allowed,
       not difference > allowed,
-      threshold=row.threshold,
-      **{c: getattr(row, c) for c in ('mode', *_CURVE)},
+      **_curve(row, 'threshold'),
     )
 
 
-def _offset(image: pd.DataFrame, source: str) -> Iterator[Alarm]:
-  """Curves must lead back to `original` as less and less is gone.
+def _offset(image: pd.DataFrame, source: str) -> Iterator[Check]:
+  """Checks that curves lead back to `original` as less and less is gone.
 
   A curve's first two cells are drawn on to where nothing is gone, straight on
   where accuracy falls between them, else level. All cells of a pipeline that
@@ -214,7 +206,7 @@ def _offset(image: pd.DataFrame, source: str) -> Iterator[Alarm]:
   """
   start = results.original(image, source)
   ends = []
-  for _, cells in image[image['mode'] != ''].groupby(['mode', *_CURVE]):
+  for _, cells in image[image['mode'] != ''].groupby([*_CURVE]):
     mode = cells['mode'].iloc[0]
     cells = cells.assign(x=curves.gone(cells['threshold'], mode))
     cells = cells[cells['x'] > 0].sort_values('x')
@@ -237,12 +229,12 @@ def _offset(image: pd.DataFrame, source: str) -> Iterator[Alarm]:
   )
   allowed = allowed if allowed == _UNKNOWN else allowed + _BEND
   value = start['mean'] - end
-  yield Alarm(
+  yield Check(
     'offset',
     source,
     'original must not lie above where every curve leads when less and less is'
-    f' gone; it is at {_percent(start["mean"])} %, and the highest curve,'
-    f' {near["label"]} in {near["mode"]} mode, leads to {_percent(end)} %'
+    f' gone; it is at {percent(start["mean"])} %, and the highest curve,'
+    f' {near["label"]} in {near["mode"]} mode, leads to {percent(end)} %'
     f' ({_points(allowed)} allowed between them).',
     value,
     allowed,
@@ -252,73 +244,68 @@ def _offset(image: pd.DataFrame, source: str) -> Iterator[Alarm]:
 
 def _explained(
   image: pd.DataFrame, source: str, accuracy: float
-) -> Iterator[Alarm]:
-  """The explained model is one more run of `original`, made by other stages."""
+) -> Iterator[Check]:
+  """Checks that the explained model scores like one more run of `original`."""
   for row in results.original(image, source).itertuples():
     variance, freedom = inference.of_mean(row.sd, row.runs)
     allowed = _allowed((variance * (1 + row.runs), freedom))
     value = abs(accuracy - row.mean)
-    yield Alarm(
+    yield Check(
       'explained',
       source,
       f'The explained model must score like original, which is trained the same'
-      f' way; {_percent(accuracy)} % and {_percent(row.mean)} % are'
+      f' way; {percent(accuracy)} % and {percent(row.mean)} % are'
       f' {_points(value)} apart ({_points(allowed)} allowed).',
       value,
       allowed,
       not value > allowed,
-      input=row.input,
-      estimator=row.estimator,
-      threshold=row.threshold,
-      fill=row.fill,
+      **_curve(row, 'threshold'),
     )
 
 
-def _leaks(masks: pd.DataFrame, source: str, chance: float) -> Iterator[Alarm]:
-  """Models that see nothing but masks must guess; Holm over all their cells.
+def _leaks(masks: pd.DataFrame, source: str, chance: float) -> Iterator[Check]:
+  """Checks that models which see nothing but masks guess.
 
-  One check per curve: its worst cell.
+  Holm corrects over all their cells. There is one check per curve: its worst
+  cell.
   """
   masks = masks[masks['mode'] != ''].dropna(subset='mean')
   if masks.empty or not 0 < chance < 1:
     return
   luck = [_luck(row, chance) for row in masks.itertuples()]
-  p = [p for p, _ in luck]
+  p, quantiles = zip(*luck, strict=True)
   corrected = inference.holm(p)
   # The k-th smallest of m values of p is compared with LEVEL / (m - k + 1),
   # those after the first that is larger with the same as that.
   leaking = int((corrected <= inference.LEVEL).sum())
-  steps = np.minimum(
-    stats.rankdata([p for p, _ in luck], 'ordinal') - 1, leaking
-  )
+  steps = np.minimum(stats.rankdata(p, 'ordinal') - 1, leaking)
   masks = masks.assign(
     leaks=corrected <= inference.LEVEL,
     allowed=[
       quantile(inference.LEVEL / max(1, len(luck) - step))
-      for (_, quantile), step in zip(luck, steps, strict=True)
+      for quantile, step in zip(quantiles, steps, strict=True)
     ],
   )
   masks['excess'] = masks['mean'] - masks['allowed']
-  for _, cells in masks.groupby(['mode', *_CURVE]):
+  for _, cells in masks.groupby([*_CURVE]):
     row = next(cells.nlargest(1, 'excess').itertuples())
     verb = 'removed' if row.mode == 'remove' else 'kept'
     text = (
       f'Models that see only the masks of {row.label} must guess; with'
-      f' {row.threshold} % {verb} they reach {_percent(row.mean)} %, where'
-      f' chance is {_percent(chance)} % ({_percent(row.allowed)} % allowed)'
+      f' {row.threshold} % {verb} they reach {percent(row.mean)} %, where'
+      f' chance is {percent(chance)} % ({percent(row.allowed)} % allowed)'
     )
     others = sorted(set(cells[cells['leaks']]['threshold']) - {row.threshold})
     if others:
       text += f', and the masks leak at {", ".join(map(str, others))} %, too'
-    yield Alarm(
+    yield Check(
       'leak',
       source,
       f'{text}.',
       row.mean,
       row.allowed,
       not cells['leaks'].any(),
-      threshold=row.threshold,
-      **{c: getattr(row, c) for c in ('mode', *_CURVE)},
+      **_curve(row, 'threshold'),
     )
 
 
@@ -339,15 +326,17 @@ def _luck(row: Any, chance: float) -> tuple[float, Callable[[float], float]]:
     (variance, chance * (1 - chance) / images), (freedom, math.inf)
   )
   p = stats.t.sf((row.mean - chance) / error, freedom)
-  return float(
-    p
-  ), lambda level: chance + float(stats.t.isf(level, freedom) * error)
+
+  def quantile(level: float) -> float:
+    return chance + float(stats.t.isf(level, freedom) * error)
+
+  return float(p), quantile
 
 
 def _allowed(
   *terms: tuple[float, float], level: float = inference.LEVEL
 ) -> float:
-  """How far two means may be apart; `_UNKNOWN` where too few runs tell.
+  """Returns how far two means may be apart, `_UNKNOWN` of too few runs.
 
   Args:
     *terms: variance and degrees of freedom of what makes their difference.
@@ -360,9 +349,5 @@ def _allowed(
   return _UNKNOWN if math.isnan(half) else float(half)
 
 
-def _percent(fraction: float) -> str:
-  return f'{100 * fraction:.1f}'
-
-
 def _points(fraction: float) -> str:
-  return f'{100 * fraction:.1f} points'
+  return f'{percent(fraction)} points'

@@ -42,7 +42,7 @@ SIGN = {'remove': 1, 'keep': -1}
 
 
 class Height(NamedTuple):
-  """The mean height of a curve without the part of its start.
+  """The mean height of a curve, without what its start adds to it.
 
   Attributes:
     value: sum_(i>=1) w_i mean_i over the cells' mean accuracies.

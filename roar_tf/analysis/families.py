@@ -7,12 +7,23 @@ again in every panel, also without colours.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Iterable
 
 from roar_tf.analysis import results
 
-# The longest first: `sg_sq_` is not `sg_`.
-_PREFIXES = ('sg_sq_', 'sq_sg_', 'var_', 'blur_', 'max_', 'sg_', 'sq_')
+# Of each prefix the family and the dash. The longest come first: `sg_sq_` is
+# not `sg_`.
+_PREFIXES = {
+  'sg_sq_': ('squares', 0),
+  'sq_sg_': ('squared', 4),
+  'blur_': ('smoothed', 1),
+  'max_': ('smoothed', 3),
+  'var_': ('squares', 1),
+  'sg_': ('sg', 1),
+  'sq_': ('squared', 3),
+  '': ('base', 0),
+}
 FAMILIES = {
   'base': 'Single estimates',
   'sg': 'SmoothGrad',
@@ -22,23 +33,23 @@ FAMILIES = {
   'controls': 'Controls',
 }
 """Titles of the panels, in their order."""
-_FAMILY = {
-  '': 'base',
-  'sg_': 'sg',
-  'sg_sq_': 'squares',
-  'var_': 'squares',
-  'sq_': 'squared',
-  'sq_sg_': 'squared',
-  'blur_': 'smoothed',
-  'max_': 'smoothed',
-}
 CONTROLS = (*results.RANDOM, 'sobel', *results.ORACLES)
 """Names that ask no model."""
 
+INK, GREY = 'ink', 'grey'
 # Okabe and Ito's colours without yellow, which is too light for a line, and
 # black, which is random's.
-COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#56B4E9', '#E69F00')
-INK, GREY = 'black', '#8a8f98'
+PALETTE = {
+  'k0': '#0072B2',
+  'k1': '#D55E00',
+  'k2': '#009E73',
+  'k3': '#CC79A7',
+  'k4': '#56B4E9',
+  'k5': '#E69F00',
+  INK: 'black',
+  GREY: '#8a8f98',
+}
+"""Colours on white by their names, which are classes in the page."""
 MARKERS = ('o', 's', '^', 'D', 'v', 'P', 'X', '<', '>')
 # As matplotlib and SVG take them: lengths of strokes and gaps in line widths.
 DASHES = (
@@ -49,16 +60,6 @@ DASHES = (
   (9, 2, 1, 2, 1, 2),
   (1, 1),
 )
-_DASH_OF = {
-  '': 0,
-  'sq_': 3,
-  'sg_': 1,
-  'sg_sq_': 0,
-  'var_': 1,
-  'sq_sg_': 4,
-  'blur_': 1,
-  'max_': 3,
-}
 # Up to so many lines share one panel, each with a colour of its own.
 _ONE_PANEL = 9
 
@@ -68,7 +69,7 @@ class Look:
   """How a line is drawn, in any medium.
 
   Attributes:
-    colour: one of COLOURS, INK for random or GREY for an oracle.
+    colour: a name in PALETTE, INK for random or GREY for an oracle.
     width: of the line, in points.
     dash: one of DASHES.
     marker: one of MARKERS, as matplotlib names them.
@@ -92,9 +93,9 @@ def split(estimator: str) -> tuple[str, str]:
 
 def family(estimator: str) -> str:
   """Returns the key in FAMILIES of an estimator."""
-  if estimator in CONTROLS:
-    return 'controls'
-  return _FAMILY[split(estimator)[0]]
+  return (
+    'controls' if estimator in CONTROLS else _PREFIXES[split(estimator)[0]][0]
+  )
 
 
 def looks(estimators: Iterable[str], reference: str | None) -> dict[str, Look]:
@@ -105,9 +106,8 @@ def looks(estimators: Iterable[str], reference: str | None) -> dict[str, Look]:
     reference: the one that is random's, bold and black.
   """
   estimators = sorted(set(estimators))
-  many = len(estimators) > _ONE_PANEL
   order = _bases(estimators)
-  found, cycle = {}, 0
+  looks, cycle = {}, itertools.count()
   for estimator in estimators:
     if estimator == reference:
       look = Look(INK, 3, (), 'o', 4)
@@ -115,19 +115,17 @@ def looks(estimators: Iterable[str], reference: str | None) -> dict[str, Look]:
       # Bounds to compare with, not contestants: they stay in the background.
       marker = 'v' if estimator == 'oracle' else '^'
       look = Look(GREY, 1.3, (1, 1.4), marker, 2)
-    elif many:
+    elif len(estimators) > _ONE_PANEL:
       prefix, base = _root(estimator)
       i = order.index(base)
-      dash = DASHES[(_DASH_OF[prefix] + i // len(MARKERS)) % len(DASHES)]
-      look = Look(COLOURS[i % 6], 1.7, dash, MARKERS[i % 9])
+      dash = (_PREFIXES[prefix][1] + i // len(MARKERS)) % len(DASHES)
+      look = Look(f'k{i % 6}', 1.7, DASHES[dash], MARKERS[i % 9])
     else:
       # With 6 colours, 4 dashes and 9 markers the 37th look is the first again.
-      look = Look(
-        COLOURS[cycle % 6], 1.7, DASHES[cycle % 4], MARKERS[cycle % 9]
-      )
-      cycle += 1
-    found[estimator] = look
-  return found
+      i = next(cycle)
+      look = Look(f'k{i % 6}', 1.7, DASHES[i % 4], MARKERS[i % 9])
+    looks[estimator] = look
+  return looks
 
 
 def _root(estimator: str) -> tuple[str, str]:

@@ -83,7 +83,7 @@ def holm(p: ArrayLike) -> np.ndarray:
 
 
 class Power:
-  """What a two-sided Welch test of two means finds, of normal runs.
+  """What a two-sided Welch test of two means detects, of normal runs.
 
   Given both sample variances the difference is normal and the test's critical
   value is known; the chance to exceed it is integrated over what the variances
@@ -118,17 +118,17 @@ class Power:
     self._weights = weights[:, None] * weights
 
   def of(self, effect: float) -> float:
-    """Returns the chance to find a true difference; NaN if that is unknown."""
+    """Returns the chance to detect a true difference; NaN if it is unknown."""
     if not self.error > 0:
       return float('nan')
-    found = sum(
+    chances = sum(
       stats.norm.cdf((side * effect - self._critical) / self.error)
       for side in (1, -1)
     )
-    return float((found * self._weights).sum())
+    return float((chances * self._weights).sum())
 
   def detectable(self, wanted: float = 0.8) -> float:
-    """Returns the smallest difference that is found with the wanted chance."""
+    """Returns the least difference that is detected with the wanted chance."""
     if not self.error > 0:
       return float('nan')
     high = self.error

@@ -69,7 +69,7 @@ def escape(text: str) -> str:
 
 
 def _head(columns: Sequence[tuple[str, int]]) -> list[str]:
-  """Names of modes above their thresholds, as in the paper."""
+  """Returns the names of modes above their thresholds, as in the paper."""
   names, rules, first = ['', ''], [], 3
   for mode, name in _MODES.items():
     if count := sum(column[0] == mode for column in columns):
@@ -83,42 +83,32 @@ def _head(columns: Sequence[tuple[str, int]]) -> list[str]:
 def _group(
   rows: pd.DataFrame, source: str, columns: Sequence[tuple[str, int]]
 ) -> list[str]:
-  """The lines of one source: the original, then a line per ranking."""
+  """Returns the lines of one source: original, then a line per ranking."""
   lines = []
   for start in results.original(rows, source).itertuples():
     span = rf'\multicolumn{{{len(columns)}}}{{c}}{{{_cell(start)}}}'
     lines.append(['Original', span])
-  here = rows[(rows['source'] == source) & (rows['mode'] != '')]
-  many = here['granularity'].nunique() > 1
-  labels = here[['estimator', 'granularity', 'fill']].drop_duplicates()
-  ranked = sorted(labels.itertuples(index=False, name=None), key=_order)
-  for estimator, granularity, fill in ranked:
-    cells = here[
-      (here['estimator'] == estimator)
-      & (here['granularity'] == granularity)
-      & (here['fill'] == fill)
-    ]
-    found = {(cell.mode, cell.threshold): cell for cell in cells.itertuples()}
-    notes = [granularity] if many else []
-    notes += [fill] if fill != 'mean' else []
-    label = paper.name(estimator) + (f' ({", ".join(notes)})' if notes else '')
-    lines.append([escape(label), *(_cell(found.get(c)) for c in columns)])
+  masked = rows[(rows['source'] == source) & (rows['mode'] != '')]
+  named = masked.assign(estimator=masked['estimator'].map(paper.name))
+  masked = masked.assign(label=results.labels(named))
+  rankings = masked.groupby(['estimator', 'granularity', 'fill'])
+  for _, cells in sorted(rankings, key=lambda pair: _order(pair[0])):
+    label = cells['label'].iloc[0]
+    means = {(cell.mode, cell.threshold): cell for cell in cells.itertuples()}
+    lines.append([escape(label), *(_cell(means.get(c)) for c in columns)])
   names = [escape(source)] + [''] * len(lines)
   return [_row([name, *line]) for name, line in zip(names, lines, strict=False)]
 
 
 def _order(label: tuple[str, str, str]) -> tuple:
-  """Controls and the paper's estimators in its order, then by name."""
-  estimator, *rest = label
-  if estimator in results.RANDOM:
-    return (-1, estimator, rest)
-  known = paper.estimators()
-  place = known.index(estimator) if estimator in known else len(known)
-  return (place, estimator, rest)
+  """Sorts random first, then the paper's estimators, then all others."""
+  estimator, *variant = label
+  order = [*results.RANDOM, *paper.estimators()[1:], estimator]
+  return (order.index(estimator), estimator, variant)
 
 
 def _cell(cell) -> str:
-  """A mean of `summarise`, with its deviation where that says something."""
+  """Returns a mean, with its deviation from three runs on."""
   if cell is None or not math.isfinite(cell.mean):
     return ''
   text = f'{100 * cell.mean:.2f}'

@@ -1,4 +1,4 @@
-"""What the models were shown: test images under estimators and thresholds.
+"""Mosaics: test images as the models saw them, for the report.
 
 Images are enlarged and thinned out by whole steps only: a mask resampled by
 fractions would show grey pixels that no model was given.
@@ -15,7 +15,8 @@ import numpy as np
 from matplotlib import image as matplotlib_image
 from matplotlib.figure import Figure
 
-_INK, _QUIET = '#1f2328', '#6b7280'
+from roar_tf.analysis.figures import INK, QUIET
+
 _TEXT_SIZE = 9
 _DPI = 200
 # Larger sides are thinned out in the PNG beside the page, and in the page.
@@ -25,7 +26,7 @@ _SIDES_IN_PAGE = (128, 96, 64, 48)
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-  """One test image.
+  """One test image under the cells of a study.
 
   Attributes:
     original: uint8 [H, W, C], C 1 or 3.
@@ -44,12 +45,12 @@ class Example:
 
   @property
   def estimators(self) -> list[str]:
-    """The rows."""
+    """The estimators, which are the rows of a mosaic."""
     return list(dict.fromkeys(estimator for estimator, _ in self.masked))
 
   @property
   def thresholds(self) -> list[int]:
-    """The columns but the first, which is the original."""
+    """The thresholds, which are the columns after the original."""
     return sorted({threshold for _, threshold in self.masked})
 
 
@@ -79,7 +80,7 @@ def figure(
   example: Example,
   accuracies: Mapping[tuple[str, int], float] | None = None,
 ) -> Figure:
-  """One image as the retrained models see it: Figures 1, 7, 8 of the paper.
+  """Returns one image as retrained models see it: the paper's Figures 1, 7, 8.
 
   Args:
     example: the image.
@@ -103,7 +104,7 @@ def figure(
   canvas = np.full((size[1], size[0], 3), 255, np.uint8)
   drawn = Figure(figsize=[n / _DPI for n in size], dpi=_DPI, facecolor='white')
 
-  def write(x: float, y: float, text: str, align: str, ink: str = _INK) -> None:
+  def write(x: float, y: float, text: str, align: str, ink: str = INK) -> None:
     style = dict(size=_TEXT_SIZE, color=ink, va='center', ha=align)
     drawn.text(x / size[0], 1 - y / size[1], text, **style)
 
@@ -125,26 +126,16 @@ def figure(
       canvas[y : y + tall, x : x + wide] = pixels
       if (mean := accuracies.get((estimator, threshold))) is not None:
         text = f'{100 * mean:.1f} %'
-        write(x + wide / 2, y - caption / 2, text, 'center', _QUIET)
+        write(x + wide / 2, y - caption / 2, text, 'center', QUIET)
   for j, threshold in enumerate(columns):
     name = 'original' if threshold is None else f'{threshold} %'
     write(left + j * (wide + gap) + wide / 2, top / 2, name, 'center')
   drawn.figimage(canvas, origin='upper')
-  drawn.set_label(describe(example))
   return drawn
 
 
-def describe(example: Example) -> str:
-  """What a mosaic shows, in words."""
-  return (
-    'One test image, original and masked at '
-    f'{", ".join(f"{t} %" for t in example.thresholds)}, one row for each of '
-    f'{", ".join(example.estimators)}.'
-  )
-
-
 def fitting(examples: Sequence[Example], budget: int) -> list[Mosaic]:
-  """As many examples as fit into a page, the first ones, at least one.
+  """Returns the first examples, as many as fit into a page, at least one.
 
   Args:
     examples: what there is to show.
@@ -167,7 +158,7 @@ def fitting(examples: Sequence[Example], budget: int) -> list[Mosaic]:
 
 
 def _estimate(example: Example, side: int) -> float:
-  """Bytes of a mosaic, from a dozen of its images."""
+  """Returns the bytes of a mosaic, estimated from a dozen of its images."""
   images = list(example.masked.values())
   some = images[:: max(1, len(images) // 12)]
   step = _step(example.original, side)
@@ -188,7 +179,7 @@ def _step(image: np.ndarray, side: int) -> int:
 
 
 def _thinned(image: np.ndarray, step: int) -> np.ndarray:
-  """Every step-th pixel, as RGB."""
+  """Returns every step-th pixel, as RGB."""
   image = np.asarray(image)[::step, ::step]
   return np.broadcast_to(image, (*image.shape[:2], 3))
 

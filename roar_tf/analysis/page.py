@@ -32,6 +32,7 @@ def render(**content) -> str:
   environment.filters['points'] = tables.points
   environment.filters['percent'] = tables.percent
   environment.filters['decimal'] = tables.decimal
+  environment.filters['amount'] = '{:,.2f}'.format
   environment.filters['probability'] = lambda p: (
     '< 0.001' if p < 0.001 else f'{p:.3f}'
   )

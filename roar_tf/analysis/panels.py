@@ -1,7 +1,7 @@
-"""What the figures show: panels of lines, for any medium to draw.
+"""What the figures show: panels of curves, before anything is drawn.
 
-Each method of `Curves` returns the panels of one figure of the paper, redrawn
-from a study. `figures` draws them with matplotlib, `charts` as SVG in the page.
+`report` asks `Curves` for the figures of the paper, redrawn from a study.
+`drawing` lays their panels out, for the page and for PNG files alike.
 """
 
 from __future__ import annotations
@@ -10,16 +10,15 @@ import dataclasses
 import math
 from collections.abc import Iterable, Sequence
 
-import numpy as np
 import pandas as pd
-from scipy import optimize
 
 from roar_tf.analysis import families, results
 
 TITLES = {'remove': 'Remove and retrain', 'keep': 'Keep and retrain'}
-# The most lines of one panel that can still be told apart.
-_LINES = 9
-# How far below the lines chance may lie, in heights of all lines, to be shown.
+# The most curves of one panel that can still be told apart.
+_MOST_CURVES = 9
+# How far below the curves chance may lie, in heights of all curves, to be
+# shown.
 _NEAR = 0.75
 
 
@@ -27,7 +26,7 @@ _NEAR = 0.75
 class Point:
   """A cell of a curve; accuracies in percent, NaN where there is none."""
 
-  threshold: int
+  threshold: float
   mean: float
   low: float = math.nan
   high: float = math.nan
@@ -36,56 +35,76 @@ class Point:
 
 
 @dataclasses.dataclass(frozen=True)
-class Line:
-  """One estimator's curve, in the order of the axis."""
+class Curve:
+  """One estimator's curve.
+
+  Attributes:
+    label: its name.
+    look: how it is drawn.
+    points: its cells from left to right.
+    named: whether its label stands beside its end.
+    band: whether low and high are drawn as a band instead of as bars.
+  """
 
   label: str
   look: families.Look
   points: tuple[Point, ...]
   named: bool = True
+  band: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
 class Panel:
-  """One pair of axes.
+  """One pair of axes and what they show.
 
   Attributes:
-    title: what its lines have in common.
+    title: what its curves have in common.
     mode: `remove`, or `keep` whose axis runs from all kept to little kept, so
       that both modes lose information from left to right.
-    lines: the estimators.
-    start: the original, where every line begins; None if it was not run.
+    curves: the curves of the estimators.
+    start: the original, where every curve begins; None if it was not run.
     chance: accuracy of guessing in percent, or None.
     span: lowest and highest value of the axis, shared by the panels of a
       figure.
-    retrained: whether its accuracies are those of retrained models.
+    noun: of what a share is removed or kept.
   """
 
   title: str
   mode: str
-  lines: tuple[Line, ...]
+  curves: tuple[Curve, ...]
   start: Point | None
   chance: float | None
   span: tuple[float, float]
-  retrained: bool = True
+  noun: str = 'Image'
 
   @property
-  def ticks(self) -> list[int]:
-    """The thresholds, and that of the original."""
-    ticks = {p.threshold for line in self.lines for p in line.points}
-    return sorted(ticks | {0 if self.mode == 'remove' else 100})
+  def ticks(self) -> list[float]:
+    """The thresholds, and that of the original, from left to right."""
+    ticks = {p.threshold for curve in self.curves for p in curve.points}
+    ticks.add(0 if self.mode == 'remove' else 100)
+    return sorted(ticks, reverse=self.mode == 'keep')
 
-  def segments(self, line: Line) -> list[list[Point]]:
-    """A line's points from the original on, parted where cells are missing."""
-    order = sorted(self.ticks, reverse=self.mode == 'keep')
-    points = [self.start] if self.start else []
-    found = [[]]
-    for point in (*points, *line.points):
-      place = order.index(point.threshold)
-      if found[-1] and order.index(found[-1][-1].threshold) + 1 < place:
-        found.append([])
-      found[-1].append(point)
-    return found
+  def segments(self, curve: Curve) -> list[list[Point]]:
+    """Returns a curve's points, parted where cells are missing."""
+    order = self.ticks
+    parts, last = [], None
+    for point in (*([self.start] if self.start else []), *curve.points):
+      position = order.index(point.threshold)
+      if last is None or position > last + 1:
+        parts.append([])
+      parts[-1].append(point)
+      last = position
+    return parts
+
+  @property
+  def verb(self) -> str:
+    """What is done with a share of each image: it is removed or kept."""
+    return 'removed' if self.mode == 'remove' else 'kept'
+
+  @property
+  def axis(self) -> str:
+    """The title of the horizontal axis."""
+    return f'{self.noun} {self.verb}, most important first (%)'
 
   @property
   def shows_chance(self) -> bool:
@@ -94,15 +113,9 @@ class Panel:
 
   @property
   def chance_text(self) -> str:
-    """What is said of chance, at its line or where the axis ends above it."""
+    """What is written at chance, or where the axis ends above it."""
     text = f'chance {self.chance:.4g} %'
     return text if self.shows_chance else f'{text} lies below'
-
-  @property
-  def axis(self) -> str:
-    """What the horizontal axis says."""
-    verb = 'removed' if self.mode == 'remove' else 'kept'
-    return f'Image {verb}, most important first (%)'
 
 
 class Curves:
@@ -126,195 +139,129 @@ class Curves:
       for mode in TITLES
       for retrained, some in self._summaries.items()
     }
-    self.looks = self._looks()
-    self._kept: dict[tuple, dict[str, Line]] = {}
+    rows = pd.concat([self.rows(mode) for mode in TITLES])
+    references = [*rows.loc[rows['reference'], 'estimator'], None]
+    # An estimator has the same look in all figures of the source.
+    self.looks = families.looks(rows['estimator'], references[0])
 
   def rows(self, mode: str) -> pd.DataFrame:
-    """What `results.against_random` says of retrained models."""
+    """Returns what `results.against_random` says of retrained models."""
     return self._rows[mode, True]
 
   def by_family(self, mode: str) -> list[Panel]:
-    """One panel if its lines can be told apart, else one per family.
+    """Returns one panel if its curves can be told apart, else one per family.
 
     Figures 4 and 6 of the paper: single estimates, SmoothGrad, SG-SQ and VAR,
     and squared ones, each beside random. Cells of other granularities and
     fills have panels of their own.
     """
-    # A cell whose mean is not a number cannot be drawn; `check` has named it.
+    # A cell whose mean is not a number cannot be drawn; a check has named it.
     rows = self.rows(mode).dropna(subset='mean')
-    lines, start = self._lines(mode), self._start(mode)
-    span = _span(lines.values(), self.chance, start)
-    variants = _variants(rows)
+    curves, start = self._curves(mode), self._start(mode)
+    limits = span(curves.values(), self.chance, start)
     panels = []
-    for variant in sorted(variants, key=_usual_first):
-      names = rows[_of(rows, variant)].drop_duplicates('label')
-      rivals = names[~names['reference']]
-      randoms = names.loc[names['reference'], 'label']
-      groups = {'': list(rivals['label'])}
-      if len(names) > _LINES:
-        groups = rivals.groupby(rivals['estimator'].map(families.family))
-        groups = {key: list(some['label']) for key, some in groups}
-      name = _variant_title(variant, variants)
-      for key in ('', *families.FAMILIES):
-        if key in groups:
-          title = ': '.join(filter(None, (name, families.FAMILIES.get(key))))
-          drawn = [lines[label] for label in (*groups[key], *randoms)]
-          if name:  # The title says what would stand in brackets.
-            drawn = [
-              dataclasses.replace(line, label=line.label.partition(' (')[0])
-              for line in drawn
-            ]
-          drawn, title = tuple(drawn), title or TITLES[mode]
-          panels.append(Panel(title, mode, drawn, start, self.chance, span))
+    for name, cells in _variants(rows):
+      estimators = cells.drop_duplicates('label')
+      family = estimators['estimator'].map(families.family)
+      for key in families.FAMILIES if len(estimators) > _MOST_CURVES else ['']:
+        member = (family == key) | (key == '')
+        rivals = estimators[~estimators['reference'] & member]
+        if key and rivals.empty:
+          continue
+        randoms = results.where(estimators, reference=True)
+        drawn = [curves[x] for x in (*rivals['label'], *randoms['label'])]
+        if name:  # The title says what would stand in brackets.
+          drawn = [
+            dataclasses.replace(curve, label=curve.label.partition(' (')[0])
+            for curve in drawn
+          ]
+        title = ': '.join(filter(None, (name, families.FAMILIES.get(key))))
+        title = title or TITLES[mode]
+        panels.append(
+          Panel(title, mode, tuple(drawn), start, self.chance, limits)
+        )
     return panels
 
   def both_modes(self) -> list[Panel]:
-    """Keep beside remove, all estimators on one axis: Figure 5 of the paper.
+    """Returns keep beside remove on one axis: Figure 5 of the paper.
 
-    Only the outermost lines and random carry their names, where there are many.
+    Only the outermost curves and random carry their names, where there are
+    many.
     """
-    curves = {
-      mode: self._lines(mode, usual=True) for mode in ('keep', 'remove')
-    }
-    if not all(curves.values()):
-      return []
-    starts = {mode: self._start(mode) for mode in curves}
-    every = [line for lines in curves.values() for line in lines.values()]
-    span = _span(every, self.chance, *starts.values())
-    return [
-      Panel(
-        TITLES[mode],
-        mode,
-        _outermost(lines.values()),
-        starts[mode],
-        self.chance,
-        span,
-      )
-      for mode, lines in curves.items()
-    ]
+    return self._pair(
+      [
+        (TITLES[mode], mode, self._curves(mode, usual=True), self._start(mode))
+        for mode in ('keep', 'remove')
+      ]
+    )
 
   def deletion(self, mode: str) -> list[Panel]:
-    """The explained model without retraining, beside retraining: Figure 3."""
-    left = self._lines(mode, usual=True, retrained=False)
-    right = self._lines(mode, usual=True)
-    right = {label: line for label, line in right.items() if label in left}
-    if not left or not right:
+    """Returns the explained model beside retrained ones: Figure 3."""
+    tested = self._curves(mode, usual=True, retrained=False)
+    retrained = self._curves(mode, usual=True)
+    retrained = {k: curve for k, curve in retrained.items() if k in tested}
+    return self._pair(
+      [
+        ('Not retrained', mode, tested, self._start(mode, retrained=False)),
+        ('Retrained', mode, retrained, self._start(mode)),
+      ]
+    )
+
+  def _pair(self, sides: Sequence[tuple]) -> list[Panel]:
+    """Returns two panels of a figure; none where one of them would be empty."""
+    if not all(curves for _, _, curves, _ in sides):
       return []
-    starts = self._start(mode, False), self._start(mode)
-    span = _span([*left.values(), *right.values()], self.chance, *starts)
+    every = [curve for _, _, curves, _ in sides for curve in curves.values()]
+    limits = span(every, self.chance, *(start for *_, start in sides))
     return [
       Panel(
-        title, mode, _outermost(lines.values()), start, self.chance, span, again
+        title, mode, _outermost(curves.values()), start, self.chance, limits
       )
-      for title, lines, start, again in (
-        ('Not retrained', left, starts[0], False),
-        ('Retrained', right, starts[1], True),
-      )
+      for title, mode, curves, start in sides
     ]
 
-  def _lines(
+  def _curves(
     self, mode: str, usual: bool = False, retrained: bool = True
-  ) -> dict[str, Line]:
-    """The curves of a mode by label, best first.
+  ) -> dict[str, Curve]:
+    """Returns the curves of a mode by label, best first.
 
     Args:
       mode: the mode.
       usual: whether to leave out all but the first granularity and fill.
       retrained: whether of retrained models, or of the explained one.
     """
-    key = mode, usual, retrained
-    if key not in self._kept:
-      self._kept[key] = self._made(*key)
-    return self._kept[key]
-
-  def _made(self, mode: str, usual: bool, retrained: bool) -> dict[str, Line]:
-    """Makes what `_lines` returns."""
     rows = self._rows[mode, retrained].dropna(subset='mean')
     if usual and len(rows):
-      rows = rows[_of(rows, min(_variants(rows), key=_usual_first))]
-    lines = {}
+      ((_, rows), *_) = _variants(rows)
+    curves = {}
     for label, cells in rows.groupby('label', sort=False):
       cells = cells.sort_values('threshold', ascending=mode == 'remove')
-      points = (
+      points = [
         _point(cell, int(cell.threshold)) for cell in cells.itertuples()
-      )
+      ]
       look = self.looks.get(cells['estimator'].iloc[0])
       if look:
-        lines[label] = Line(label, look, tuple(points))
-    return lines
+        curves[label] = Curve(label, look, tuple(points))
+    return curves
 
   def _start(self, mode: str, retrained: bool = True) -> Point | None:
-    """The original, stored as threshold 0, which keeps all of the image."""
+    """Returns the original, whose threshold 0 stands for 100 % kept, too."""
     rows = results.original(self._summaries[retrained], self.source)
     rows = rows.dropna(subset='mean')
     if rows.empty:
       return None
     return _point(next(rows.itertuples()), 0 if mode == 'remove' else 100)
 
-  def _looks(self) -> dict[str, families.Look]:
-    """The look of each label, the same in all figures of the source."""
-    rows = pd.concat([self.rows(mode) for mode in TITLES])
-    references = rows.loc[rows['reference'], 'estimator']
-    reference = references.iloc[0] if len(references) else None
-    return families.looks(rows['estimator'], reference)
 
-
-def place(wanted: Sequence[float], low: float, high: float, gap: float):
-  """Positions as near as possible to those wanted, a gap or more apart.
-
-  Args:
-    wanted: ascending.
-    low: of the range that they should stay in.
-    high: of that range.
-    gap: least distance of neighbours.
-  """
-  steps = gap * np.arange(len(wanted))
-  # Least-squares positions whose neighbours are at least a gap apart, then
-  # pushed inside the range.
-  free = np.asarray(wanted, float) - steps
-  placed = optimize.isotonic_regression(free).x if len(free) else free
-  return np.clip(placed, low, max(low, high - gap * len(free))) + steps
-
-
-def describe(panel: Panel, source: str) -> str:
-  """What the lines show, in words: their order at the right end."""
-  verb, side = ('removed', max) if panel.mode == 'remove' else ('kept', min)
-  text = (
-    f'Line chart for {source}: test accuracy against the share of each image'
-    f' that is {verb}, for {len(panel.lines)} rankings.'
-  )
-  if panel.start is not None:
-    text += f' Original images: {panel.start.mean:.1f} %.'
-  last = side(
-    (p.threshold for line in panel.lines for p in line.points), default=0
-  )
-  ends = [
-    (point.mean, line.label)
-    for line in panel.lines
-    for point in line.points
-    if point.threshold == last
-  ]
-  listed = ', '.join(f'{label} {mean:.1f} %' for mean, label in sorted(ends))
-  if listed:
-    text += f' With {last} % {verb}, lowest first: {listed}.'
-  if panel.chance is not None:
-    text += f' Chance: {panel.chance:.4g} %.'
-  return text
-
-
-def _point(cell, threshold: int) -> Point:
-  values = (100 * value for value in (cell.mean, cell.low, cell.high, cell.sd))
-  return Point(threshold, *values, int(cell.runs))
-
-
-def _span(
-  lines: Iterable[Line], chance: float | None, *starts: Point | None
+def span(
+  curves: Iterable[Curve], chance: float | None, *starts: Point | None
 ) -> tuple[float, float]:
-  """Shows every value, and chance where the lines come near it.
+  """Returns the ends of an axis that shows every value.
 
-  Far below all lines it would only press them together.
+  It shows chance, too, where the curves come near it. Far below all curves it
+  would only press them together.
   """
-  points = [point for line in lines for point in line.points]
+  points = [point for curve in curves for point in curve.points]
   points += [start for start in starts if start]
   values = [v for p in points for v in (p.mean, p.low, p.high)]
   values = [v for v in values if math.isfinite(v)]
@@ -325,42 +272,59 @@ def _span(
   return low - margin, high + margin
 
 
-def _outermost(lines) -> tuple[Line, ...]:
-  """Leaves names to random and, of many lines, the highest and lowest."""
-  lines = list(lines)
-  if len(lines) <= _LINES:
-    return tuple(lines)
-  ends = sorted(lines, key=lambda line: line.points[-1].mean)
-  named = {line.label for line in (*ends[:3], *ends[-3:])}
+def describe(panel: Panel, source: str) -> str:
+  """Returns in words what the curves show: their order at the right end."""
+  text = (
+    f'Line chart for {source}: test accuracy against the share of each image'
+    f' that is {panel.verb}, for {len(panel.curves)} rankings.'
+  )
+  if panel.start is not None:
+    text += f' Original images: {panel.start.mean:.1f} %.'
+  last = panel.ticks[-1]
+  ends = [
+    (point.mean, curve.label)
+    for curve in panel.curves
+    for point in curve.points
+    if point.threshold == last
+  ]
+  listed = ', '.join(f'{label} {mean:.1f} %' for mean, label in sorted(ends))
+  if listed:
+    text += f' With {last} % {panel.verb}, lowest first: {listed}.'
+  if panel.chance is not None:
+    text += f' Chance: {panel.chance:.4g} %.'
+  return text
+
+
+def _point(cell, threshold: int) -> Point:
+  values = (100 * value for value in (cell.mean, cell.low, cell.high, cell.sd))
+  return Point(threshold, *values, int(cell.runs))
+
+
+def _outermost(curves: Iterable[Curve]) -> tuple[Curve, ...]:
+  """Leaves names to random and, of many curves, the highest and lowest."""
+  curves = tuple(curves)
+  if len(curves) <= _MOST_CURVES:
+    return curves
+  ends = sorted(curves, key=lambda curve: curve.points[-1].mean)
+  named = {curve.label for curve in (*ends[:3], *ends[-3:])}
   return tuple(
     dataclasses.replace(
-      line, named=line.label in named or line.look.colour == families.INK
+      curve, named=curve.label in named or curve.look.colour == families.INK
     )
-    for line in lines
+    for curve in curves
   )
 
 
-def _variants(rows: pd.DataFrame) -> list[tuple[str, str]]:
-  """The granularities and fills that occur together."""
-  pairs = rows[['granularity', 'fill']].drop_duplicates()
-  return list(pairs.itertuples(index=False, name=None))
+def _variants(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+  """Returns the cells of each granularity and fill, the usual ones first.
 
-
-def _of(rows: pd.DataFrame, variant: tuple[str, str]) -> pd.Series:
-  """Which rows are of a granularity and fill."""
-  return (rows['granularity'] == variant[0]) & (rows['fill'] == variant[1])
-
-
-def _usual_first(variant: tuple[str, str]):
-  granularity, fill = variant
-  return fill != 'mean', fill, granularity != 'pixel'
-
-
-def _variant_title(variant, variants) -> str:
-  granularity, fill = variant
-  parts = []
-  if len({g for g, _ in variants}) > 1:
-    parts.append(f'by {granularity}')
-  if len({f for _, f in variants}) > 1:
-    parts.append(f'fill {fill}')
-  return ', '.join(parts)
+  Before them stands what tells them from the others; it may be empty.
+  """
+  several = rows[['granularity', 'fill']].nunique() > 1
+  variants = []
+  for (granularity, fill), cells in rows.groupby(['granularity', 'fill']):
+    names = [f'by {granularity}'] if several['granularity'] else []
+    names += [f'fill {fill}'] if several['fill'] else []
+    order = fill != 'mean', fill, granularity != 'pixel'
+    variants.append((order, ', '.join(names), cells))
+  return [variant[1:] for variant in sorted(variants, key=lambda v: v[0])]

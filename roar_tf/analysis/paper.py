@@ -36,7 +36,7 @@ _COLUMNS = (
 
 
 def table_1() -> pd.DataFrame:
-  """Table 1, one row per source, of unmodified images.
+  """Returns Table 1, one row per source, of unmodified images.
 
   Columns: source; accuracy, a fraction, the mean of 10 runs; train_images,
   test_images; base_learning_rate, per 256 images; train_steps.
@@ -46,7 +46,7 @@ def table_1() -> pd.DataFrame:
 
 
 def table_2() -> pd.DataFrame:
-  """Table 2, one row per cell, in its order: 3 x 14 x 2 x 5 = 420 of them.
+  """Returns Table 2, one row per cell in its order: 3 x 14 x 2 x 5 = 420.
 
   Columns: source, estimator (in our names), mode, threshold (whole percent),
   accuracy (a fraction, the mean of 5 runs).
@@ -62,19 +62,19 @@ def table_2() -> pd.DataFrame:
 
 
 def estimators() -> list[str]:
-  """The rows of Table 2 from top to bottom, in our names."""
+  """Returns the rows of Table 2 from top to bottom, in our names."""
   return list(dict.fromkeys(_read('paper_table_2.csv')['estimator']))
 
 
 def name(estimator: str) -> str:
-  """The paper's name of an estimator: SG-SQ-GRAD; ours where it has none."""
+  """Returns the paper's name of an estimator, ours where it has none."""
   if _GRADIENT.fullmatch(estimator):
     return estimator.upper().replace('_', '-')
   return {'random': 'Random', 'sobel': 'Sobel'}.get(estimator, estimator)
 
 
 def compare(summary: pd.DataFrame, source: str) -> pd.DataFrame:
-  """Our accuracies beside the paper's, where both have one.
+  """Returns our accuracies beside the paper's, where both have one.
 
   Args:
     summary: what `results.summarise` returns.
@@ -89,7 +89,7 @@ def compare(summary: pd.DataFrame, source: str) -> pd.DataFrame:
     the summary; paper; difference, ours minus the paper's. Fractions. Empty for
     a source that is none of the paper's.
   """
-  rows = summary[(summary['source'] == source) & (summary['input'] == 'image')]
+  rows = results.where(summary, source=source, input='image')
   control = dict.fromkeys(results.RANDOM, 'random')
   rows = rows.assign(theirs=rows['estimator'].replace(control))
   both = rows.merge(_theirs(source), on=['theirs', 'mode', 'threshold'])
@@ -102,7 +102,7 @@ def compare(summary: pd.DataFrame, source: str) -> pd.DataFrame:
 
 
 def _theirs(source: str) -> pd.DataFrame:
-  """Table 2 of one source, `original` first: estimators are called `theirs`."""
+  """Returns Table 2 of one source, `original` first, estimators as `theirs`."""
   start, cells = table_1(), table_2()
   start = start[['source', 'accuracy']].assign(
     estimator=results.ORIGINAL, mode='', threshold=0
@@ -115,7 +115,7 @@ def _theirs(source: str) -> pd.DataFrame:
 
 
 def _fractions(percents: pd.Series) -> pd.Series:
-  """Percents of two decimals as the nearest fractions of four."""
+  """Returns percents of two decimals as the nearest fractions of four."""
   return (percents / 100).round(4)
 
 

@@ -1,4 +1,4 @@
-"""The report of a study: is an estimator better than random, how surely?
+"""The report of a study, which answers whether estimators beat random.
 
 `write` fills one folder: results.csv, statistics.csv, table.md, the figures,
 and an index.html that needs nothing else, neither the network nor the other
@@ -19,7 +19,9 @@ from roar_tf import errors
 from roar_tf.analysis import (
   beside_paper,
   charts,
+  checks,
   costs,
+  drawing,
   figures,
   latex,
   mosaics,
@@ -42,7 +44,7 @@ _IMAGES = 3_000_000
 
 @dataclasses.dataclass(frozen=True)
 class Origin:
-  """How a run was made.
+  """How a run came to be.
 
   Attributes:
     command: the command line that makes it.
@@ -76,14 +78,14 @@ def write(
     frame: the runs of one study, see `results.COLUMNS`.
     study: its name, the title.
     chances: for each source the accuracy of guessing, a fraction.
-    expected: the runs that the study lists, as for `results.check`.
+    expected: the runs that the study lists, as for `results.faults`.
     excluded: sentences about runs that are there and left out of `frame`.
     examples: for each source test images under its cells.
     explained: for each source the explained model's test accuracy, where it
       was trained like `original`.
     facts: (label, value) pairs about versions, devices and settings.
     commands: for each purpose the command line that serves it.
-    origins: how each run was made, by its `results.IDENTITY`.
+    origins: how each run came to be, by its `results.IDENTITY`.
     operative_config: the gin configuration that really ran.
     price_per_hour: of one device; None leaves costs in money out.
 
@@ -101,29 +103,26 @@ def write(
   origins, examples = origins or {}, examples or {}
   summary = results.summarise(frame)
   table = statistics.compute(frame, chances, expected)
-  checks = statistics.checks(frame, table, chances, expected, explained)
+  performed = checks.perform(frame, table, chances, expected, explained)
   devices = {run: origin.devices for run, origin in origins.items()}
   spent = costs.rows(frame, devices, price_per_hour)
-  more = [spent]
+  tables_of_numbers = [statistics.with_checks(table, performed), spent]
   budget = _IMAGES // max(1, len(examples))
   sections, files = [], {}
   for source in sorted(frame['source'].unique()):
     curves = panels.Curves(summary, source, chances.get(source))
-    section = _section(summary, table, checks, curves)
-    files |= _figures(curves)
+    drawn = _figures(curves)
+    for name, (title, parts) in drawn.items():
+      files[f'{name}.png'] = figures.png(figures.draw(parts, title))
     images = examples.get(source, ())
     for i, example in enumerate(images):
       figure = mosaics.figure(example, _accuracies(summary, source, example))
       files[f'mosaic_{source}_{i + 1}.png'] = figures.png(figure)
-    shown = mosaics.fitting(images, budget)
-    section['mosaics'] = [
-      {'mosaic': mosaic, 'means': _accuracies(summary, source, mosaic.example)}
-      for mosaic in shown
-    ]
-    section['more_images'] = len(images) - len(shown)
-    more.append(beside_paper.rows(summary, source))
-    sections.append(section)
-  problems = [*excluded, *(check.text for check in checks if not check.holds)]
+    section = _section(summary, table, performed, curves, drawn)
+    sections.append(section | _mosaics(summary, source, images, budget))
+    tables_of_numbers.append(beside_paper.statistics_of(summary, source))
+  problems = [check.text for check in performed if not check.holds]
+  problems = [*excluded, *problems]
   files['table.tex'] = latex.table(summary).encode()
   files['table.md'] = _markdown(study, summary, sections, problems).encode()
   retrained = summary[summary['input'] == 'image']
@@ -131,18 +130,17 @@ def write(
     study=study,
     sections=sections,
     problems=problems,
-    passed=[check.text for check in checks if check.holds],
+    passed=[check.text for check in performed if check.holds],
     facts=facts,
     commands=commands or {},
     operative_config=operative_config,
     runs=_runs(frame, origins),
     listed=len(frame) if expected is None else len(expected),
-    spent=_spent(spent),
-    papers={
-      section['source']: section['papers']
-      for section in sections
-      if section['papers']
-    },
+    spent=spent.pivot(
+      index=['source', 'input', 'runs'], columns='quantity', values='value'
+    )
+    .reset_index()
+    .to_dict('records'),
     seeds=sorted((retrained if len(retrained) else summary)['runs'].unique()),
     modes=set(summary['mode']),
     few=results.RUNS_FOR_INTERVAL,
@@ -150,9 +148,8 @@ def write(
   # The page comes last: whoever sees it finds the files beside it.
   files['index.html'] = html.encode()
   results.write_csv(frame, posixpath.join(folder, 'results.csv'))
-  said = statistics.with_alarms(table, checks)
   statistics.write_csv(
-    pd.concat([said.astype(object), *(m.astype(object) for m in more)]),
+    pd.concat([rows.astype(object) for rows in tables_of_numbers]),
     posixpath.join(folder, 'statistics.csv'),
   )
   for name, data in files.items():
@@ -163,34 +160,36 @@ def write(
 def _section(
   summary: pd.DataFrame,
   table: pd.DataFrame,
-  checks: Sequence[statistics.Alarm],
+  performed: Sequence[checks.Check],
   curves: panels.Curves,
+  drawn: Mapping[str, tuple[str, list[panels.Panel]]],
 ) -> dict[str, Any]:
-  """What the page says about one source."""
+  """Returns what the page says about one source, but for its images."""
   source = curves.source
-  leaks = [check for check in checks if check.kind == 'leak']
-  parts = []
+  leaks = [check for check in performed if check.name == 'leak']
+  svg = {name: _charts(parts, source) for name, (_, parts) in drawn.items()}
+  modes = []
   for mode, title in TITLES.items():
     rows = curves.rows(mode)
     if rows.empty:
       continue
-    said = verdicts.verdicts(table, rows, leaks)
+    judged = verdicts.of_curves(table, rows, leaks)
     thresholds, grid = tables.grid(rows)
-    parts.append(
+    modes.append(
       {
         'mode': mode,
         'title': title,
-        'sentences': verdicts.sentences(said, mode),
-        'said': said,
-        'scale': charts.scale(said),
-        'power': _power(said),
-        'charts': _charts(curves.by_family(mode), source),
-        'deletion': _charts(curves.deletion(mode), source),
+        'sentences': verdicts.sentences(judged, mode),
+        'verdicts': judged,
+        'scale': charts.scale(judged),
+        'power': _power(judged),
+        'charts': svg.get(f'curves_{source}_{mode}', []),
+        'deletion': svg.get(f'deletion_{source}_{mode}', []),
         'tables': {
           'deletion': soundness.deletion(table, source, mode),
-          'smoothed': soundness.smoothed(said),
+          'smoothed': soundness.smoothed(judged),
           'fills': soundness.fills(table, source, mode),
-          'sureness': soundness.sureness(table, said, source, mode),
+          'sureness': soundness.sureness(table, judged, source, mode),
         },
         'thresholds': thresholds,
         'rows': grid,
@@ -198,125 +197,120 @@ def _section(
     )
   return {
     'source': source,
-    'papers': beside_paper.compare(summary, source),
+    'papers': beside_paper.tables_of(summary, source),
     'caption': tables.caption(summary, source),
     'chance': None if curves.chance is None else f'{curves.chance:.4g} %',
-    'modes': parts,
-    'both': _charts(curves.both_modes(), source),
-    'leaks': soundness.leaks(summary, source, curves.chance, checks),
+    'modes': modes,
+    'both': svg.get(f'both_{source}', []),
+    'leaks': soundness.leaks(summary, source, curves.chance, leaks),
   }
 
 
-def _charts(drawn: Sequence[panels.Panel], source: str) -> list[dict]:
-  """Panels as SVG; one that stands alone also in the shape of a telephone."""
-  if len(drawn) == 1:
-    wide = charts.svg(drawn[0], source, 760, 400)
-    narrow = charts.svg(drawn[0], source, 350, 380)
-    return [{'title': '', 'svg': wide, 'narrow': narrow}]
-  size = (380, 310) if len(drawn) == 2 else (340, 290)
+def _figures(
+  curves: panels.Curves,
+) -> dict[str, tuple[str, list[panels.Panel]]]:
+  """Returns each figure of a source by the name of its file.
+
+  A figure is its title and its panels; one without panels is left out.
+  """
+  source = curves.source
+  drawn = {
+    f'both_{source}': (f'{source}: keep and remove', curves.both_modes())
+  }
+  for mode, title in panels.TITLES.items():
+    drawn[f'curves_{source}_{mode}'] = (
+      f'{source}: {title.lower()}',
+      curves.by_family(mode),
+    )
+    drawn[f'deletion_{source}_{mode}'] = (
+      f'{source}: without and with retraining, {mode}',
+      curves.deletion(mode),
+    )
+  return {name: figure for name, figure in drawn.items() if figure[1]}
+
+
+def _charts(figure: Sequence[panels.Panel], source: str) -> list[dict]:
+  """Returns panels as SVG; a single one also in the shape of a telephone."""
+  width, height = drawing.size(figure)
+  letters = drawing.longest_label(figure)
+  single = len(figure) == 1
   return [
     {
-      'title': panel.title,
-      'svg': charts.svg(panel, source, *size),
-      'narrow': '',
+      'title': '' if single else panel.title,
+      'svg': charts.svg(panel, source, width, height, letters),
+      'narrow': single and charts.svg(panel, source, 350, height, letters),
     }
-    for panel in drawn
+    for panel in figure
   ]
 
 
-def _figures(curves: panels.Curves) -> dict[str, bytes]:
-  """The figures of a source as PNG files, by name."""
-  source = curves.source
-  drawn = {
-    f'both_{source}.png': (curves.both_modes(), f'{source}: keep and remove')
-  }
-  for mode in TITLES:
-    drawn[f'curves_{source}_{mode}.png'] = (
-      curves.by_family(mode),
-      f'{source}: {panels.TITLES[mode].lower()}',
-    )
-    drawn[f'deletion_{source}_{mode}.png'] = (
-      curves.deletion(mode),
-      f'{source}: without and with retraining, {mode}',
-    )
+def _mosaics(
+  summary: pd.DataFrame,
+  source: str,
+  examples: Sequence[mosaics.Example],
+  budget: int,
+) -> dict[str, Any]:
+  """Returns the images that the page shows, as many as fit."""
+  fitting = mosaics.fitting(examples, budget)
   return {
-    name: figures.png(figures.draw(some, source, title))
-    for name, (some, title) in drawn.items()
-    if some
+    'mosaics': [
+      {'mosaic': mosaic, 'means': _accuracies(summary, source, mosaic.example)}
+      for mosaic in fitting
+    ],
+    'more_images': len(examples) - len(fitting),
   }
 
 
 def _accuracies(
   summary: pd.DataFrame, source: str, example: mosaics.Example
 ) -> dict[tuple[str, int], float]:
-  """The mean accuracy of models trained on each cell of a mosaic."""
-  rows = summary[
-    (summary['source'] == source)
-    & (summary['input'] == 'image')
-    & (summary['mode'] == example.mode)
-    & (summary['granularity'] == example.granularity)
-    & (summary['fill'] == example.fill)
-  ].dropna(subset='mean')
+  """Returns mean accuracies of models trained on each cell of a mosaic."""
+  rows = results.where(
+    summary,
+    source=source,
+    input='image',
+    mode=example.mode,
+    granularity=example.granularity,
+    fill=example.fill,
+  ).dropna(subset='mean')
   keys = zip(rows['estimator'], rows['threshold'], strict=True)
   return dict(zip(keys, rows['mean'], strict=True))
 
 
-def _power(said: Sequence[verdicts.Verdict]) -> str:
-  """How sure the study could have been, in a sentence; may be empty."""
-  powers = [one.power for one in said if not math.isnan(one.power)]
-  least = [one.detectable for one in said if not math.isnan(one.detectable)]
+def _power(judged: Sequence[verdicts.Verdict]) -> str:
+  """Says in a sentence how sure the study could have been; may be empty."""
+  powers = [v.power for v in judged if not math.isnan(v.power)]
+  least = [v.detectable for v in judged if not math.isnan(v.detectable)]
   if not powers:
     return ''
-  shown = dict.fromkeys(
-    f'{100 * end:.0f} %' for end in (min(powers), max(powers))
-  )
   text = (
     'A true lead of 2 points over random would be found, after correction, with'
-    f' a chance of {" to ".join(shown)}'
+    f' a chance of {_range(powers, "{:.0f} %")}'
   )
   if least:
-    shown = dict.fromkeys(tables.percent(n) for n in (min(least), max(least)))
     text += (
       '; the smallest found with a chance of 80 % is '
-      f'{" to ".join(shown)} points'
+      f'{_range(least, "{:.1f}")} points'
     )
   return f'{text}.'
+
+
+def _range(fractions: Sequence[float], form: str) -> str:
+  """Returns the least and the largest, or one where both look alike."""
+  ends = (form.format(100 * end) for end in (min(fractions), max(fractions)))
+  return ' to '.join(dict.fromkeys(ends))
 
 
 def _runs(
   frame: pd.DataFrame, origins: Mapping[tuple, Origin]
 ) -> list[dict[str, Any]]:
-  """What the table of all runs says of each."""
-  runs = []
-  for row in frame.itertuples(index=False):
-    run = tuple(getattr(row, name) for name in results.IDENTITY)
-    cell = results.cell_name(*run[1:7])
-    runs.append(
-      {
-        'source': row.source,
-        'cell': cell,
-        'seed': row.seed,
-        'accuracy': f'{row.accuracy:.4f}',
-        'top5': f'{row.top5:.4f}',
-        'steps': row.steps,
-        'test_images': row.test_images,
-        'seconds': f'{row.seconds:.1f}',
-        'command': origins.get(run, Origin()).command,
-      }
-    )
+  """Returns the rows of the page's table of all runs."""
+  runs = frame.to_dict('records')
+  for run in runs:
+    identity = results.identity(run)
+    run['cell'] = results.cell_name(*identity[1:7])
+    run['command'] = origins.get(identity, Origin()).command
   return runs
-
-
-def _spent(rows: pd.DataFrame) -> list[dict[str, Any]]:
-  """What the table of costs says of each source and input."""
-  return [
-    {'source': source, 'input': input, 'runs': int(some['runs'].iloc[0])}
-    | {
-      quantity: f'{value:,.2f}'
-      for quantity, value in zip(some['quantity'], some['value'], strict=True)
-    }
-    for (source, input), some in rows.groupby(['source', 'input'])
-  ]
 
 
 def _markdown(
@@ -325,12 +319,13 @@ def _markdown(
   sections: Sequence[Mapping[str, Any]],
   problems: Sequence[str],
 ) -> str:
+  """Returns table.md: the answers, the tables of accuracies, the problems."""
   text = [f'# {study}', '']
   for section in sections:
-    for part in section['modes']:
-      text += [f'## {section["source"]}: {part["title"]}', '']
-      text += [' '.join(part['sentences']), '']
-      text += [tables.table(summary, section['source'], part['mode'])]
+    for mode in section['modes']:
+      text += [f'## {section["source"]}: {mode["title"]}', '']
+      text += [' '.join(mode['sentences']), '']
+      text += [tables.table(summary, section['source'], mode['mode'])]
   if problems:
     text += ['## Problems', '', *(f'* {problem}' for problem in problems), '']
   return '\n'.join(text)

@@ -11,7 +11,7 @@ import collections
 import io
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,22 +30,23 @@ CELL = (
   'threshold',
 )
 IDENTITY = (*CELL, 'seed')
-COLUMNS = (
-  'study',
-  'source',
-  'estimator',
-  'granularity',
-  'mode',
-  'threshold',
-  'fill',
-  'input',
-  'seed',
-  'accuracy',
-  'top5',
-  'steps',
-  'test_images',
-  'seconds',
-)
+_TYPES = {
+  'study': 'str',
+  'source': 'str',
+  'estimator': 'str',
+  'granularity': 'str',
+  'mode': 'str',
+  'threshold': 'int64',
+  'fill': 'str',
+  'input': 'str',
+  'seed': 'int64',
+  'accuracy': 'float64',
+  'top5': 'float64',
+  'steps': 'int64',
+  'test_images': 'int64',
+  'seconds': 'float64',
+}
+COLUMNS = tuple(_TYPES)
 ORIGINAL = 'original'
 # The first one that a study ran is what its other estimators must beat.
 RANDOM = ('random', 'random_bernoulli')
@@ -56,48 +57,65 @@ _CONTROLS = re.compile(
   'random|random_bernoulli|(inverse_)?oracle|(blur|max)_.*'
 )
 
-_WHOLE = ('threshold', 'seed', 'steps', 'test_images')
-_REAL = ('accuracy', 'top5', 'seconds')
-_TEXT = tuple(c for c in COLUMNS if c not in _WHOLE + _REAL)
-
 
 def tidy(frame: pd.DataFrame) -> pd.DataFrame:
   """Returns the frame with its columns, types and row order made standard."""
-  lacking = [column for column in COLUMNS if column not in frame.columns]
+  return typed(frame, _TYPES).sort_values(list(COLUMNS), ignore_index=True)
+
+
+def typed(frame: pd.DataFrame, types: Mapping[str, str]) -> pd.DataFrame:
+  """Returns the columns of a table of this package in their order and types.
+
+  `tidy` calls it for results.csv and `statistics` for statistics.csv. A text
+  that is missing becomes empty.
+
+  Args:
+    frame: the table.
+    types: the type of each column.
+
+  Raises:
+    ValueError: a column is missing, or holds something else.
+  """
+  lacking = [column for column in types if column not in frame.columns]
   if lacking:
     raise ValueError(f'columns are missing: {", ".join(lacking)}')
-  frame = frame[list(COLUMNS)].copy()
-  for column in _TEXT:
-    frame[column] = frame[column].astype(object).fillna('').astype(str)
-  frame = frame.astype({c: 'int64' for c in _WHOLE})
-  frame = frame.astype({c: 'float64' for c in _REAL})
-  return frame.sort_values(list(COLUMNS), ignore_index=True)
+  frame = frame[list(types)].copy()
+  texts = [column for column, name in types.items() if name == 'str']
+  frame[texts] = frame[texts].astype(object).fillna('')
+  return frame.astype(types)
+
+
+def where(rows: pd.DataFrame, **values: Any) -> pd.DataFrame:
+  """Returns the rows that have these values in the columns of these names."""
+  for column, value in values.items():
+    rows = rows[rows[column] == value]
+  return rows
 
 
 def is_control(estimator: str) -> bool:
-  """Whether a name tests the benchmark and does not compete with the others.
+  """Returns whether an estimator tests the benchmark and does not compete.
 
-  That are random itself, the oracles, and `blur_` or `max_` of anything, which
-  know no more of the model than what they are made of.
+  Controls are random itself, the oracles, and `blur_` or `max_` of any
+  estimator, which know no more of the model than that estimator does.
   """
   return bool(_CONTROLS.fullmatch(estimator))
 
 
 def reference(estimators: Iterable[str]) -> str | None:
-  """Returns the one of them that stands for random, None without any."""
+  """Returns which of the estimators is random, None if none of them is."""
   present = set(estimators)
   return next((name for name in RANDOM if name in present), None)
 
 
 def summarise(frame: pd.DataFrame) -> pd.DataFrame:
-  """One row per cell: runs, mean, sd and the 95 % t interval low..high.
+  """Returns a row per cell: runs, mean, sd and the 95 % t interval low..high.
 
   The interval tells where the mean of many more runs would lie on the same test
   images. `sampling_error` is the standard error that these images, being so
   few, leave: sqrt(mean (1 - mean) / test_images), exact for one run and at most
   that for a mean of several, whose images are the same.
 
-  A run that is listed twice counts once (`check` names it), and an accuracy
+  A run that is listed twice counts once (`faults` names it), and an accuracy
   that is not a number makes its cell's mean one too: neither may pass for
   more evidence than there is.
   """
@@ -131,42 +149,33 @@ def summarise(frame: pd.DataFrame) -> pd.DataFrame:
 def original(
   summary: pd.DataFrame, source: str, input: str = 'image'
 ) -> pd.DataFrame:
-  """The source's cell of unmasked images: one row, none if it was not run."""
-  return summary[
-    (summary['source'] == source)
-    & (summary['estimator'] == ORIGINAL)
-    & (summary['input'] == input)
-  ]
+  """Returns the source's cell of unmasked images.
+
+  It is one row, or none if that cell was not run.
+  """
+  return where(summary, source=source, estimator=ORIGINAL, input=input)
 
 
 def against_random(
   summary: pd.DataFrame, source: str, mode: str
 ) -> pd.DataFrame:
-  """The image cells of one source and mode, compared with random, best first.
+  """Compares the image cells of a source and mode with random, best first.
 
   Adds these columns, empty of numbers where there is no random to compare with:
     label: the estimator, with granularity and fill where rows need them.
     reference: whether the row is random's.
-    mean_random, low_random, high_random: random's cell of the same
-      granularity, fill and threshold.
-    gain: the fraction by which the cell beats it: below it in `remove`, above
-      it in `keep`.
-    clear: whether the two intervals are apart, on the better side.
+    gain: the fraction by which the cell beats random's cell of the same
+      granularity, fill and threshold: below it in `remove`, above it in `keep`.
     lead: the area between random's curve and the label's, see `curves`; NaN
       where one of them lacks a threshold that others of the mode have.
   """
-  here = (summary['source'] == source) & (summary['mode'] == mode)
-  rows = summary[here & (summary['input'] == 'image')].copy()
+  rows = where(summary, source=source, mode=mode, input='image').copy()
   rows['label'] = labels(rows)
   rows['reference'] = rows['estimator'] == reference(rows['estimator'])
   key = ['granularity', 'fill', 'threshold']
-  random = rows.loc[rows['reference'], [*key, 'mean', 'low', 'high']]
+  random = rows.loc[rows['reference'], [*key, 'mean']]
   rows = rows.merge(random, on=key, how='left', suffixes=('', '_random'))
   rows['gain'] = curves.SIGN[mode] * (rows['mean_random'] - rows['mean'])
-  if mode == 'remove':
-    rows['clear'] = rows['high'] < rows['low_random']
-  else:
-    rows['clear'] = rows['low'] > rows['high_random']
   rows['lead'] = math.nan
   for _, cells in rows.groupby('label'):
     gains = dict(zip(cells['threshold'], cells['gain'], strict=True))
@@ -183,24 +192,17 @@ class Fault(NamedTuple):
   """What keeps the runs of one cell from counting as they should.
 
   Attributes:
-    kind: `duplicate_runs`, `missing_runs`, `unlisted_runs`,
+    name: `duplicate_runs`, `missing_runs`, `unlisted_runs`,
       `impossible_accuracy` or `unequal_counts`.
     cell: its columns `CELL`.
     text: one sentence.
     runs: how many are concerned.
   """
 
-  kind: str
+  name: str
   cell: tuple
   text: str
   runs: int
-
-
-def check(
-  frame: pd.DataFrame, expected: Iterable[Mapping[str, Any]] | None = None
-) -> list[str]:
-  """Returns the sentences of `faults`."""
-  return [fault.text for fault in faults(frame, expected)]
 
 
 def faults(
@@ -220,34 +222,31 @@ def faults(
     most of their source. Empty when nothing is wrong.
   """
   frame = tidy(frame)
-  found = collections.Counter(
-    frame[list(IDENTITY)].itertuples(index=False, name=None)
-  )
-  problems = _name(
+  counts = collections.Counter(_identities(frame))
+  problems = _faults(
     'duplicate_runs',
     'has {} more than once',
-    (r for r in found if found[r] > 1),
+    (run for run in counts if counts[run] > 1),
   )
   if expected is not None:
-    wanted = {identity(run) for run in expected}
-    problems += _name('missing_runs', 'lacks {}', wanted - set(found))
-    problems += _name(
-      'unlisted_runs', 'has {}, not listed by the study', set(found) - wanted
+    listed = {identity(run) for run in expected}
+    problems += _faults('missing_runs', 'lacks {}', listed - set(counts))
+    problems += _faults(
+      'unlisted_runs', 'has {}, not listed by the study', set(counts) - listed
     )
-  broken = frame[~frame['accuracy'].between(0, 1)]
-  problems += _name(
+  problems += _faults(
     'impossible_accuracy',
     'has no accuracy between 0 and 1 for {}',
-    broken[list(IDENTITY)].itertuples(index=False, name=None),
+    _identities(frame[~frame['accuracy'].between(0, 1)]),
   )
   for column in ('steps', 'test_images'):
     for _, rows in frame.groupby(['source', 'input']):
       usual = rows[column].mode().iloc[0]
-      for value, odd in rows[rows[column] != usual].groupby(column):
-        problems += _name(
+      for value, unusual in rows[rows[column] != usual].groupby(column):
+        problems += _faults(
           'unequal_counts',
           f'has {column} {value} (most runs {usual}) for {{}}',
-          odd[list(IDENTITY)].itertuples(index=False, name=None),
+          _identities(unusual),
         )
   return problems
 
@@ -260,7 +259,7 @@ def cell_name(
   input: str,
   threshold: int,
 ) -> str:
-  """The name of a cell in sentences, as in the paths of its runs."""
+  """Returns the name of a cell for sentences, as in the paths of its runs."""
   from roar_tf import cells
 
   name = cells.name_of(estimator, granularity, mode, threshold, fill)
@@ -268,7 +267,7 @@ def cell_name(
 
 
 def write_csv(frame: pd.DataFrame, path: str) -> None:
-  """Writes the rows in a fixed order; floats survive the way back exactly."""
+  """Writes the rows in a fixed order; `read_csv` gets every digit back."""
   from roar_tf.engine import files
 
   text = tidy(frame).to_csv(index=False, lineterminator='\n')
@@ -276,23 +275,7 @@ def write_csv(frame: pd.DataFrame, path: str) -> None:
 
 
 def read_csv(path: str) -> pd.DataFrame:
-  """Reads what `write_csv` wrote; an empty string stays an empty string."""
-  return parse_csv(path, _REAL, tidy, 'results')
-
-
-def parse_csv(
-  path: str,
-  real: Iterable[str],
-  standard: Callable[[pd.DataFrame], pd.DataFrame],
-  name: str,
-) -> pd.DataFrame:
-  """Reads a table of this package; floats come back exactly.
-
-  Args:
-    path: the csv file; any URL that `tf.io.gfile` knows.
-    real: columns of floats, empty where there is none.
-    standard: gives the frame of texts its types, or raises ValueError.
-    name: of the table, for the message.
+  """Reads what `write_csv` wrote; an empty string stays an empty string.
 
   Raises:
     DataError: the file is no such table.
@@ -305,25 +288,26 @@ def parse_csv(
     frame = pd.read_csv(
       io.BytesIO(files.read(path)), dtype=str, na_filter=False
     )
-    for column in set(real).intersection(frame):
-      frame[column] = [float(text or 'nan') for text in frame[column]]
-    return standard(frame)
+    for column in frame:
+      if _TYPES.get(column) == 'float64':
+        frame[column] = [float(text or 'nan') for text in frame[column]]
+    return tidy(frame)
   except ValueError as e:
     raise errors.DataError(
-      f'{path} is no table of {name} ({e}); write it again with roar_report.'
+      f'{path} is no table of results ({e}); write it again with roar_report.'
     ) from e
 
 
 def labels(rows: pd.DataFrame) -> list[str]:
-  """Names each row's curve: its estimator and, in brackets, what is needed.
+  """Returns the name of each row's curve in tables and figures.
 
-  That are the granularity where the rows have several, and the fill unless it
-  is `mean`.
+  It is the estimator and, in brackets, the granularity where the rows have
+  several, and the fill unless it is `mean`.
   """
-  many = rows.loc[rows['mode'] != '', 'granularity'].nunique() > 1
+  several = rows.loc[rows['mode'] != '', 'granularity'].nunique() > 1
   names = []
   for row in rows.itertuples():
-    notes = [row.granularity] if many and row.granularity else []
+    notes = [row.granularity] if several and row.granularity else []
     notes += [row.fill] if row.fill != 'mean' else []
     names.append(
       f'{row.estimator} ({", ".join(notes)})' if notes else row.estimator
@@ -332,23 +316,33 @@ def labels(rows: pd.DataFrame) -> list[str]:
 
 
 def identity(run: Mapping[str, Any]) -> tuple:
-  """The values of `IDENTITY` of a run; `fill` and `input` may be left out."""
+  """Returns the values of `IDENTITY` of a run that a study lists.
+
+  Args:
+    run: a mapping with these keys; `fill` and `input` may be left out.
+  """
   run = {'fill': 'mean', 'input': 'image', **run}
   return tuple(
-    int(run[key]) if key in _WHOLE else str(run[key] or '') for key in IDENTITY
+    int(run[key]) if _TYPES[key] == 'int64' else str(run[key] or '')
+    for key in IDENTITY
   )
 
 
-def _name(kind: str, fault: str, runs: Iterable[tuple]) -> list[Fault]:
-  """One per cell, `fault` filled with the seeds concerned."""
-  seeds = collections.defaultdict(set)
+def _identities(frame: pd.DataFrame) -> Iterable[tuple]:
+  """Returns the values of `IDENTITY` of each row."""
+  return frame[list(IDENTITY)].itertuples(index=False, name=None)
+
+
+def _faults(name: str, text: str, runs: Iterable[tuple]) -> list[Fault]:
+  """Returns one fault per cell, its text filled with the seeds concerned."""
+  seeds_of = collections.defaultdict(set)
   for *cell, seed in runs:
-    seeds[tuple(cell)].add(seed)
-  found = []
-  for cell, numbers in sorted(seeds.items()):
-    noun = 'seed' if len(numbers) == 1 else 'seeds'
-    listed = ', '.join(map(str, sorted(numbers)))
-    what = fault.format(f'{noun} {listed}')
-    text = f'{cell[0]}: {cell_name(*cell[1:])} {what}.'
-    found.append(Fault(kind, cell, text, len(numbers)))
-  return found
+    seeds_of[tuple(cell)].add(seed)
+  faults = []
+  for cell, seeds in sorted(seeds_of.items()):
+    noun = 'seed' if len(seeds) == 1 else 'seeds'
+    listed = ', '.join(map(str, sorted(seeds)))
+    predicate = text.format(f'{noun} {listed}')
+    sentence = f'{cell[0]}: {cell_name(*cell[1:])} {predicate}.'
+    faults.append(Fault(name, cell, sentence, len(seeds)))
+  return faults

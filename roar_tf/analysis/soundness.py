@@ -1,7 +1,7 @@
-"""Could the benchmark itself be fooling us? What a study can say to that.
+"""Tables on the question whether the benchmark itself could be fooling us.
 
-Each function returns a table for the page, None where the study has nothing to
-fill it with.
+`report` puts them into the page. Each function returns None where the study has
+nothing to fill its table with.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from collections.abc import Sequence
 import pandas as pd
 
 from roar_tf.analysis import families, results, tables
+from roar_tf.analysis.checks import Check
 from roar_tf.analysis.verdicts import Verdict
 
 
 @dataclasses.dataclass(frozen=True)
-class Cell:
-  """What stands in one cell: text, a mark, and what is said beside it."""
+class Entry:
+  """One entry of a table: its text, whether it is marked, and a small note."""
 
   text: str
   marked: bool = False
@@ -30,144 +31,132 @@ class Table:
   """A table of the page: a heading per column, a label per row."""
 
   heads: Sequence[str]
-  rows: Sequence[tuple[str, Sequence[Cell]]]
+  rows: Sequence[tuple[str, Sequence[Entry]]]
 
 
 def leaks(
-  summary: pd.DataFrame, source: str, chance: float | None, checks
+  summary: pd.DataFrame,
+  source: str,
+  chance: float | None,
+  checks: Sequence[Check],
 ) -> Table | None:
-  """Accuracy of models that saw only the masks, beside guessing.
+  """Returns accuracies of models that saw only the masks, beside guessing.
 
   Args:
     summary: what `results.summarise` returns.
     source: the source.
     chance: accuracy of guessing in percent, or None.
-    checks: of the study.
+    checks: those of the name `leak`.
   """
-  rows = summary[
-    (summary['source'] == source)
-    & (summary['input'] == 'maskonly')
-    & (summary['mode'] != '')
-  ]
-  if rows.empty:
+  cells = results.where(summary, source=source, input='maskonly')
+  cells = cells[cells['mode'] != '']
+  if cells.empty:
     return None
   leaking = {
     (check.estimator, check.granularity)
     for check in checks
-    if check.kind == 'leak' and check.source == source and not check.holds
+    if check.source == source and not check.holds
   }
   # One mask serves every fill, so the label must not name one.
-  rows = rows.assign(fill='mean')
-  rows = rows.assign(label=results.labels(rows))
-  thresholds = sorted(set(rows['threshold']))
-  lines = []
-  for label, cells in rows.groupby('label'):
-    first = cells.iloc[0]
-    means = dict(zip(cells['threshold'], cells['mean'], strict=True))
-    marked = (first['estimator'], first['granularity']) in leaking
-    line = [Cell(tables.percent(means.get(t, math.nan))) for t in thresholds]
-    line.append(Cell('leaks' if marked else 'no leak seen', marked))
-    lines.append((max(means.values()), label, line))
-  lines.sort(key=lambda line: -line[0])
-  body = [line[1:] for line in lines]
+  cells = cells.assign(fill='mean')
+  cells = cells.assign(label=results.labels(cells))
+  thresholds = sorted(set(cells['threshold']))
+  rows = []
+  for (label, *curve), group in cells.groupby(
+    ['label', 'estimator', 'granularity']
+  ):
+    means = dict(zip(group['threshold'], group['mean'], strict=True))
+    marked = tuple(curve) in leaking
+    entries = [
+      Entry(tables.percent(means.get(t, math.nan))) for t in thresholds
+    ]
+    entries.append(Entry('leaks' if marked else 'no leak seen', marked))
+    rows.append((max(means.values()), label, entries))
+  rows.sort(key=lambda row: -row[0])
+  body = [row[1:] for row in rows]
   if chance is not None:
-    guess = [Cell(f'{chance:.4g}') for _ in thresholds]
-    body.append(('guessing', [*guess, Cell('')]))
-  verb = 'removed' if 'remove' in set(rows['mode']) else 'kept'
+    guess = [Entry(f'{chance:.4g}') for _ in thresholds]
+    body.append(('guessing', [*guess, Entry('')]))
+  verb = 'removed' if 'remove' in set(cells['mode']) else 'kept'
   heads = [f'mask of {verb}', *(f'{t} %' for t in thresholds), 'verdict']
   return Table(heads, body)
 
 
-def smoothed(said: Sequence[Verdict]) -> Table | None:
-  """Blurred and max-filtered maps next to the map they are made from.
+def smoothed(verdicts: Sequence[Verdict]) -> Table | None:
+  """Returns blurred and max-filtered maps next to the map they are made from.
 
   Neither knows more of the model; one that does better shows how much of a
   score owes to the shape of the removed area alone.
   """
-  areas = {one.label: one for one in said}
-  bases = {}
-  for one in said:
-    prefix, base = families.split(one.estimator)
+  areas = {verdict.label: verdict.area.value for verdict in verdicts}
+  bases = []
+  for verdict in verdicts:
+    prefix, _ = families.split(verdict.estimator)
     if prefix in ('blur_', 'max_'):
-      label = one.label.removeprefix(prefix)
-      bases.setdefault(label, {})[prefix] = one
-  if not bases:
-    return None
+      bases.append(verdict.label.removeprefix(prefix))
   body = []
-  for label, controls in bases.items():
-    own = areas.get(label)
-    value = own.area.value if own else math.nan
-    line = [Cell(tables.points(value))]
-    for prefix in ('blur_', 'max_'):
-      control = controls.get(prefix)
-      area = control.area.value if control else math.nan
-      line.append(Cell(tables.points(area), area > value))
-    body.append((label, line))
-  return Table(['estimator', 'itself', 'blurred', 'max-filtered'], body)
+  for label in dict.fromkeys(bases):
+    own = areas.get(label, math.nan)
+    filtered = [areas.get(f'{p}{label}', math.nan) for p in ('blur_', 'max_')]
+    entries = [Entry(tables.points(area), area > own) for area in filtered]
+    body.append((label, [Entry(tables.points(own)), *entries]))
+  heads = ['estimator', 'itself', 'blurred', 'max-filtered']
+  return Table(heads, body) if body else None
 
 
 def fills(table: pd.DataFrame, source: str, mode: str) -> Table | None:
-  """Points over random under each fill: a finding should not hang on one."""
-  rows = _areas(table, source, mode, 'image')
+  """Returns points over random under each fill, the best curve first.
+
+  A finding should not hang on the fill.
+  """
+  rows = results.where(
+    table, source=source, mode=mode, input='image', quantity='area'
+  )
   if rows['fill'].nunique() < 2:
     return None
   names = sorted(set(rows['fill']), key=lambda fill: (fill != 'mean', fill))
-  values = {
-    (label, fill): value
-    for label, fill, value in zip(
-      results.labels(rows.assign(fill='mean')),
-      rows['fill'],
-      rows['value'],
-      strict=True,
-    )
-  }
-  body = [
-    (label, [values.get((label, fill), math.nan) for fill in names])
-    for label in dict.fromkeys(label for label, _ in values)
-  ]
-  body.sort(key=lambda row: [-_low(value) for value in row[1]])
-  cells = [(label, _cells(line)) for label, line in body]
-  return Table(['estimator', *names], cells)
+  rows = rows.assign(label=results.labels(rows.assign(fill='mean')))
+  values = rows.pivot(index='label', columns='fill', values='value')[names]
+  values = values.sort_values(names, ascending=False)
+  body = [(label, _entries(row)) for label, *row in values.itertuples()]
+  return Table(['estimator', *names], body)
 
 
 def deletion(table: pd.DataFrame, source: str, mode: str) -> Table | None:
-  """Points over random without retraining, beside those with it."""
-  tested = _areas(table, source, mode, 'deletion')
+  """Returns points over random without retraining, beside those with it."""
+  areas = results.where(table, source=source, mode=mode, quantity='area')
+  tested = results.where(areas, input='deletion')
+  retrained = results.where(areas, input='image')
   if tested.empty:
     return None
-  retrained = _areas(table, source, mode, 'image')
   key = ['estimator', 'granularity', 'fill']
   both = tested.merge(retrained, on=key, how='left', suffixes=('', '_again'))
   both = both.sort_values('value', ascending=False)
   both = both.assign(label=results.labels(both))
   body = [
-    (row.label, _cells([row.value, row.value_again]))
+    (row.label, _entries([row.value, row.value_again]))
     for row in both.itertuples()
   ]
   return Table(['estimator', 'not retrained', 'retrained'], body)
 
 
 def sureness(
-  table: pd.DataFrame, said: Sequence[Verdict], source: str, mode: str
+  table: pd.DataFrame, verdicts: Sequence[Verdict], source: str, mode: str
 ) -> Table | None:
-  """What the study could have found, and what makes it unsure."""
-  rows = table[
-    (table['source'] == source)
-    & (table['mode'] == mode)
-    & (table['input'] == 'image')
-  ]
+  """Returns what the study could have detected, and what makes it unsure."""
+  rows = results.where(table, source=source, mode=mode, input='image')
   rows = rows.assign(label=results.labels(rows))
   worst = rows.groupby(['label', 'quantity'])['value'].max().to_dict()
   body = []
-  for one in said:
+  for verdict in verdicts:
     values = [
-      worst.get((one.label, 'accuracy_sd'), math.nan),
-      worst.get((one.label, 'sampling_error'), math.nan),
-      one.power,
-      one.detectable,
+      worst.get((verdict.label, 'accuracy_sd'), math.nan),
+      worst.get((verdict.label, 'sampling_error'), math.nan),
+      verdict.power,
+      verdict.detectable,
     ]
-    line = [Cell(tables.percent(value)) for value in values]
-    body.append((one.label, [Cell(str(one.runs)), *line]))
+    entries = [Entry(tables.percent(value)) for value in values]
+    body.append((verdict.label, [Entry(str(verdict.runs)), *entries]))
   heads = [
     'estimator',
     'seeds',
@@ -179,18 +168,5 @@ def sureness(
   return Table(heads, body) if body else None
 
 
-def _areas(table, source, mode, input) -> pd.DataFrame:
-  return table[
-    (table['source'] == source)
-    & (table['mode'] == mode)
-    & (table['input'] == input)
-    & (table['quantity'] == 'area')
-  ]
-
-
-def _cells(values: Sequence[float]) -> list[Cell]:
-  return [Cell(tables.points(value)) for value in values]
-
-
-def _low(value: float) -> float:
-  return -math.inf if math.isnan(value) else value
+def _entries(values: Sequence[float]) -> list[Entry]:
+  return [Entry(tables.points(value)) for value in values]

@@ -36,24 +36,18 @@ from typing import Any
 import pandas as pd
 
 from roar_tf.analysis import curves, inference, results
-from roar_tf.analysis.checks import STANDING, Alarm, alarms, checks
-
-__all__ = [
-  'COLUMNS',
-  'POINTS',
-  'QUANTITIES',
-  'STANDING',
-  'Alarm',
-  'alarms',
-  'checks',
-  'compute',
-  'read_csv',
-  'with_alarms',
-  'write_csv',
-]
+from roar_tf.analysis.checks import Check
 
 CURVE = ('source', 'mode', 'granularity', 'fill', 'input', 'estimator')
-COLUMNS = (*CURVE, 'threshold', 'quantity', 'value', 'low', 'high', 'runs')
+_TYPES = dict.fromkeys(CURVE, 'str') | {
+  'threshold': 'Int64',
+  'quantity': 'str',
+  'value': 'float64',
+  'low': 'float64',
+  'high': 'float64',
+  'runs': 'Int64',
+}
+COLUMNS = tuple(_TYPES)
 POINTS = 0.02
 """The effect whose power is told: two points."""
 QUANTITIES = (
@@ -69,9 +63,6 @@ QUANTITIES = (
   'detectable',
   'rank',
 )
-
-_WHOLE = ('threshold', 'runs')
-_REAL = ('value', 'low', 'high')
 
 
 def compute(
@@ -118,49 +109,39 @@ def compute(
   summary = results.summarise(frame)
   thresholds = _thresholds(frame, expected)
   rows = list(_of_cells(summary))
-  kind = ['source', 'mode', 'input']
-  for (source, mode, input), cells in frame[frame['mode'] != ''].groupby(kind):
-    reference = results.reference(cells['estimator'])
+  group = ['source', 'mode', 'input']
+  for (source, mode, input), runs in frame[frame['mode'] != ''].groupby(group):
+    reference = results.reference(runs['estimator'])
     if reference is None:
       continue
-    same = summary['source'].eq(source) & summary['mode'].eq(mode)
-    here = summary[same & summary['input'].eq(input)]
-    rows += _gains(here, mode, reference)
-    areas = {}
-    for (granularity, fill), group in cells.groupby(['granularity', 'fill']):
-      heights = {
-        estimator: curves.height(own, thresholds[source, mode, input], mode)
-        for estimator, own in group.groupby('estimator')
-      }
-      random = heights.pop(reference, None)
-      if random is None:
-        continue
-      start = results.original(summary, source, input)
-      for estimator, height in heights.items():
-        if height is not None:
-          curve = (source, mode, granularity, fill, input, estimator)
-          areas[curve] = _Area(random, height, mode)
-          rows.append(areas[curve].row(curve))
-          if source in chances and len(start) and input != 'maskonly':
-            first, _ = curves.weights(thresholds[source, mode, input], mode)
-            racu = areas[curve].racu(start.iloc[0], first, chances[source])
-            rows.append({**_named(curve), **racu})
+    cells = results.where(summary, source=source, mode=mode, input=input)
+    rows += _gains(cells, mode, reference)
+    nodes = thresholds[source, mode, input]
+    areas = _areas(runs, nodes, reference)
+    rows += [area.row(curve) for curve, area in areas.items()]
+    start = results.original(summary, source, input)
+    if source in chances and len(start) and input != 'maskonly':
+      weight, _ = curves.weights(nodes, mode)
+      rows += [
+        area.racu(curve, start.iloc[0], weight, chances[source])
+        for curve, area in areas.items()
+      ]
     if input == 'image':
       rows += [*_tests(areas), *_ranks(areas)]
   return _tidy(pd.DataFrame(rows, columns=list(COLUMNS)))
 
 
-def with_alarms(table: pd.DataFrame, checks: Iterable[Alarm]) -> pd.DataFrame:
-  """Returns the table with a row for each check.
+def with_checks(table: pd.DataFrame, checks: Iterable[Check]) -> pd.DataFrame:
+  """Returns the table with a row for each check, for statistics.csv.
 
-  It is `alarm_<kind>`, or `check_<kind>` of one that holds; `value` is what was
-  measured and `high` what was allowed.
+  Its quantity is `alarm_<name>`, or `check_<name>` where the check holds;
+  `value` is what was measured and `high` what was allowed.
   """
   rows = [
     {
       **{column: getattr(check, column) for column in CURVE},
       'threshold': check.threshold,
-      'quantity': f'{"check" if check.holds else "alarm"}_{check.kind}',
+      'quantity': f'{"check" if check.holds else "alarm"}_{check.name}',
       'value': check.value,
       'high': check.allowed,
     }
@@ -171,26 +152,15 @@ def with_alarms(table: pd.DataFrame, checks: Iterable[Alarm]) -> pd.DataFrame:
 
 
 def write_csv(table: pd.DataFrame, path: str) -> None:
-  """Writes the table; floats survive the way back exactly."""
+  """Writes the table to a file; floats keep all their digits."""
   from roar_tf.engine import files
 
   text = _tidy(table).to_csv(index=False, lineterminator='\n')
   files.publish(path, text.encode())
 
 
-def read_csv(path: str) -> pd.DataFrame:
-  """Reads what `write_csv` wrote; raises DataError for anything else."""
-
-  def standard(frame):
-    for column in set(_WHOLE).intersection(frame):
-      frame[column] = [int(text) if text else None for text in frame[column]]
-    return _tidy(frame)
-
-  return results.parse_csv(path, _REAL, standard, 'statistics')
-
-
 class _Area:
-  """What is known of the area between random's curve and another."""
+  """The area between random's curve and another, and how sure it is."""
 
   def __init__(self, random: curves.Height, own: curves.Height, mode: str):
     self.random, self.own, self.sign = random, own, curves.SIGN[mode]
@@ -202,8 +172,10 @@ class _Area:
     self.p = float(inference.p_value(self.value, self.error, self.freedom))
 
   def row(self, curve: tuple) -> dict[str, Any]:
+    """Returns the area's row of the table."""
     half = inference.half_width(self.error, self.freedom)
-    return _row(curve, 'area', self.value, half, self.own.runs)
+    ends = self.value - half, self.value + half
+    return _row(curve, 'area', self.value, self.own.runs, ends)
 
   def power(self, level: float) -> inference.Power:
     """Returns what a test at that level could find with these variances."""
@@ -211,34 +183,49 @@ class _Area:
     return inference.Power(variances, freedoms, level)
 
   def racu(
-    self, start: pd.Series, first: float, chance: float
+    self, curve: tuple, start: pd.Series, weight: float, chance: float
   ) -> dict[str, Any]:
-    """Returns value, low and high of the area over random's above chance.
+    """Returns the row of RACU, the area over random's above chance.
 
     Args:
+      curve: the curve.
       start: the summary's row of `original`.
-      first: w_0, its weight.
+      weight: w_0, that of the start.
       chance: accuracy of guessing; the weights make 1, so random's whole curve
         is that high above it on average.
     """
     begin = inference.of_mean(start['sd'], start['runs'])
     variances, freedoms = zip(self._random, self._own, begin, strict=True)
-    value, low, high = inference.ratio(
+    value, *ends = inference.ratio(
       (self.sign, -self.sign, 0),
-      (1, 0, first),
+      (1, 0, weight),
       (self.random.value, self.own.value, start['mean']),
       variances,
       freedoms,
       -chance,
     )
-    names = ('quantity', 'value', 'low', 'high', 'runs')
-    return dict(
-      zip(
-        names,
-        ('racu', float(value), float(low), float(high), self.own.runs),
-        strict=True,
-      )
-    )
+    return _row(curve, 'racu', float(value), self.own.runs, ends)
+
+
+def _areas(
+  runs: pd.DataFrame, thresholds: list[int], reference: str
+) -> dict[tuple, _Area]:
+  """Returns the areas of the whole curves of one source, mode and input.
+
+  Curves are compared with random's of the same granularity and fill.
+  """
+  areas = {}
+  for group, members in runs.groupby([*CURVE[:-1]]):
+    mode = group[1]
+    heights = {
+      estimator: curves.height(own, thresholds, mode)
+      for estimator, own in members.groupby('estimator')
+    }
+    random = heights.pop(reference, None)
+    for estimator, height in heights.items():
+      if random is not None and height is not None:
+        areas[(*group, estimator)] = _Area(random, height, mode)
+  return areas
 
 
 def _sum(*means) -> tuple[float, float]:
@@ -247,42 +234,33 @@ def _sum(*means) -> tuple[float, float]:
   return float(error), float(freedom)
 
 
-def _named(curve: tuple) -> dict[str, Any]:
-  return dict(zip(CURVE, curve, strict=True))
-
-
 def _row(
   curve: tuple,
   quantity: str,
   value: float,
-  half: float = math.nan,
-  runs: int | None = None,
+  runs: int,
+  ends: Iterable[float] = (math.nan, math.nan),
   threshold: int | None = None,
 ) -> dict[str, Any]:
-  return {
-    **_named(curve),
-    'threshold': threshold,
-    'quantity': quantity,
-    'value': value,
-    'low': value - half,
-    'high': value + half,
-    'runs': runs,
-  }
+  """Returns a row of the table; the ends are those of its interval."""
+  numbers = (threshold, quantity, value, *map(float, ends), runs)
+  return dict(zip(COLUMNS, (*curve, *numbers), strict=True))
 
 
 def _thresholds(
   frame: pd.DataFrame, expected: Iterable[Mapping[str, Any]] | None
 ) -> dict[tuple[str, str, str], list[int]]:
-  """The thresholds that every curve of a (source, mode, input) must have."""
-  found = frame[frame['mode'] != ''][['source', 'mode', 'input', 'threshold']]
-  keys = set(found.itertuples(index=False, name=None))
+  """Returns the thresholds of all curves of each (source, mode, input)."""
+  columns = ['source', 'mode', 'input', 'threshold']
+  masked = frame.loc[frame['mode'] != '', columns]
+  nodes = set(masked.itertuples(index=False, name=None))
   for run in expected or ():
     if run['mode']:
-      kind = (run['source'], run['mode'], run.get('input', 'image'))
-      keys.add((*kind, int(run['threshold'])))
+      input = run.get('input', 'image')
+      nodes.add((run['source'], run['mode'], input, int(run['threshold'])))
   thresholds = {}
-  for *kind, threshold in sorted(keys):
-    thresholds.setdefault(tuple(kind), []).append(threshold)
+  for *group, threshold in sorted(nodes):
+    thresholds.setdefault(tuple(group), []).append(threshold)
   return thresholds
 
 
@@ -290,10 +268,8 @@ def _of_cells(summary: pd.DataFrame) -> Iterator[dict[str, Any]]:
   for cell in summary.itertuples():
     curve = tuple(getattr(cell, column) for column in CURVE)
     at = {'threshold': cell.threshold, 'runs': cell.runs}
-    yield _row(curve, 'accuracy', cell.mean, cell.high - cell.mean, **at) | {
-      'low': cell.low,
-      'high': cell.high,
-    }
+    ends = cell.low, cell.high
+    yield _row(curve, 'accuracy', cell.mean, ends=ends, **at)
     if cell.runs > 1:
       yield _row(curve, 'accuracy_sd', cell.sd, **at)
     yield _row(curve, 'sampling_error', cell.sampling_error, **at)
@@ -302,7 +278,7 @@ def _of_cells(summary: pd.DataFrame) -> Iterator[dict[str, Any]]:
 def _gains(
   summary: pd.DataFrame, mode: str, reference: str
 ) -> Iterator[dict[str, Any]]:
-  """Of all cells of one source, mode and input but random's."""
+  """Yields gains of all cells of one source, mode and input but random's."""
   key = ['granularity', 'fill', 'threshold']
   random = summary[summary['estimator'] == reference]
   rows = summary[summary['estimator'] != reference].merge(
@@ -313,21 +289,18 @@ def _gains(
       inference.of_mean(cell.sd, cell.runs),
       inference.of_mean(cell.sd_random, cell.runs_random),
     )
-    yield _row(
-      tuple(getattr(cell, column) for column in CURVE),
-      'gain',
-      curves.SIGN[mode] * (cell.mean_random - cell.mean),
-      float(inference.half_width(error, freedom)),
-      cell.runs,
-      cell.threshold,
-    )
+    half = inference.half_width(error, freedom)
+    gain = curves.SIGN[mode] * (cell.mean_random - cell.mean)
+    curve = tuple(getattr(cell, column) for column in CURVE)
+    ends = gain - half, gain + half
+    yield _row(curve, 'gain', gain, cell.runs, ends, cell.threshold)
 
 
 def _tests(areas: Mapping[tuple, _Area]) -> Iterator[dict[str, Any]]:
-  """Tests of one source and mode, with what they could have found."""
+  """Yields tests of one source and mode, and what they could have detected."""
   tested = {c: area for c, area in areas.items() if not math.isnan(area.p)}
   for curve, area in tested.items():
-    yield _row(curve, 'p', area.p, runs=area.own.runs)
+    yield _row(curve, 'p', area.p, area.own.runs)
   family = {c: a for c, a in tested.items() if not results.is_control(c[-1])}
   if not family:
     return
@@ -340,11 +313,11 @@ def _tests(areas: Mapping[tuple, _Area]) -> Iterator[dict[str, Any]]:
       ('power', power.of(POINTS)),
       ('detectable', power.detectable()),
     ):
-      yield _row(curve, quantity, float(value), runs=area.own.runs)
+      yield _row(curve, quantity, float(value), area.own.runs)
 
 
 def _ranks(areas: Mapping[tuple, _Area]) -> Iterator[dict[str, Any]]:
-  """Ranks within each granularity and fill of one source and mode."""
+  """Yields ranks within each granularity and fill of one source and mode."""
   groups: dict[tuple, dict[tuple, _Area]] = {}
   for curve, area in areas.items():
     if not (results.is_control(curve[-1]) or math.isnan(area.value)):
@@ -355,25 +328,19 @@ def _ranks(areas: Mapping[tuple, _Area]) -> Iterator[dict[str, Any]]:
       [area.own_error for area in group.values()],
       [area.own_freedom for area in group.values()],
     )
-    for curve, rank, low, high in zip(group, *ranks, strict=True):
-      row = _row(curve, 'rank', float(rank), runs=group[curve].own.runs)
-      yield row | {'low': float(low), 'high': float(high)}
+    for curve, rank, *ends in zip(group, *ranks, strict=True):
+      yield _row(curve, 'rank', float(rank), group[curve].own.runs, ends)
 
 
 def _tidy(table: pd.DataFrame) -> pd.DataFrame:
   """Returns the table with its types and order made standard."""
-  lacking = [column for column in COLUMNS if column not in table.columns]
-  if lacking:
-    raise ValueError(f'columns are missing: {", ".join(lacking)}')
-  table = table[list(COLUMNS)].copy()
-  for column in (*CURVE, 'quantity'):
-    table[column] = table[column].astype(object).fillna('').astype(str)
-  table = table.astype({c: 'Int64' for c in _WHOLE})
-  table = table.astype({c: 'float64' for c in _REAL})
-  known = {quantity: i for i, quantity in enumerate(QUANTITIES)}
-  order = table['quantity'].map(lambda q: (known.get(q, len(known)), q))
+  order = {quantity: i for i, quantity in enumerate(QUANTITIES)}
+  table = results.typed(table, _TYPES)
+  ranks = table['quantity'].map(lambda q: (order.get(q, len(order)), q))
   return (
-    table.assign(order=order)
-    .sort_values([*CURVE, 'threshold', 'order', *_REAL], ignore_index=True)
+    table.assign(order=ranks)
+    .sort_values(
+      [*CURVE, 'threshold', 'order', 'value', 'low', 'high'], ignore_index=True
+    )
     .drop(columns='order')
   )

@@ -17,7 +17,7 @@ NONE = '–'
 
 
 def table(summary: pd.DataFrame, source: str, mode: str) -> str:
-  """The result table as Markdown that is also aligned for a terminal."""
+  """Returns the accuracies as Markdown that is aligned for a terminal, too."""
   thresholds, rows = grid(results.against_random(summary, source, mode))
   lines = [['estimator', 'lead', *(f'{t} %' for t in thresholds)]]
   for row in rows:
@@ -38,7 +38,7 @@ def table(summary: pd.DataFrame, source: str, mode: str) -> str:
 
 
 def grid(rows: pd.DataFrame) -> tuple[list[int], list[dict[str, Any]]]:
-  """The thresholds and, in the rows' order, formatted cells per label."""
+  """Returns the thresholds and, for each label, its formatted cells."""
   thresholds = sorted(rows['threshold'].unique())
   usual = rows['runs'].max()
   lines = []
@@ -58,7 +58,7 @@ def grid(rows: pd.DataFrame) -> tuple[list[int], list[dict[str, Any]]]:
 
 
 def caption(summary: pd.DataFrame, source: str) -> str:
-  """Says what a table holds, and the accuracy of the original."""
+  """Returns what a table holds, and the accuracy of the original."""
   original = results.original(summary, source)
   text = f'{source}: test accuracy in %, best first. Original: '
   if original.empty:
@@ -69,24 +69,24 @@ def caption(summary: pd.DataFrame, source: str) -> str:
 
 
 def percent(fraction: float) -> str:
-  """A share in percent, without its sign."""
+  """Returns a share in percent, without the sign of percent."""
   return NONE if math.isnan(fraction) else f'{100 * fraction:.1f}'
 
 
 def points(fraction: float) -> str:
-  """A difference in points, with + or −."""
+  """Returns a difference in points, with + or −."""
   if math.isnan(fraction):
     return NONE
   return _signed(f'{100 * fraction:+.1f}')
 
 
 def decimal(value: float) -> str:
-  """A number with two places."""
+  """Returns a number with two decimals."""
   return NONE if math.isnan(value) else _signed(f'{value:.2f}')
 
 
 def _signed(text: str) -> str:
-  """With a minus sign, but none before a zero."""
+  """Returns the text with a true minus, and no sign before a zero."""
   text = text.lstrip('+-') if float(text) == 0 else text
   return text.replace('-', '−')
 

@@ -87,7 +87,7 @@ class Problem:
 
 
 def least_squares(x: np.ndarray, y: np.ndarray, order: np.ndarray):
-  """Fits y on what is left of x after each removal.
+  """Returns fits of y on what is left of x after each removal.
 
   Args:
     x: float64 [N, 16].
@@ -111,7 +111,10 @@ def least_squares(x: np.ndarray, y: np.ndarray, order: np.ndarray):
 
 
 def without_retraining(x: np.ndarray, y: np.ndarray, order: np.ndarray):
-  """Fits y on all of x, once; what it sees is removed, as `least_squares`."""
+  """Returns one fit on all of x, which is shown less and less of it.
+
+  It takes and returns what `least_squares` does.
+  """
   weights, intercepts = least_squares(x, y, order)
   # A value that is replaced by 0 counts like one without a weight.
   masked = np.repeat(weights[:, :1], DIMENSIONS + 1, axis=1)
@@ -121,7 +124,7 @@ def without_retraining(x: np.ndarray, y: np.ndarray, order: np.ndarray):
 
 
 def accuracies(draws: int = 50, seed: int = 0) -> pd.DataFrame:
-  """Accuracies on test points, of models with and without retraining.
+  """Returns accuracies on test points, with and without retraining.
 
   Args:
     draws: how many data sets.
@@ -154,7 +157,7 @@ def accuracies(draws: int = 50, seed: int = 0) -> pd.DataFrame:
 
 
 def losses(frame: pd.DataFrame) -> pd.DataFrame:
-  """Adds a column `loss`: accuracy with nothing removed minus accuracy."""
+  """Returns the frame with a column `loss`: what removing took of accuracy."""
   whole = frame[frame['removed'] == 0].set_index(list(COLUMNS[:3]))
   start = whole['accuracy'].rename('whole')
   start = frame.join(start, on=start.index.names)['whole']
@@ -162,7 +165,7 @@ def losses(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def summarise(frame: pd.DataFrame) -> pd.DataFrame:
-  """Quartiles over draws: `median`, `low`, `high` of accuracy, `loss`.
+  """Summarises draws: `median`, `low` and `high` quartile, and `loss`.
 
   Returns:
     One row per method, ranking and removal, in the order of Fig. 2: `loss` is
@@ -181,7 +184,7 @@ def summarise(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def text(summary: pd.DataFrame) -> str:
-  """A small table for a terminal: the median points that were lost."""
+  """Returns a small table for a terminal: the median points lost."""
   shown = summary[summary['removed'].isin([12.5, 25, 50, 75, 87.5, 100])]
   table = shown.pivot(
     index=['retrained', 'ranking'], columns='removed', values='loss'

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from roar_tf.analysis import results
-from roar_tf.analysis.checks import Alarm
+from roar_tf.analysis.checks import Check
 from roar_tf.analysis.inference import LEVEL
 from roar_tf.analysis.tables import points
 
@@ -47,30 +47,28 @@ class Verdict:
   Attributes:
     label: the estimator, with granularity and fill where a study has several.
     estimator: its name.
-    kind: `estimator`; `reference` for random; `control`.
+    role: `estimator`; `reference` for random; `control`.
     area: points over random, as a fraction.
     racu: area as a part of that between random and chance.
-    p: of the area; p_holm after correction.
-    p_holm: see p.
-    rank: among those that compete.
-    power: the chance to find two points.
-    detectable: the area that is found with 80 % chance.
-    runs: seeds.
+    p_holm: p of the area after correction.
+    rank: among the curves that compete.
+    power: the chance to detect two points.
+    detectable: the area that is detected with 80 % chance.
+    runs: how many seeds there are.
     leak: the check of its masks, None where they were not tested.
   """
 
   label: str
   estimator: str
-  kind: str
+  role: str
   area: Estimate = Estimate()
   racu: Estimate = Estimate()
-  p: float = math.nan
   p_holm: float = math.nan
   rank: Estimate = Estimate()
   power: float = math.nan
   detectable: float = math.nan
   runs: int = 0
-  leak: Alarm | None = None
+  leak: Check | None = None
 
   @property
   def tested(self) -> bool:
@@ -86,12 +84,12 @@ class Verdict:
 
   @property
   def words(self) -> str:
-    """The verdict."""
-    if self.kind == 'reference':
+    """The verdict in a few words."""
+    if self.role == 'reference':
       return 'the reference'
     if not self.area.known:
       return 'incomplete'
-    if self.kind == 'control':
+    if self.role == 'control':
       return 'control'
     if self.tested:
       return f'{self.tone} than random' if self.tone else 'not told from random'
@@ -99,33 +97,31 @@ class Verdict:
     return f'{side}, not tested'
 
 
-def verdicts(
+def of_curves(
   table: pd.DataFrame,
   rows: pd.DataFrame,
-  leaks: Iterable[Alarm] = (),
+  leaks: Iterable[Check] = (),
 ) -> list[Verdict]:
-  """Returns what is said of each curve of one source and mode, best first.
+  """Returns the verdict on each curve of one source and mode, best first.
 
   Curves of other fills and granularities come after those of the usual ones.
 
   Args:
     table: of `statistics.compute`.
     rows: of `results.against_random`: the cells, their labels and order.
-    leaks: checks of kind `leak`.
+    leaks: checks of the name `leak`.
   """
   if rows.empty:
     return []
   source, mode = rows.iloc[0][['source', 'mode']]
-  here = table[
-    (table['source'] == source)
-    & (table['mode'] == mode)
-    & (table['input'] == 'image')
-    & table['threshold'].isna()
-  ]
-  found = {}
-  for row in here.itertuples():
-    key = row.estimator, row.granularity, row.fill
-    found.setdefault(key, {})[row.quantity] = row
+  numbers = results.where(table, source=source, mode=mode, input='image')
+  numbers = numbers[numbers['threshold'].isna()]
+  estimates = {
+    (row.estimator, row.granularity, row.fill, row.quantity): Estimate(
+      row.value, row.low, row.high
+    )
+    for row in numbers.itertuples()
+  }
   # The masks of a ranking are the same under every fill, and under the other
   # mode they are the same shapes.
   masks = {
@@ -133,88 +129,84 @@ def verdicts(
     for leak in leaks
     if leak.source == source
   }
-  said = []
+  ranked = []
   for label, cells in rows.groupby('label', sort=False):
     first = cells.iloc[0]
-    key = tuple(first[['estimator', 'granularity', 'fill']])
-    numbers = found.get(key, {})
-    kind = 'control' if results.is_control(key[0]) else 'estimator'
-    said.append(
-      Verdict(
-        label,
-        key[0],
-        'reference' if first['reference'] else kind,
-        **{name: _estimate(numbers, name) for name in ('area', 'racu', 'rank')},
-        **{
-          name: _estimate(numbers, name).value
-          for name in ('p', 'p_holm', 'power', 'detectable')
-        },
-        runs=int(cells['runs'].min()),
-        leak=masks.get(key[:2]),
-      )
+    curve = estimator, granularity, fill = tuple(
+      first[['estimator', 'granularity', 'fill']]
     )
-  variants = {
-    row.label: (row.fill != 'mean', row.fill, row.granularity)
-    for row in rows.itertuples()
-  }
-  return sorted(said, key=lambda one: (variants[one.label], _order(one)))
+    role = 'control' if results.is_control(estimator) else 'estimator'
+    verdict = Verdict(
+      label,
+      estimator,
+      'reference' if first['reference'] else role,
+      **{
+        name: estimates.get((*curve, name), Estimate())
+        for name in ('area', 'racu', 'rank')
+      },
+      **{
+        name: estimates.get((*curve, name), Estimate()).value
+        for name in ('p_holm', 'power', 'detectable')
+      },
+      runs=int(cells['runs'].min()),
+      leak=masks.get((estimator, granularity)),
+    )
+    order = (fill != 'mean', fill, granularity, *_order(verdict))
+    ranked.append((order, verdict))
+  return [verdict for _, verdict in sorted(ranked, key=lambda pair: pair[0])]
 
 
-def sentences(said: Sequence[Verdict], mode: str) -> list[str]:
-  """Says in plain words which estimators beat random, and how surely."""
-  if not any(one.kind == 'reference' for one in said):
+def sentences(verdicts: Sequence[Verdict], mode: str) -> list[str]:
+  """Returns in plain words which estimators beat random, and how surely."""
+  if not any(verdict.role == 'reference' for verdict in verdicts):
     return ['Without a random baseline nothing can be said about an estimator.']
-  rivals = [one for one in said if one.kind == 'estimator' and one.area.known]
+  rivals = [v for v in verdicts if v.role == 'estimator' and v.area.known]
   if not rivals:
     return ['No estimator has a whole curve that could be judged.']
-  if any(one.tested for one in rivals):
-    text = _of_tests(rivals)
+  if any(rival.tested for rival in rivals):
+    text = [_of_tests(rivals)]
   else:
-    text = _of_points(rivals, min(one.runs for one in said))
-  leaking = [one for one in rivals if one.leak and not one.leak.holds]
+    text = _of_points(rivals, min(verdict.runs for verdict in verdicts))
+  leaking = [rival for rival in rivals if rival.leak and not rival.leak.holds]
   # In `remove` a mask that tells the class keeps accuracy up and hides a lead;
   # in `keep` it adds to one.
   if mode == 'keep':
-    leaking = [one for one in leaking if one.area.value > 0]
+    leaking = [rival for rival in leaking if rival.area.value > 0]
   if leaking:
-    may = (
+    consequence = (
       ', which holds accuracy up: these rankings may have found more than their'
       ' curves show.'
       if mode == 'remove'
       else ': being ahead may owe to that.'
     )
-    text.append(
-      f'The masks of {_listed(leaking, False)} give the class away{may}'
-    )
+    names = _listed(leaking, numbers=False)
+    text.append(f'The masks of {names} give the class away{consequence}')
   return text
 
 
-def _of_tests(rivals: Sequence[Verdict]) -> list[str]:
-  better = [one for one in rivals if one.tone == 'better']
-  worse = [one for one in rivals if one.tone == 'worse'][::-1]
-  rest = [one for one in rivals if one.tested and not one.tone]
-  untested = [one for one in rivals if not one.tested]
+def _of_tests(rivals: Sequence[Verdict]) -> str:
+  better = [rival for rival in rivals if rival.tone == 'better']
+  worse = [rival for rival in rivals if rival.tone == 'worse'][::-1]
+  equal = [rival for rival in rivals if rival.tested and not rival.tone]
+  untested = [rival for rival in rivals if not rival.tested]
   be = 'is' if len(better) == 1 else 'are'
   text = (
     f'{len(better) or "None"} of {len(rivals)} estimators {be} better than'
     f' random{": " + _listed(better) if better else ""}.'
   )
-  if worse:
-    be = 'is' if len(worse) == 1 else 'are'
-    text += f' {len(worse)} {be} worse: {_listed(worse)}.'
-  if rest:
-    be = 'is' if len(rest) == 1 else 'are'
-    text += f' {len(rest)} {be} not told from random: {_listed(rest)}.'
-  if untested:
-    be = 'has' if len(untested) == 1 else 'have'
-    text += (
-      f' {len(untested)} {be} too few seeds for a test: {_listed(untested)}.'
-    )
-  return [text]
+  for group, singular, plural, words in (
+    (worse, 'is', 'are', 'worse'),
+    (equal, 'is', 'are', 'not told from random'),
+    (untested, 'has', 'have', 'too few seeds for a test'),
+  ):
+    if group:
+      verb = singular if len(group) == 1 else plural
+      text += f' {len(group)} {verb} {words}: {_listed(group)}.'
+  return text
 
 
 def _of_points(rivals: Sequence[Verdict], fewest: int) -> list[str]:
-  ahead = [one for one in rivals if one.area.value > 0]
+  ahead = [rival for rival in rivals if rival.area.value > 0]
   text = (
     f'Averaged over the curve, {len(ahead) or "none"} of {len(rivals)}'
     f' estimators {"is" if len(ahead) == 1 else "are"} ahead of random'
@@ -234,21 +226,16 @@ def _of_points(rivals: Sequence[Verdict], fewest: int) -> list[str]:
   ]
 
 
-def _estimate(numbers, name: str) -> Estimate:
-  row = numbers.get(name)
-  return Estimate(row.value, row.low, row.high) if row else Estimate()
+def _order(verdict: Verdict):
+  """Sorts the best first; random has no points over itself."""
+  value = 0.0 if verdict.role == 'reference' else verdict.area.value
+  return math.isnan(value), -value if value == value else 0, verdict.label
 
 
-def _order(one: Verdict):
-  """Best first; random stands where it is, at no points over itself."""
-  value = 0.0 if one.kind == 'reference' else one.area.value
-  return math.isnan(value), -value if value == value else 0, one.label
-
-
-def _listed(some: Sequence[Verdict], numbers: bool = True) -> str:
+def _listed(verdicts: Sequence[Verdict], numbers: bool = True) -> str:
   names = [
-    f'{one.label} ({points(one.area.value)} points)' if numbers else one.label
-    for one in some
+    f'{v.label} ({points(v.area.value)} points)' if numbers else v.label
+    for v in verdicts
   ]
   more = [f'and {len(names) - _NAMED} more'] if len(names) > _NAMED else []
   return ', '.join(names[:_NAMED] + more)

@@ -69,12 +69,10 @@ def masks(accuracies, seeds=1, test_images=10_000):
   )
 
 
-def check(frame, kind=None, expected=None, explained=None):
+def check(frame, name=None, expected=None, explained=None):
   table = statistics.compute(frame, CHANCES)
-  found = checks.checks(frame, table, CHANCES, expected, explained)
-  raised = checks.alarms(frame, table, CHANCES, expected, explained)
-  assert raised == [c for c in found if not c.holds]
-  return [c for c in found if kind is None or c.kind == kind]
+  performed = checks.perform(frame, table, CHANCES, expected, explained)
+  return [c for c in performed if name is None or c.name == name]
 
 
 MEANS = {'random': 0.5, 'grad': 0.4, 'oracle': 0.2}
@@ -82,7 +80,7 @@ MEANS = {'random': 0.5, 'grad': 0.4, 'oracle': 0.2}
 
 def test_a_sound_study_raises_no_alarm():
   found = check(study(MEANS), expected=study(MEANS).to_dict('records'))
-  assert {c.kind for c in found} == {'oracle', 'random_asymmetry', 'offset'}
+  assert {c.name for c in found} == {'oracle', 'random_asymmetry', 'offset'}
   assert all(c.holds for c in found)
 
 
@@ -94,8 +92,8 @@ def test_false_alarms_of_sound_studies_are_rare():
     frame = study({'random': 0.5}, noise=noise)
     table = pd.DataFrame(columns=[*statistics.COLUMNS])
     explained = {'digits': 0.9 + 0.004 * generator.standard_normal()}
-    for alarm in checks.alarms(frame, table, {}, explained=explained):
-      raised[alarm.kind] += 1
+    for performed in checks.perform(frame, table, {}, explained=explained):
+      raised[performed.name] += not performed.holds
   # The chance of more is below 1 % at 5 %.
   assert all(count <= 6 for count in raised.values()), raised
 
@@ -267,12 +265,12 @@ def test_faults_of_runs_are_alarms():
   twice = frame[frame['threshold'].eq(70) & frame['seed'].eq(0)]
   frame = pd.concat([frame[~lost], twice])
   found = [c for c in check(frame, expected=expected) if not c.holds]
-  assert {c.kind for c in found} == {
+  assert {c.name for c in found} == {
     'duplicate_runs',
     'missing_runs',
     'unequal_counts',
   }
-  missing = next(c for c in found if c.kind == 'missing_runs')
+  missing = next(c for c in found if c.name == 'missing_runs')
   assert missing.text == 'digits: random_pixel_remove_50 lacks seed 2.'
   assert (missing.value, missing.allowed) == (1, 0)
   assert (missing.source, missing.threshold) == ('digits', 50)
@@ -290,14 +288,13 @@ def test_without_a_list_cells_are_compared_with_each_other():
   assert whole == []
 
 
-def test_alarms_go_into_the_table():
+def test_checks_go_into_the_table():
   frame = study({'random': 0.5}, start=0.95)
   table = statistics.compute(frame, CHANCES)
-  raised = statistics.alarms(frame, table, CHANCES)
-  with_alarms = statistics.with_alarms(table, raised)
-  (found,) = with_alarms[
-    with_alarms['quantity'].str.startswith('alarm_')
-  ].itertuples()
-  assert found.quantity == 'alarm_offset'
-  assert found.value == raised[0].value and found.high == raised[0].allowed
-  assert len(with_alarms) == len(table) + 1
+  performed = checks.perform(frame, table, CHANCES)
+  with_checks = statistics.with_checks(table, performed)
+  assert len(with_checks) == len(table) + len(performed)
+  alarm = with_checks[with_checks['quantity'] == 'alarm_offset'].iloc[0]
+  (offset,) = [c for c in performed if c.name == 'offset']
+  assert alarm['value'] == offset.value and alarm['high'] == offset.allowed
+  assert 'check_random_asymmetry' in set(with_checks['quantity'])

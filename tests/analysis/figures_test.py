@@ -1,15 +1,14 @@
-"""Tests of the figures."""
+"""Tests of panels, of their layout, and of both that draw it."""
 
 import concurrent.futures
-import io
 import itertools
+import xml.etree.ElementTree
 
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib import image as matplotlib_image
 
-from roar_tf.analysis import figures, panels, results
+from roar_tf.analysis import charts, drawing, families, figures, panels, results
 
 MEANS = {'random': 0.7, 'grad': 0.8, 'sobel': 0.4, 'oracle': 0.1}
 
@@ -21,7 +20,7 @@ def summary(seeds=2, means=MEANS, original=0.9):
     (name, 'pixel', mode, t, mean)
     for name, mean in means.items()
     for mode in ('remove', 'keep')
-    for t in (10, 90)
+    for t in (10, 50, 90)
   ]
   for *cell, mean in cells:
     for seed in range(seeds):
@@ -30,29 +29,22 @@ def summary(seeds=2, means=MEANS, original=0.9):
   return results.summarise(pd.DataFrame(rows, columns=list(results.COLUMNS)))
 
 
-def pixels(figure):
-  return matplotlib_image.imread(io.BytesIO(figures.png(figure)))
+def panel(table, mode='remove', chance=0.1):
+  (only,) = panels.Curves(table, 'digits', chance).by_family(mode)
+  return only
 
 
-def lines(figure):
-  """The lines of data, by the label written at the end of each."""
-  axes = figure.axes[0]
-  labels = {text.get_text() for text in axes.texts}
-  data = [
-    line
-    for line in axes.lines
-    if line.get_linestyle() != 'None'
-    and len(line.get_xdata()) == 3
-    and line.get_transform() == axes.transData
-  ]
-  return labels, data
+def shapes(shown, role):
+  letters = drawing.longest_label([shown])
+  drawn = drawing.shapes(shown, *drawing.size([shown]), letters)
+  return [shape for shape in drawn if shape.role == role]
 
 
 def test_same_data_same_bytes_in_any_thread():
-  table = summary(5)
+  shown = panel(summary(5))
 
   def draw(_):
-    return figures.png(figures.curves(table, 'digits', 'remove', 0.1))
+    return figures.png(figures.draw([shown], 'title'))
 
   with concurrent.futures.ThreadPoolExecutor(3) as pool:
     first, *others = pool.map(draw, range(3))
@@ -60,24 +52,30 @@ def test_same_data_same_bytes_in_any_thread():
   assert b'Software' not in first and b'tIME' not in first
 
 
-def test_lines_start_at_the_original_and_random_is_bold_black():
-  labels, data = lines(figures.curves(summary(1), 'digits', 'remove', 0.1))
-  assert set(MEANS) <= labels
-  assert any('chance 10 %' in label for label in labels)
-  assert len(data) == len(MEANS)
-  for line in data:
-    assert line.get_xdata().tolist() == [0, 10, 90]
-    assert line.get_ydata()[0] == pytest.approx(90)
-  (random,) = [line for line in data if line.get_color() == 'black']
-  assert random.get_ydata()[1:].tolist() == pytest.approx([70, 70])
-  assert random.get_linewidth() == max(line.get_linewidth() for line in data)
+def test_curves_start_at_the_original_and_random_is_bold_in_front():
+  shown = panel(summary(1))
+  curves = [c for c in shapes(shown, 'curve') if len(c.points) > 2]
+  assert len(curves) == len(MEANS)
+  assert {curve.points[0] for curve in curves} == {curves[0].points[0]}
+  for curve in curves:
+    assert (np.diff(curve.points, axis=0)[:, 0] > 0).all()
+  *others, random = curves
+  assert random.look.colour == families.INK
+  assert random.look.width > max(curve.look.width for curve in others)
+  titles = [mark.title for mark in shapes(shown, 'mark')]
+  assert 'original: 90.0 %' in titles
+  assert 'sobel, 50 % removed: 40.0 %' in titles
 
 
-def test_keep_runs_from_the_whole_image_to_little_of_it():
-  figure = figures.curves(summary(1), 'digits', 'keep', 0.1)
-  assert figure.axes[0].xaxis_inverted()
-  for line in lines(figure)[1]:
-    assert line.get_xdata().tolist() == [100, 90, 10]
+@pytest.mark.parametrize(
+  'mode, ticks',
+  [('remove', ['0', '10', '50', '90']), ('keep', ['100', '90', '50', '10'])],
+)
+def test_both_modes_lose_information_from_left_to_right(mode, ticks):
+  shown = panel(summary(1), mode)
+  at_the_bottom = [t for t in shapes(shown, 'tick') if t.anchor == 'middle']
+  assert [text.text for text in at_the_bottom[:-1]] == ticks
+  assert all(a.x < b.x for a, b in itertools.pairwise(at_the_bottom[:-1]))
 
 
 def test_looks_differ_without_colour():
@@ -86,55 +84,72 @@ def test_looks_differ_without_colour():
   assert len({(look.marker, look.dash) for look in looks}) == 20
 
 
-def test_labels_never_overlap():
-  names = {f'estimator_{i}': 0.5 + i / 10000 for i in range(20)}
-  figure = figures.curves(summary(1, names), 'digits', 'remove', None)
+def test_labels_never_overlap_and_a_file_has_room_for_them():
+  names = {f'an_estimator_of_many_{i}': 0.5 + i / 10000 for i in range(20)}
+  shown = panel(summary(1, names), chance=None)
+  figure = figures.draw([shown], 'title')
   figures.png(figure)
-  boxes = sorted(
-    (text.get_window_extent() for text in figure.axes[0].texts),
-    key=lambda box: box.y0,
-  )
+  boxes = [
+    text.get_window_extent()
+    for text in figure.axes[0].texts
+    if text.get_text() in names
+  ]
+  boxes.sort(key=lambda box: box.y0)
   assert len(boxes) == 20
   for lower, upper in itertools.pairwise(boxes):
     assert lower.y1 <= upper.y0 + 1
   assert boxes[0].y0 >= 0 and boxes[-1].y1 <= figure.bbox.height
   assert max(box.x1 for box in boxes) <= figure.bbox.width
+  narrow = charts.svg(shown, 'digits', 200, 400, 23)
+  assert 'an_estimat…</text>' in narrow and 'an_estimator_of_many_3,' in narrow
 
 
 @pytest.mark.parametrize('seeds', [2, 3])
 def test_two_runs_are_dots_and_three_are_bars(seeds):
-  axes = figures.curves(summary(seeds), 'digits', 'remove', 0.1).axes[0]
-  dots = {
-    round(float(y), 6)
-    for line in axes.lines
-    if line.get_alpha() == 0.35
-    for y in line.get_ydata()
-  }
-  bars = [
-    segment
-    for collection in axes.collections
-    for segment in collection.get_segments()
-    if np.size(segment) and np.isfinite(segment).all()
-  ]
-  if seeds == 2:
-    runs = {100 * m for m in (*MEANS.values(), 0.9)}
-    assert dots == {round(r + i, 6) for r in runs for i in (0, 1)}
-    assert not bars
-  else:
-    assert not dots
-    assert len(bars) == 3 * len(MEANS)
+  shown = panel(summary(seeds))
+  cells = 3 * len(MEANS) + 1
+  assert len(shapes(shown, 'run')) == (2 * cells if seeds == 2 else 0)
+  assert len(shapes(shown, 'bar')) == (3 * cells if seeds == 3 else 0)
 
 
-def test_draws_without_an_original_or_with_a_lost_mean():
+def test_a_missing_cell_parts_the_curve_and_a_lost_mean_is_not_drawn():
   table = summary(1, original=None)
+  lost = (table['estimator'] == 'sobel') & (table['threshold'] == 50)
   table.loc[table['estimator'] == 'grad', 'mean'] = np.nan
-  figure = figures.curves(table, 'digits', 'remove', None)
-  assert figures.png(figure)
-  assert 'grad' not in figures.alt_text(figure)
+  shown = panel(table[~lost], chance=None)
+  assert 'grad' not in [curve.label for curve in shown.curves]
+  (sobel,) = [curve for curve in shown.curves if curve.label == 'sobel']
+  parts = [[p.threshold for p in part] for part in shown.segments(sobel)]
+  assert parts == [[10], [90]]
+  assert figures.png(figures.draw([shown], 'title'))
 
 
-def test_alt_text_of_curves_gives_the_order_and_the_numbers():
-  text = figures.alt_text(figures.curves(summary(1), 'digits', 'remove', 0.1))
+def test_page_and_file_show_the_same_shapes():
+  curves = panels.Curves(summary(2), 'digits', 0.1)
+  points = tuple(panels.Point(t, 50, 40, 60) for t in (0, 100))
+  band = panels.Curve('<band>', families.Look('k3'), points, band=True)
+  shown = panels.Panel('', 'remove', (band,), None, 50, (30, 70))
+  for one in (*curves.both_modes(), shown):
+    width, height = drawing.size([one])
+    letters = drawing.longest_label([one])
+    drawn = list(drawing.shapes(one, width, height, letters))
+    root = xml.etree.ElementTree.fromstring(
+      charts.svg(one, 'digits', width, height, letters)
+    )
+    paths = [x for x in root.iter() if x.tag in ('path', 'text')]
+    assert [x.get('class').split()[0] for x in paths] == [
+      shape.role.split()[0] for shape in drawn
+    ]
+    axes = figures.draw([one], 'title').axes[0]
+    artists = len(axes.lines) + len(axes.patches) + len(axes.texts)
+    assert artists == len(drawn) + 2  # The title and what is below it.
+    texts = [s.text for s in drawn if isinstance(s, drawing.Text)]
+    assert [x.text for x in paths if x.tag == 'text'] == texts
+    assert [t.get_text() for t in axes.texts[2:]] == texts
+
+
+def test_description_gives_the_order_and_the_numbers():
+  text = panels.describe(panel(summary(1)), 'digits')
   assert 'Original images: 90.0 %' in text
   assert (
     'With 90 % removed, lowest first: oracle 10.0 %, sobel 40.0 %,'

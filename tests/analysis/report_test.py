@@ -92,11 +92,11 @@ def sentences(rows, mode='remove', chances=None):
   from roar_tf.analysis import verdicts
 
   summary = results.summarise(rows)
-  said = verdicts.verdicts(
+  judged = verdicts.of_curves(
     statistics.compute(rows, chances or {}),
     results.against_random(summary, 'digits', mode),
   )
-  return ' '.join(verdicts.sentences(said, mode))
+  return ' '.join(verdicts.sentences(judged, mode))
 
 
 def test_page_needs_nothing_from_outside(tmp_path):
@@ -193,7 +193,7 @@ def test_the_verdict_table_comes_first_and_says_what_statistics_say(tmp_path):
   _, page = write(tmp_path, rows, chances={'digits': 0.01})
   assert 'verdict' in squeezed(page.tables[0][0][1])
   body = table(page, 'verdict', 'RACU', 'p, corrected', 'rank', 'mask alone')
-  found = statistics.read_csv(str(tmp_path / 'statistics.csv'))
+  found = synthetic.statistics_of(tmp_path)
   found = found[(found['input'] == 'image') & (found['mode'] == 'remove')]
   found = {
     (row.estimator, row.quantity): row
@@ -258,7 +258,7 @@ def test_every_number_of_the_tables_is_in_a_csv_file(tmp_path):
   _, page = write(
     tmp_path, rows, chances={'food101': 1 / 101}, price_per_hour=1.25
   )
-  found = statistics.read_csv(str(tmp_path / 'statistics.csv'))
+  found = synthetic.statistics_of(tmp_path)
   numbers = pd.read_csv(tmp_path / 'results.csv')[
     ['accuracy', 'top5', 'steps', 'test_images', 'seconds']
   ]
@@ -376,12 +376,12 @@ def test_complete_results_raise_no_alarm(tmp_path):
 def test_checks_of_the_benchmark_are_shown_with_their_numbers(tmp_path):
   text, _ = write(tmp_path, frame(3, means=MEANS | ORACLES))
   assert 'oracle must be ahead of random in remove mode; it is 47.2' in text
-  found = statistics.read_csv(str(tmp_path / 'statistics.csv'))
+  found = synthetic.statistics_of(tmp_path)
   assert 'check_oracle' in set(found['quantity'])
   swapped = {'random': 0.5, 'oracle': 0.8, 'inverse_oracle': 0.2}
   text, _ = write(tmp_path, frame(3, means=swapped))
   assert text.index('incomplete or unsound') < text.index('id="verdicts"')
-  found = statistics.read_csv(str(tmp_path / 'statistics.csv'))
+  found = synthetic.statistics_of(tmp_path)
   assert {'alarm_oracle', 'alarm_offset'} <= set(found['quantity'])
 
 
@@ -410,7 +410,7 @@ def test_controls_fills_and_deletion_have_rows_where_they_were_run(tmp_path):
     ),
     chances={'digits': 0.01},
   )
-  found = statistics.read_csv(str(tmp_path / 'statistics.csv'))
+  found = synthetic.statistics_of(tmp_path)
   areas = found[found['quantity'] == 'area'].set_index(
     ['estimator', 'fill', 'input']
   )['value']

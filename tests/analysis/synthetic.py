@@ -86,6 +86,15 @@ def examples(estimators, size=28, channels=3, count=3) -> list[mosaics.Example]:
   return found
 
 
+def statistics_of(folder) -> pd.DataFrame:
+  """Reads the statistics.csv of a report, to the last digit."""
+  path = folder / 'statistics.csv'
+  table = pd.read_csv(path, dtype=str, na_filter=False)
+  for column in ('threshold', 'value', 'low', 'high', 'runs'):
+    table[column] = [float(text or 'nan') for text in table[column]]
+  return table.astype({'threshold': 'Int64', 'runs': 'Int64'})
+
+
 def _strength(estimator: str) -> float:
   if estimator == 'random':
     return 0.0
