@@ -185,7 +185,9 @@ def test_a_custom_estimator_has_all_prefixes(model, images):
   names = [f'{prefix}input_times_grad' for prefix in prefixes]
   found = estimators.explain(model, images, ['grad', *names], samples=3)
   scores = {prefix: found[f'{prefix}input_times_grad'] for prefix in prefixes}
-  np.testing.assert_array_equal(scores[''], images * found['grad'])
+  np.testing.assert_allclose(
+    scores[''], images * found['grad'], rtol=1e-5, atol=1e-7
+  )
   np.testing.assert_array_equal(scores['sq_'], np.square(scores['']))
   np.testing.assert_array_equal(scores['sq_sg_'], np.square(scores['sg_']))
   np.testing.assert_allclose(

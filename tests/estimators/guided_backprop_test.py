@@ -103,7 +103,7 @@ def test_equals_grad_where_everything_is_positive(weights, images):
   positive = [np.abs(w) for w in weights]
   model = _network(positive, lambda: L.ReLU(**FLOAT64))
   found = _explain(model, np.abs(images), ['gb', 'grad'])
-  np.testing.assert_array_equal(found['gb'], found['grad'])
+  np.testing.assert_allclose(found['gb'], found['grad'], rtol=1e-12)
   assert (found['gb'].numpy() > 0).all()
 
 
@@ -232,14 +232,6 @@ def test_one_forward_pass_for_both_rules_changes_no_bit(name, network, batch):
   together = _explain(network, batch, NAMES)
   alone = _explain(network, batch, name)
   np.testing.assert_array_equal(alone[name], together[name])
-
-
-def test_eagerly_equals_explain(network, batch):
-  eager = estimators.gb(network, tf.constant(batch), tf.constant(TARGETS), None)
-  found = _explain(network, batch)['gb']
-  assert eager.dtype == tf.float32
-  scale = np.abs(found).max()
-  np.testing.assert_allclose(eager, found, rtol=0, atol=1e-5 * scale)
 
 
 def test_eagerly_equals_numpy(weights, images):

@@ -74,15 +74,19 @@ def linear(weights):
 
 @pytest.fixture(scope='module')
 def network():
-  """A float32 network with curvature and ReLUs."""
+  """A network with curvature and ReLUs.
+
+  In float64, where no ReLU is open in one program and shut in another because
+  of rounding.
+  """
   keras.utils.set_random_seed(0)
   return keras.Sequential(
     [
-      keras.Input((6, 6, 3)),
-      keras.layers.Conv2D(4, 3, activation='tanh'),
-      keras.layers.Conv2D(4, 2, activation='relu'),
-      keras.layers.Flatten(),
-      keras.layers.Dense(4),
+      keras.Input((6, 6, 3), dtype='float64'),
+      keras.layers.Conv2D(4, 3, activation='tanh', dtype='float64'),
+      keras.layers.Conv2D(4, 2, activation='relu', dtype='float64'),
+      keras.layers.Flatten(dtype='float64'),
+      keras.layers.Dense(4, dtype='float64'),
     ]
   )
 
@@ -279,8 +283,7 @@ def test_a_base_gets_other_keys_for_every_noisy_copy(monkeypatch, linear):
 
 @pytest.fixture(scope='module')
 def batch():
-  generator = np.random.default_rng(3)
-  return generator.normal(size=(5, 6, 6, 3)).astype(np.float32)
+  return np.random.default_rng(3).normal(size=(5, 6, 6, 3))
 
 
 IDS = tuple('vwxyz')
@@ -318,12 +321,17 @@ def test_outcome_does_not_depend_on_the_others_asked_for(
   np.testing.assert_array_equal(alone[name], expected)
 
 
+def _assert_close(found, expected, name, rtol=1e-10):
+  """Equal up to the rounding of another shape or program."""
+  scale = np.abs(expected).max()
+  np.testing.assert_allclose(
+    found, expected, rtol=0, atol=rtol * scale, err_msg=name
+  )
+
+
 @pytest.mark.parametrize('name', ALL)
 def test_outcome_does_not_depend_on_the_blocks(name, together, in_blocks):
-  scale = np.abs(together[name]).max()
-  np.testing.assert_allclose(
-    in_blocks[name], together[name], rtol=0, atol=2e-5 * scale
-  )
+  _assert_close(in_blocks[name], together[name], name)
 
 
 @pytest.mark.parametrize('batch_size', [None, 3])
@@ -342,7 +350,8 @@ def test_outcome_does_not_depend_on_the_order_of_the_batch(
   )
   for name in ALL:
     expected = (in_blocks if batch_size else together)[name]
-    np.testing.assert_array_equal(found[name], expected[order], name)
+    # A row's arithmetic may depend on its place in a vector of the processor.
+    _assert_close(found[name], expected[order], name)
 
 
 def test_outcome_does_not_depend_on_the_neighbours(network, batch, together):
@@ -386,8 +395,8 @@ def test_target_defaults_to_the_class_predicted_on_the_clean_image(
   for targets, equal in ((predicted, True), ((predicted + 1) % 4, False)):
     found = _compute(network, batch, ALL, targets=targets, ids=IDS, samples=4)
     for name in ('grad', 'sg_grad', 'sg_sq_grad', 'var_grad'):
-      same = (found[name] == together[name]).all(axis=(1, 2, 3))
-      assert same.tolist() == [equal] * 5, name
+      same = np.isclose(found[name], together[name], rtol=1e-9, atol=1e-12)
+      assert same.all(axis=(1, 2, 3)).tolist() == [equal] * 5, name
 
 
 def test_permuting_logits_and_targets_together_changes_nothing(
@@ -454,10 +463,7 @@ def test_filters_are_those_of_scipy_over_the_same_scores(filtered, together):
       if kind == 'blur'
       else scipy.ndimage.maximum_filter(together[of], (1, 5, 5, 1))
     )
-    scale = np.abs(expected).max()
-    np.testing.assert_allclose(
-      filtered[name], expected, rtol=0, atol=1e-6 * scale
-    )
+    _assert_close(filtered[name], expected, name)
     assert (filtered[name] != together[of]).any()
 
 
@@ -479,45 +485,46 @@ def test_a_filtered_map_does_not_depend_on_the_others_asked_for(
   np.testing.assert_array_equal(alone[name], filtered[name])
 
 
-def test_filters_compile_under_xla_and_agree(network, batch, filtered):
-  found = _compute(
-    network,
-    batch,
-    FILTERED,
-    targets=None,
-    ids=IDS,
-    samples=4,
-    blur_sigma=0.8,
-    max_size=5,
-    jit_compile=True,
+def test_filters_compile_under_xla_and_agree(network, batch):
+  found, expected = (
+    _compute(
+      network,
+      batch,
+      FILTERED,
+      targets=None,
+      ids=IDS,
+      samples=4,
+      noise=0.0,
+      blur_sigma=0.8,
+      max_size=5,
+      jit_compile=jit_compile,
+    )
+    for jit_compile in (True, False)
   )
   for name in FILTERED:
-    scale = np.abs(filtered[name]).max()
-    np.testing.assert_allclose(
-      found[name], filtered[name], rtol=0, atol=1e-3 * scale, err_msg=name
-    )
+    _assert_close(found[name], expected[name], name)
 
 
 # --- compilation --------------------------------------------------------------
 
 
 @pytest.mark.parametrize('batch_size', [None, 3])
-def test_compiles_under_xla_and_agrees(network, batch, together, batch_size):
-  found = _compute(
-    network,
-    batch,
-    ALL,
-    targets=None,
-    ids=IDS,
-    samples=4,
-    batch_size=batch_size,
-    jit_compile=True,
-  )
-  for name in ALL:
-    scale = np.abs(together[name]).max()
-    np.testing.assert_allclose(
-      found[name], together[name], rtol=0, atol=1e-3 * scale, err_msg=name
+def test_compiles_under_xla_and_agrees(quadratic, images, batch_size):
+  names = [name for name in ALL if 'gb' not in name]  # There is no ReLU.
+  found, expected = (
+    _compute(
+      quadratic,
+      images,
+      names,
+      samples=4,
+      batch_size=batch_size,
+      jit_compile=jit_compile,
     )
+    for jit_compile in (True, False)
+  )
+  for name in names:
+    # The noise: XLA's erfinv in float32 has other last digits.
+    _assert_close(found[name], expected[name], name, rtol=1e-3)
 
 
 def test_graph_does_not_grow_with_the_number_of_samples(network, batch):

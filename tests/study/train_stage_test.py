@@ -85,7 +85,9 @@ def test_deletion_is_the_explained_model_on_masked_images(
   images = tf.cast(np.asarray(data.images), tf.float32)
   logits = model(model_stage.scaling(work.context)(images), training=False)
   found = _predictions(_directory(controlled, f'{name}_deletion'))
-  np.testing.assert_array_equal(found['predictions'], np.argmax(logits, -1))
+  # Up to rounding: two classes may be nearly as likely.
+  predicted = tf.gather(logits, found['predictions'], batch_dims=1)
+  np.testing.assert_allclose(predicted, np.max(logits, -1), atol=1e-4)
   np.testing.assert_array_equal(found['ids'].astype(str), data.ids.astype(str))
 
 

@@ -482,10 +482,13 @@ def test_a_diverged_training_names_its_steps():
 # --- evaluation ---------------------------------------------------------------
 
 
-@pytest.mark.parametrize('count', [1, 15, 16, 17, 50])
+@pytest.mark.parametrize(
+  'count, batch', [(1, 8), (16, 8), (17, 8), (50, 8), (50, 3)]
+)
 def test_evaluation_covers_every_example_and_equals_numpy(
-  trainer, trained, count
+  trainer, trained, monkeypatch, count, batch
 ):
+  monkeypatch.setattr(loop, 'EVALUATION_BATCH', batch)
   test = _examples(count, seed=3)
   outcome = trainer.evaluate(trained, test)
   model = keras.models.clone_model(trainer.model)
@@ -493,27 +496,25 @@ def test_evaluation_covers_every_example_and_equals_numpy(
   images = (test.images.numpy() - np.array(MEAN)) / np.array(STD)
   logits = model(images.astype(np.float32), training=False).numpy()
   labels = test.labels.numpy()
-  predictions = np.argmax(logits, axis=1)
   assert outcome.predictions.dtype == np.int32
-  np.testing.assert_array_equal(outcome.predictions, predictions)
-  np.testing.assert_array_equal(outcome.correct, predictions == labels)
-  top5 = np.argsort(-logits, axis=1)[:, :5]
-  np.testing.assert_array_equal(
-    outcome.in_top5, (top5 == labels[:, None]).any(axis=1)
-  )
+  assert outcome.predictions.shape == (count,)
+  _assert_most_likely(outcome.predictions, logits)
+  np.testing.assert_array_equal(outcome.correct, outcome.predictions == labels)
+  # Where no other class is as likely as the label but for rounding.
+  own = np.take_along_axis(logits, labels[:, None], 1)
+  before, tied = (logits > own + 1e-4).sum(1), np.abs(logits - own) < 1e-4
+  clear = tied.sum(1) == 1
+  assert clear.mean() > 0.9
+  np.testing.assert_array_equal(outcome.in_top5[clear], before[clear] < 5)
   if count == 50:
     assert 0 < outcome.correct.sum() < outcome.in_top5.sum() < count
 
 
-def test_evaluation_batches_do_not_change_the_outcome(
-  trainer, trained, monkeypatch
-):
-  test = _examples(50, seed=3)
-  one = trainer.evaluate(trained, test)
-  monkeypatch.setattr(loop, 'EVALUATION_BATCH', 64)
-  other = trainer.evaluate(trained, test)
-  np.testing.assert_array_equal(one.predictions, other.predictions)
-  np.testing.assert_array_equal(one.in_top5, other.in_top5)
+def _assert_most_likely(predictions, logits):
+  """Predictions have the highest logit, up to rounding."""
+  logits = np.asarray(logits)
+  chosen = np.take_along_axis(logits, predictions[:, None], 1)[:, 0]
+  np.testing.assert_allclose(chosen, logits.max(axis=1), rtol=0, atol=1e-4)
 
 
 def test_with_few_classes_everything_is_among_the_first_five():
@@ -534,5 +535,5 @@ def test_preprocessing_concerns_evaluation_alone(split):
   found = cropping.evaluate(state, test).predictions
   cropped = preprocessing.center_crop(test.images)
   logits = cropping.load(state)(cropping.normalise(cropped), training=False)
-  np.testing.assert_array_equal(found, np.argmax(logits, axis=1))
+  _assert_most_likely(found, logits)
   assert (found != plain.evaluate(state, test).predictions).any()
