@@ -10,8 +10,6 @@ smallest and largest. Neighbours on the machine show in the ratios; repeat when
 it is quiet.
 """
 
-import dataclasses
-import functools
 import os
 import tempfile
 import time
@@ -27,10 +25,12 @@ import tensorflow as tf
 from absl import app, flags, logging
 from ray import cluster_utils
 
-from roar_tf import workspace
-from roar_tf.cluster import connection, driver, worker
-from roar_tf.study import pipeline
+from roar_tf import engine
+from roar_tf.engine import files, ray_connection
+from roar_tf.study import recipe as recipes
+from roar_tf.study.experiment import Configuration
 from roar_tf.study.recipe import Recipe
+from roar_tf.study.stages import Pipeline, Workforce, local_pool
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer('runs', 12, 'Runs that are timed.', lower_bound=2)
@@ -40,21 +40,21 @@ flags.DEFINE_float('epochs', 5, 'Epochs of a run.')
 NODE = {'include_dashboard': False, 'node_ip_address': '127.0.0.1'}
 
 
-def _works(recipe: Recipe, first: int, count: int) -> list[pipeline.Work]:
-  """Returns a work of some runs on `original`."""
-  (work,) = pipeline.study_work(recipe.contexts())
-  runs = [run for run in work.runs if run.cell is None and run.trains]
-  return [dataclasses.replace(work, cells=[], runs=runs[first : first + count])]
+def _runs(recipe: Recipe) -> tuple[Pipeline, list[engine.Artefact]]:
+  """Returns a study, and its runs on `original`."""
+  pipeline = Pipeline(recipe.contexts())
+  runs = [run for run in pipeline.runs if run.cell is None and run.trains]
+  return pipeline, [pipeline.of(run).train.artefact(run) for run in runs]
 
 
 def _seconds(recipe: Recipe, cores: list[int]) -> np.ndarray:
   """Returns [2]: how long the runs take with and without start-up."""
-  place = worker.Place(
-    recipe,
-    os.getcwd(),
-    workspace.Workspace(recipe.workspace).identity(make=True),
+  pipeline, runs = _runs(recipe)
+  context = pipeline.context
+  remote = recipes.RemoteRecipe(
+    recipe, os.getcwd(), recipes.share_identity(context.workspace)
   )
-  workspace.remove(f'{recipe.workspace}/runs')
+  files.remove(f'{recipe.workspace}/runs')
   start = time.perf_counter()
   everywhere = os.sched_getaffinity(0)
   cluster = cluster_utils.Cluster()
@@ -63,13 +63,15 @@ def _seconds(recipe: Recipe, cores: list[int]) -> np.ndarray:
     os.sched_setaffinity(0, {core})  # What is started inherits it.
     cluster.add_node(num_cpus=1, **NODE)
   os.sched_setaffinity(0, everywhere)
-  resources = connection.parse_resources([])
-  with connection.connected(place, cluster.address, resources) as connected:
-    execute = functools.partial(driver.execute, connected)
+  resources = ray_connection.parse_resources([], pipeline.names)
+  with ray_connection.connected(
+    recipes.rebuild, remote, resources, address=cluster.address
+  ) as pool:
+    workforce = Workforce(lambda context: pool)
     warm = len(cores)  # One run for every worker.
-    pipeline.run_on(execute, _works(recipe, 0, warm), ['train'])
+    workforce.make(context, runs[:warm], ('train',))
     ready = time.perf_counter()
-    pipeline.run_on(execute, _works(recipe, warm, FLAGS.runs), ['train'])
+    workforce.make(context, runs[warm : warm + FLAGS.runs], ('train',))
     end = time.perf_counter()
   cluster.remove_node(cluster.head_node, allow_graceful=False)
   cluster.shutdown()
@@ -86,13 +88,18 @@ def main(_) -> None:
   with tempfile.TemporaryDirectory() as root:
     recipe = Recipe(
       root,
-      study='quickstart',
-      gin_bindings=(
-        f'Study.original_seeds = {FLAGS.runs + 2}',
-        f'Training.epochs = {FLAGS.epochs}',
+      Configuration(
+        'quickstart',
+        gin_bindings=(
+          f'Study.original_seeds = {FLAGS.runs + 2}',
+          f'Training.epochs = {FLAGS.epochs}',
+        ),
       ),
     )
-    pipeline.run(_works(recipe, 0, 1), ['source'])
+    pipeline, _ = _runs(recipe)
+    Workforce(local_pool).make(
+      pipeline.context, [pipeline.stages[0].source.original]
+    )
     found = measuring.in_pairs(
       lambda: _seconds(recipe, cores[:1]),
       {'two': lambda: _seconds(recipe, cores)},

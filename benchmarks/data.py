@@ -57,15 +57,15 @@ def _print_rates(name, work, action, unit='images') -> None:
   print(f'  {measuring.rates(name, work, seconds, unit)}', flush=True)
 
 
-def _stages(context) -> None:
+def _stages(source_stages) -> None:
   """Measures the stages, and leaves the workspace with all they make."""
-  count = context.experiment.source.train_images
-  units = synthetic.source_units(context)
+  count = source_stages.context.source.train_images
+  units = synthetic.source_units(source_stages)
   act = synthetic.again(synthetic.train_units(units))
   _print_rates('stage source', count, lambda: measuring.both_seconds(act))
   synthetic.run(units)
-  synthetic.run(synthetic.rank_units(context))
-  units = synthetic.shard_units(context)
+  synthetic.run(synthetic.rank_units(source_stages))
+  units = synthetic.shard_units(source_stages)
   write = synthetic.again(synthetic.train_units(units))
   cells = len(synthetic.CELLS)
   _print_rates(
@@ -77,21 +77,21 @@ def _stages(context) -> None:
   synthetic.run(units)
 
 
-def _streams(context, batch: int, batches: int) -> None:
+def _streams(source_stages, batch: int, batches: int) -> None:
   """Measures what a training reads, without a training."""
   for kind in KINDS:
-    split = synthetic.train_split(context, kind)
+    split = synthetic.train_split(source_stages, kind)
     action = synthetic.stream(split, batch, batches)
     _print_rates(f'reading, {kind}', batch, action)
 
 
-def _trainings(context, batch: int, steps: int, width: int, stages: int):
+def _trainings(source_stages, batch: int, steps: int, width: int, stages: int):
   """Measures trainings on masked images beside one on originals."""
   trainer = synthetic.trainer(
-    context, batch, steps, 'pad_crop_flip', width, stages
+    source_stages, batch, steps, 'pad_crop_flip', width, stages
   )
   reference, *others = (
-    synthetic.steps_of(trainer, synthetic.train_split(context, kind))
+    synthetic.steps_of(trainer, synthetic.train_split(source_stages, kind))
     for kind in ('originals', 'masked on the fly', 'memory')
   )
   found = measuring.in_pairs(
@@ -115,10 +115,10 @@ def _trainings(context, batch: int, steps: int, width: int, stages: int):
 def _small(folder: str) -> None:
   source = synthetic.small_source(8192, 512)
   print('small: 8192 images of 28x28x3, PNG in TFRecords')
-  context = synthetic.context_of(f'{folder}/small', source)
-  _stages(context)
-  _streams(context, 128, 128)
-  _trainings(context, 128, 48, 16, 3)
+  source_stages = synthetic.stages_of(f'{folder}/small', source)
+  _stages(source_stages)
+  _streams(source_stages, 128, 128)
+  _trainings(source_stages, 128, 48, 16, 3)
 
 
 def _photographs(folder: str) -> None:
@@ -128,36 +128,36 @@ def _photographs(folder: str) -> None:
     f'photographs: 128 JPEGs of {width}x{height}, {size / 1e3:.0f} KB each, '
     'to 224x224x3'
   )
-  context = synthetic.context_of(f'{folder}/photographs', source)
-  _stages(context)
-  _streams(context, 16, 24)
+  source_stages = synthetic.stages_of(f'{folder}/photographs', source)
+  _stages(source_stages)
+  _streams(source_stages, 16, 24)
   # With 8 channels TensorFlow 2.21's gradients of a convolution crash on a CPU.
-  _trainings(context, 16, 7, 16, 3)
+  _trainings(source_stages, 16, 7, 16, 3)
 
 
-def _work_for_peak(context) -> None:
+def _work_for_peak(source_stages) -> None:
   """Does one thing, in a process of its own."""
   units = {
     'source': synthetic.source_units,
     'rank': synthetic.rank_units,
     'shards': synthetic.shard_units,
   }
-  name, count = FLAGS.peak, context.experiment.source.train_images
+  name, count = FLAGS.peak, source_stages.context.source.train_images
   if name in units:
-    synthetic.run(units[name](context))
+    synthetic.run(units[name](source_stages))
   elif name in KINDS:
-    split = synthetic.train_split(context, name)
+    split = synthetic.train_split(source_stages, name)
     synthetic.stream(split, 50, count // 50)()
   else:  # `start` makes the dataset, `nothing` starts TensorFlow.
     if name == 'start':
-      synthetic.prepare(context)
+      synthetic.prepare(source_stages)
     tf.constant(0)
 
 
 def _print_peak() -> None:
   """Prints the peak memory of this process in bytes."""
   source = synthetic.small_source(FLAGS.images, MEMORY_SHARD)
-  _work_for_peak(synthetic.context_of(FLAGS.workspace, source))
+  _work_for_peak(synthetic.stages_of(FLAGS.workspace, source))
   # Kilobytes on Linux.
   print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 

@@ -8,7 +8,6 @@ photographs. Masks come from the estimator `random`, the worst case for PNG.
 
 import contextlib
 import functools
-import os
 import pathlib
 from collections.abc import Callable, Iterable
 
@@ -17,20 +16,15 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from roar_tf import cells, workspace
+from roar_tf import cells, engine
 from roar_tf.datasets.reader import Reader
 from roar_tf.datasets.source import Source
 from roar_tf.models import resnet
 from roar_tf.ranking import Ranking
-from roar_tf.study import (
-  experiment,
-  rank_stage,
-  shards_stage,
-  source_stage,
-  trainings,
-)
-from roar_tf.study.context import Context
-from roar_tf.study.units import Unit
+from roar_tf.study import experiment
+from roar_tf.study.context import Context, facts
+from roar_tf.study.paths import Workspace
+from roar_tf.study.stages import Stages
 from roar_tf.training import examples, loop, streams
 from roar_tf.training.order import Order, Share
 from roar_tf.training.settings import Training
@@ -153,54 +147,60 @@ def photograph_source(
   return source, sum(map(len, jpegs)) / len(jpegs)
 
 
-def context_of(root: str, source: Source) -> Context:
-  """Returns a source in a workspace, without a model or a study."""
-  place = workspace.Workspace(root)
-  os.makedirs(root, exist_ok=True)
-  place.make()
+def stages_of(root: str, source: Source) -> Stages:
+  """Returns the stages of a source in a workspace, without a study."""
+  workspace = Workspace(root)
+  workspace.create()
   chosen = experiment.of_source(source, Ranking())
-  return Context(place, chosen)
+  return Stages(Context(workspace, chosen))
 
 
-def prepare(context: Context) -> None:
+def prepare(stages: Stages) -> None:
   """Makes a source's TFDS dataset, where it is not there."""
-  Reader(context.experiment.source, None, context.workspace.tfds)
+  context = stages.context
+  Reader(context.source, None, context.workspace.tfds)
 
 
-def source_units(context: Context) -> list[Unit]:
+def source_units(stages: Stages) -> list[engine.Unit]:
   """Returns the units of stage source."""
-  return source_stage.units(context)
+  return _units(stages.source.original)
 
 
-def rank_units(context: Context) -> list[Unit]:
+def rank_units(stages: Stages) -> list[engine.Unit]:
   """Returns the units of stage rank for the ranking of CELLS."""
-  return rank_stage.units(context, [(CELL.estimator, CELL.granularity)])
+  return _units(stages.rank.ranking(CELL.estimator, CELL.granularity))
 
 
-def shard_units(context: Context) -> list[Unit]:
+def shard_units(stages: Stages) -> list[engine.Unit]:
   """Returns the units of stage shards for CELLS."""
-  return shards_stage.units(context, list(CELLS))
+  return _units(*(stages.shards.masked(cell) for cell in CELLS))
 
 
-def run(units: Iterable[Unit]) -> None:
+def _units(*datasets: engine.Artefact) -> list[engine.Unit]:
+  """Returns the units that make some datasets of one stage."""
+  parts = [part for whole in datasets for part in whole.parts().values()]
+  return datasets[0].stage.units([*parts, *datasets])
+
+
+def run(units: Iterable[engine.Unit]) -> None:
   """Does what is not done yet, in the order given."""
   for unit in units:
-    if pending := unit.pending():
-      unit.work(pending)
+    outcome = engine.attempt(unit, facts)
+    assert not outcome.failure, outcome.failure
 
 
-def again(units: Iterable[Unit]) -> Callable[[], None]:
+def again(units: Iterable[engine.Unit]) -> Callable[[], None]:
   """Returns a function that does the units' work, done before or not."""
-  work = [functools.partial(u.work, u.pending()) for u in units]
 
   def act():
-    for part in work:
-      part()
+    for unit in units:
+      for _ in unit.run(unit.makes):
+        continue
 
   return act
 
 
-def train_units(units: list[Unit]) -> list[Unit]:
+def train_units(units: list[engine.Unit]) -> list[engine.Unit]:
   """Returns the units that make shards of the train split."""
   return [u for u in units if ' train ' in u.name]
 
@@ -216,19 +216,19 @@ def _on_disk():
     examples.MEMORY_BOUND = bound
 
 
-def train_split(context: Context, kind: str):
+def train_split(stages: Stages, form: str):
   """Returns the train split as a training takes it.
 
   Args:
-    context: of a workspace with all that is read.
-    kind: `originals`; `masked shards` of CELL; `masked on the fly`, the same
+    stages: of a workspace with all that is read.
+    form: `originals`; `masked shards` of CELL; `masked on the fly`, the same
       from originals and their ranking; `memory`, the same decoded.
   """
-  cell = None if kind == 'originals' else CELL
-  given = 'ranking' if kind == 'masked on the fly' else 'shards'
-  how = contextlib.nullcontext() if kind == 'memory' else _on_disk()
-  with how:
-    return trainings.examples_of(context, cell, given)['train']
+  cell = None if form == 'originals' else CELL
+  masking = 'ranking' if form == 'masked on the fly' else 'shards'
+  bound = contextlib.nullcontext() if form == 'memory' else _on_disk()
+  with bound:
+    return stages.data.examples(cell, masking)['train']
 
 
 def stream(
@@ -254,7 +254,7 @@ def stream(
 
 
 def trainer(
-  context: Context,
+  source_stages: Stages,
   batch: int,
   steps: int,
   augmentation: str,
@@ -262,7 +262,7 @@ def trainer(
   stages: int = 3,
 ) -> loop.Trainer:
   """Returns the trainer of a small ResNet on a source's images."""
-  source = context.experiment.source
+  source = source_stages.context.source
   return loop.Trainer(
     functools.partial(resnet.small_resnet, width=width, stages=stages),
     source.image_shape,
@@ -274,7 +274,7 @@ def trainer(
       base_learning_rate=0.1,
       augmentation=augmentation,
     ),
-    *context.statistics,
+    *source_stages.context.statistics,
   )
 
 

@@ -47,14 +47,14 @@ INPUT_BATCHES = 8
 
 def _workspace(folder: str, source):
   """Returns a workspace with originals, a ranking and a masked dataset."""
-  context = synthetic.context_of(folder, source)
+  source_stages = synthetic.stages_of(folder, source)
   for units in (
     synthetic.source_units,
     synthetic.rank_units,
     synthetic.shard_units,
   ):
-    synthetic.run(units(context))
-  return context
+    synthetic.run(units(source_stages))
+  return source_stages
 
 
 def _first_batch(split, batch: int) -> dict[str, tf.Tensor]:
@@ -90,12 +90,14 @@ def _beginning(trainer: loop.Trainer, split) -> float:
 
 
 def _loop(folder: str) -> None:
-  context = _workspace(f'{folder}/small', synthetic.small_source(8192, 512))
+  source_stages = _workspace(
+    f'{folder}/small', synthetic.small_source(8192, 512)
+  )
   steps, batch = FLAGS.steps, FLAGS.batch
   trainer = synthetic.trainer(
-    context, batch, steps, 'pad_crop_flip', FLAGS.width
+    source_stages, batch, steps, 'pad_crop_flip', FLAGS.width
   )
-  splits = {kind: synthetic.train_split(context, kind) for kind in KINDS}
+  splits = {kind: synthetic.train_split(source_stages, kind) for kind in KINDS}
   found = measuring.in_pairs(
     _bare(trainer, splits['memory'], steps),
     {
@@ -120,7 +122,7 @@ def _loop(folder: str) -> None:
 
 def _inputs(folder: str) -> None:
   source, size = synthetic.photograph_source(f'{folder}/jpeg', 256, 32)
-  context = _workspace(f'{folder}/photographs', source)
+  source_stages = _workspace(f'{folder}/photographs', source)
   print(
     f'input of ResNet-50, 224x224x3, batch {INPUT_BATCH}, from JPEGs of '
     f'{size / 1e3:.0f} KB'
@@ -132,17 +134,19 @@ def _inputs(folder: str) -> None:
     print(f'  {measuring.rates(name, INPUT_BATCH, seconds)}', flush=True)
 
   for kind in INPUT_KINDS:
-    split = synthetic.train_split(context, kind)
+    split = synthetic.train_split(source_stages, kind)
     report(kind, synthetic.stream(split, INPUT_BATCH, INPUT_BATCHES))
   batch = _first_batch(split, INPUT_BATCH)
   print('  in the step, on the device (here the CPU), in float32:')
   for name in augmentation.AUGMENTATIONS:
-    report(f'augmentation {name}', _preparing(context, name, batch))
+    report(f'augmentation {name}', _preparing(source_stages, name, batch))
 
 
-def _preparing(context, augment: str, batch):
+def _preparing(source_stages, augment: str, batch):
   """Returns a function that tells how long a batch takes to be prepared."""
-  step = synthetic.trainer(context, INPUT_BATCH, 1, augment, width=1).step(1)
+  step = synthetic.trainer(
+    source_stages, INPUT_BATCH, 1, augment, width=1
+  ).step(1)
   prepared = tf.function(lambda seed: step.prepared(batch, seed))
   calls = 4
 

@@ -28,7 +28,14 @@ from roar_tf.engine.graph import Graph, Node, behind
 from roar_tf.engine.pools import LockstepPool, Pool, ThreadPool
 from roar_tf.engine.scheduler import Observer, Share, make
 from roar_tf.engine.storage import Snapshot
-from roar_tf.engine.unit import Artefact, Made, Outcome, Stage, Unit
+from roar_tf.engine.unit import (
+  Artefact,
+  Made,
+  Outcome,
+  Stage,
+  Unit,
+  attempt,
+)
 
 __all__ = [
   'Artefact',
@@ -44,6 +51,7 @@ __all__ = [
   'Stage',
   'ThreadPool',
   'Unit',
+  'attempt',
   'behind',
   'files',
   'make',
