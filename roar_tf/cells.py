@@ -29,6 +29,19 @@ def check_estimator_name(name: str) -> None:
     )
 
 
+def check_granularity(name: str) -> None:
+  """Raises UsageError if there is no such granularity."""
+  _check_known('granularity', name, ranking.GRANULARITIES)
+
+
+def _check_known(title: str, value, known) -> None:
+  if value not in known:
+    raise errors.UsageError(
+      f'Unknown {title} "{value}".{errors.nearest(str(value), known)} '
+      f'Known: {", ".join(known)}.'
+    )
+
+
 def name_of(
   estimator: str, granularity: str, mode: str, threshold: int, fill: str
 ) -> str:
@@ -55,16 +68,9 @@ class Cell:
   def __post_init__(self):
     """Raises UsageError for an impossible name, part or threshold."""
     check_estimator_name(self.estimator)
-    for what, value, known in (
-      ('granularity', self.granularity, ranking.GRANULARITIES),
-      ('mode', self.mode, masking.MODES),
-      ('fill', self.fill, FILLS),
-    ):
-      if value not in known:
-        raise errors.UsageError(
-          f'Unknown {what} "{value}".{errors.nearest(str(value), known)} '
-          f'Known: {", ".join(known)}.'
-        )
+    check_granularity(self.granularity)
+    _check_known('mode', self.mode, masking.MODES)
+    _check_known('fill', self.fill, FILLS)
     try:
       threshold = masking.check_threshold(self.threshold)
     except (TypeError, ValueError) as e:

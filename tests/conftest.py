@@ -138,7 +138,7 @@ class Tiny:
     return stages.Pipeline(
       [
         context.Context(workspace, each, self.data_dir, stop, **more)
-        for each in experiment.load(configuration)
+        for each in configuration.load()
       ]
     )
 

@@ -15,7 +15,7 @@ from roar_tf.preflight import GROUPS, chips, environment
 
 environment.prepare()
 
-from roar_tf import cli, errors  # noqa: E402
+from roar_tf import cli, cli_flags, errors  # noqa: E402
 from roar_tf.models.precision import PRECISIONS  # noqa: E402
 
 FLAGS = flags.FLAGS
@@ -48,7 +48,7 @@ flags.DEFINE_string(
   'File for the times of one topology, as roar_study --dry_run --rates=FILE '
   'reads it.',
 )
-cli.define_shared_flags()
+cli_flags.define_shared_flags()
 
 
 def main() -> None:
@@ -110,7 +110,7 @@ def _topologies() -> list[chips.Topology]:
 
 def _say(text: str) -> None:
   """Tells what is compiled next, unless a signal asked to stop."""
-  if cli.execution()['stop']():
+  if cli.stopping():
     raise errors.PreemptedError(
       f'stopped before {text}; nothing is kept, run the same command again.'
     )

@@ -6,7 +6,7 @@ roar_rank --dataset=planted_patch --scores=DIR --estimators=captum_ig
 
 from absl import flags
 
-from roar_tf import cli, cli_flags, errors
+from roar_tf import cli, cli_flags
 
 FLAGS = flags.FLAGS
 
@@ -28,9 +28,6 @@ def main() -> None:
   dataset = cli.require_flag('dataset')
   estimators = cli.require_flag('estimators')
   cli.share()  # Refuses a worker that cannot be.
-  from roar_tf import ranking
-
-  errors.check_choice('--granularity', FLAGS.granularity, ranking.GRANULARITIES)
   stages = cli.stages(dataset)
   with cli.workforce() as workforce:
     if FLAGS.scores is not None:

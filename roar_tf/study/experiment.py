@@ -39,6 +39,10 @@ class Configuration:
   gin_bindings: tuple[str, ...] = ()
   seed: int = 0
 
+  def load(self) -> 'list[Experiment]':
+    """Returns an Experiment per source; see `load`."""
+    return load(**vars(self))
+
   def command(self, tool: str, *more: str) -> str:
     """Returns a command line for this configuration, quoted for a shell.
 
@@ -106,29 +110,36 @@ def of_source(source: Source, ranking_: ranking.Ranking) -> Experiment:
   )
 
 
-def load(configuration: Configuration) -> list[Experiment]:
-  """Returns an Experiment per source.
+def load(
+  *,
+  study: str | None = None,
+  dataset: str | None = None,
+  gin_files: Sequence[str] = (),
+  gin_bindings: Sequence[str] = (),
+  seed: int = 0,
+) -> list[Experiment]:
+  """Returns an Experiment per source; the arguments are `Configuration`'s.
 
   Raises:
     UsageError: a name, file or parameter is unknown or impossible.
   """
-  study, seed = configuration.study, configuration.seed
-  gin_files, bindings = configuration.gin_files, configuration.gin_bindings
   if not 0 <= seed < 2**31:
     raise errors.UsageError(f'--seed must be 0..2^31 - 1, found {seed}.')
   study_files = [config.find('studies', study)] if study else []
-  sources: Sequence[str] = [configuration.dataset or '']
-  if not configuration.dataset:
-    config.parse([*study_files, *gin_files], bindings)
+  sources: Sequence[str] = [dataset or '']
+  if not dataset:
+    config.parse([*study_files, *gin_files], gin_bindings)
     sources = config.configured(Study, config.stem(study or '')).sources
   experiments = []
   for source in sources:
     file = config.find('datasets', source)
-    config.parse([file, *study_files, *gin_files], bindings)
+    config.parse([file, *study_files, *gin_files], gin_bindings)
     experiments.append(
       dataclasses.replace(
         _frozen(config.stem(source), study, seed),
-        configuration=dataclasses.replace(configuration, dataset=source),
+        configuration=Configuration(
+          study, source, tuple(gin_files), tuple(gin_bindings), seed
+        ),
       )
     )
   names = [experiment.source.name for experiment in experiments]

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from roar_tf import engine, errors, randomness, ranking, shards
-from roar_tf.cells import ORIGINAL, check_estimator_name
+from roar_tf.cells import ORIGINAL, check_estimator_name, check_granularity
 from roar_tf.engine import files, progress
 from roar_tf.estimators import registry
 from roar_tf.lazy import tf
@@ -92,6 +92,7 @@ class Rank(DatasetStage):
   def _describe(self, estimator: str, granularity: str) -> Dataset:
     """Returns a ranking; its settings are only those that it depends on."""
     context, experiment = self.context, self.context.experiment
+    check_granularity(granularity)
     config = config_name(estimator, granularity)
     parsed = self.parse(estimator, config)
     settings = {

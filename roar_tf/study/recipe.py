@@ -64,7 +64,7 @@ class Recipe:
         connect,
         price_per_hour=self.price_per_hour,
       )
-      for each in experiment.load(self.configuration)
+      for each in self.configuration.load()
     ]
 
 
