@@ -179,7 +179,8 @@ def test_a_profile_decides_over_any_study(name, study):
       assert getattr(place, setting) == value, setting
     assert 'random' not in loaded.study.estimators
     assert loaded.explained.eval_preprocess == 'none'
-    assert f'--gin_file=profiles/{name}.gin' in loaded.flags
+    command = loaded.configuration.command('roar_study')
+    assert f'--gin_file=profiles/{name}.gin' in command
     lines = loaded.operative_config.splitlines()
     for line in (
       "Study.random = 'random_bernoulli'",

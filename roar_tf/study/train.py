@@ -10,8 +10,9 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 
-from roar_tf import engine
+from roar_tf import engine, errors
 from roar_tf.engine import markers
+from roar_tf.estimators import registry
 from roar_tf.study import costs, shards, training
 from roar_tf.study.context import Context
 from roar_tf.study.data import Data
@@ -56,6 +57,10 @@ class Train(engine.Stage):
 
     Its masked dataset is among the inputs where the study reads shards: it is
     an intermediate one, of which the fingerprint says nothing.
+
+    Raises:
+      UsageError: the model that a cell's estimator explains is to be tested,
+        and is elsewhere; or as `Rank.ranking`.
     """
     experiment, cell = self._context.experiment, run.cell
     settings, inputs = {}, {'original': self._source.original}
@@ -69,6 +74,11 @@ class Train(engine.Stage):
     if cell:
       settings |= shards.settings(cell)
       inputs['ranking'] = self._rank.ranking(cell.estimator, cell.granularity)
+      if not run.trains and registry.find(cell.estimator) is None:
+        raise errors.UsageError(
+          f'{run}: the model that "{cell.estimator}" explains is elsewhere, so '
+          'that it cannot be tested here; leave out input "deletion".'
+        )
       if self._masking == 'shards' and run.reads_cell:
         inputs['masked images'] = self._shards.masked(cell)
     marker = f'{self.directory(run)}/{markers.DONE}'
