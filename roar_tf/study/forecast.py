@@ -165,7 +165,7 @@ def pace_of_rates(
         work += cost.explained_steps * rate.explained_step
         work += cost.images_tested * rate.test_image
     if work:
-      seconds[stage.stage] = work / (machine.parallel * workers)
+      seconds[stage.stage] = work / workers
   text = f'Rates: {machine.text}.'
   if machine.lower_bound:
     text += (

@@ -42,9 +42,10 @@ class Model(engine.Stage):
     """The explained model."""
     experiment = self._context.experiment
     marker = f'{self._directory}/{markers.DONE}'
+    settings: Mapping = {}  # An experiment of a source alone only names it.
     if experiment.given:
       settings = given.settings(self._context, marker)
-    else:
+    elif experiment.explained:
       settings = {
         **experiment.explained.settings(experiment.explained_model),
         'seed': experiment.seed,
