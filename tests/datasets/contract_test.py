@@ -102,7 +102,7 @@ def _from_folder(folder):
 @pytest.fixture(
   scope='module', params=[*config.available('datasets'), 'a folder']
 )
-def opened(request, tmp_path_factory, store_dataset):
+def opened(request, tmp_path_factory, store_dataset, read):
   """A source, its reader, and all that the reader gives, by split."""
   folder = tmp_path_factory.mktemp('source')
   if request.param == 'a folder':
@@ -112,19 +112,13 @@ def opened(request, tmp_path_factory, store_dataset):
     source = loaded.source
     if not source.generated:
       source = _from_tfds(source, folder, store_dataset)
-  reader = Reader(source, str(folder), str(folder))
+  reader = Reader(source, str(folder), str(folder / 'workspace'))
   found = {
-    split: _read(reader, split, 0, source.count(split)) for split in SPLITS
+    split: read(reader, split, 0, source.count(split)) for split in SPLITS
   }
+  # What is generated here belongs into the workspace.
+  assert (folder / 'workspace').exists() == source.generated
   return source, reader, found
-
-
-def _read(reader, split, start, stop):
-  batches = list(reader.batches(split, start, stop, 500))
-  return {
-    name: np.concatenate([batch[name] for batch in batches])
-    for name in batches[0]
-  }
 
 
 def test_shapes_types_counts_and_labels(opened):
@@ -150,10 +144,10 @@ def test_ids_are_unique_texts_across_both_splits(opened):
   assert len(set(ids)) == source.count('train') + source.count('test')
 
 
-def test_every_part_is_that_part_of_the_whole(opened):
+def test_every_part_is_that_part_of_the_whole(opened, read):
   _, reader, found = opened
   for split, values in found.items():
-    part = _read(reader, split, 2, 6)
+    part = read(reader, split, 2, 6)
     for name, expected in values.items():
       np.testing.assert_array_equal(part[name], expected[2:6])
 

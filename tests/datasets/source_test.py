@@ -60,24 +60,22 @@ def test_settings_in_json_are_a_source_again():
 @pytest.mark.parametrize(
   'changes, words',
   [
-    ({'folder': '/images'}, ['Source.tfds_name', 'Source.folder', "'tiny'"]),
-    ({'tfds_name': None}, ['Source.tfds_name', 'Source.folder', 'None']),
-    ({'unreadable': 'ignore'}, ['Source.unreadable', 'skip', "'ignore'"]),
-    ({'preprocessing': 'crop'}, ['Source.preprocessing', 'none', "'crop'"]),
-    ({'resize_short_side': 0}, ['Source.resize_short_side', '0']),
+    ({'folder': '/images'}, 'Source.folder'),
+    ({'tfds_name': None}, 'Source.folder'),
+    ({'unreadable': 'ignore'}, 'Source.unreadable'),
+    ({'preprocessing': 'crop'}, 'Source.preprocessing'),
+    ({'resize_short_side': 0}, 'Source.resize_short_side'),
     (
       {'preprocessing': 'resize_crop', 'resize_short_side': 7},
-      ['Source.resize_short_side=7', 'Source.image_shape', '(8, 8, 3)'],
+      'Source.resize_short_side=7',
     ),
     (
       {'preprocessing': 'resize_crop', 'image_shape': (8, 8, 1)},
-      ['3 channels', 'Source.image_shape', '(8, 8, 1)'],
+      '3 channels',
     ),
-    ({'preprocessing': 'resize_crop'}, ['truth', 'Source.truth = False']),
+    ({'preprocessing': 'resize_crop'}, 'Source.truth = False'),
   ],
 )
 def test_a_source_that_cannot_be_is_refused(changes, words):
-  with pytest.raises(errors.UsageError) as caught:
+  with pytest.raises(errors.UsageError, match=words):
     dataclasses.replace(TINY, **changes)
-  for word in ['tiny', *words]:
-    assert word in str(caught.value)
