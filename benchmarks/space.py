@@ -4,7 +4,7 @@
 
 Ten cells are the paper's five thresholds, each removed and kept. They can be
 written as ten datasets of masked images (`roar_shards`), or masked while they
-are read (`Study.input = 'ranking'`) from one ranking and the original, which
+are read (`Study.masking = 'ranking'`) from one ranking and the original, which
 all of a study's 18 estimators share. What is compared, in bytes of serialized
 records as the stages write them:
 

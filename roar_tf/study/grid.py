@@ -10,7 +10,7 @@ from roar_tf import errors
 from roar_tf.cells import ORIGINAL, Cell
 from roar_tf.estimators import registry
 
-INPUTS = ('shards', 'ranking')
+MASKINGS = ('shards', 'ranking')
 RANDOMS = ('random', 'random_bernoulli')
 """Controls that may stand for a study's `random`."""
 
@@ -94,7 +94,7 @@ class Study:
     fills: what replaces removed values.
     seeds: retrainings of every cell.
     original_seeds: retrainings of `original`; `seeds` if None (paper: 10).
-    input: `shards` trains from masked TFRecords, `ranking` masks on the fly.
+    masking: `shards` trains from masked TFRecords, `ranking` masks on the fly.
     mask_only_seeds: retrainings on the masks alone of every cell of the first
       mode and fill (the others have the same masks, or their complements).
     deletion: whether the explained model is tested on every cell, too.
@@ -112,7 +112,7 @@ class Study:
   fills: tuple[str, ...] = ('mean',)
   seeds: int = 5
   original_seeds: int | None = None
-  input: str = 'shards'
+  masking: str = 'shards'
   mask_only_seeds: int = 0
   deletion: bool = False
   random: str = 'random'
@@ -138,7 +138,7 @@ class Study:
         'gin parameter Study.deletion must be True or False, found '
         f'{self.deletion!r}.'
       )
-    for name, known in (('input', INPUTS), ('random', RANDOMS)):
+    for name, known in (('masking', MASKINGS), ('random', RANDOMS)):
       value = getattr(self, name)
       if value not in known:
         raise errors.UsageError(

@@ -43,7 +43,7 @@ class Train(engine.Stage):
     self._rank, self._shards = rank, shards_
     self._data, self._training = data, training_
     study = context.experiment.study
-    self._masking = study.input if study else 'shards'
+    self._masking = study.masking if study else 'shards'
     self._runs: dict[str, tuple[int, Run]] = {}
 
   def directory(self, run: Run) -> str:

@@ -230,7 +230,7 @@ def test_training_from_disk_writes_the_bytes_of_training_from_memory(
   shutil.rmtree(damaged / 'models')
   monkeypatch.setattr(trainings.examples, 'MEMORY_BOUND', 0)
   monkeypatch.setattr(trainings.examples, 'from_batches', None)
-  masked_on_the_fly = ("Study.input = 'ranking'", 'Study.seeds = 1')
+  masked_on_the_fly = ("Study.masking = 'ranking'", 'Study.seeds = 1')
   pipeline.run(tiny.works(damaged, *masked_on_the_fly), ['model', 'train'])
   found, expected = (
     {
@@ -389,7 +389,7 @@ def test_masking_on_the_fly_gives_the_accuracies_of_shards(
   for path in (damaged / 'tfds/roar_tiny').glob('*_remove_*'):
     shutil.rmtree(path)
   tallies = _tallies(monkeypatch)
-  works = tiny.works(damaged, "Study.input = 'ranking'", 'Study.seeds = 1')
+  works = tiny.works(damaged, "Study.masking = 'ranking'", 'Study.seeds = 1')
   pipeline.run(works, ('rank', 'shards', 'train'))
   assert tallies['shards'].made == 0 and tallies['train'].made == 5
   assert not list((damaged / 'tfds/roar_tiny').glob('*_remove_*'))

@@ -283,7 +283,7 @@ def test_masked_datasets_that_nobody_needs_are_no_units(tiny, damaged):
   shutil.rmtree(damaged / 'runs/small/tiny/grad_pixel_remove_30/seed_0')
   # Five shards and the dataset, of one cell.
   assert _done(tiny.works(damaged))['shards'] == (0, 6)
-  on_the_fly = tiny.works(damaged, "Study.input = 'ranking'")
+  on_the_fly = tiny.works(damaged, "Study.masking = 'ranking'")
   assert _done(on_the_fly)['shards'] == (0, 0)
 
 

@@ -75,7 +75,7 @@ def test_how_images_are_read_and_masked_changes_no_result(
   """In memory and from disk; on the fly, in another study."""
   for path in (damaged / 'tfds/roar_tiny').glob('*_remove_*'):
     shutil.rmtree(path)
-  bindings = ["Study.input = 'ranking'", 'Study.thresholds = (70,)']
+  bindings = ["Study.masking = 'ranking'", 'Study.thresholds = (70,)']
   pipeline = tiny.pipeline(damaged, *bindings, memory_bound=bound)
   if not bound:
     shutil.rmtree(damaged / 'models')

@@ -339,8 +339,8 @@ def test_workers_by_flags_complete_a_study(tool, tiny, finished, damaged):
     )
     assert outcome.status == 0, outcome.err
     made.append(outcome.counts()['shards'])
-  # Ten shard units, alternating, and two shared units that the last completes.
-  assert made == [(5, 2, 0), (7, 2, 0)]
+  # Ten shards, of each dataset every other one; the last completes both.
+  assert made == [(6, 2, 0), (6, 2, 0)]
   name = 'grad_pixel_remove_70'
   (one,), (two,) = (
     root.glob(f'tfds/roar_tiny/{name}/*/dataset_info.json')
@@ -430,7 +430,7 @@ def test_a_killed_study_is_shown_as_lost(tool, tiny, tmp_path):
   process = _process(f'--study={tiny.study}', *tiny.flags(tmp_path))
   try:
     end = time.monotonic() + 120
-    while not list(tmp_path.glob('runs/*/*/*/*/DONE')):
+    while not list(tmp_path.glob('runs/*/*/grad*/*/DONE')):
       assert process.poll() is None and time.monotonic() < end
       time.sleep(0.01)
     process.send_signal(signal.SIGSTOP)  # Lest it end while we look.
@@ -448,10 +448,7 @@ def test_a_killed_study_is_shown_as_lost(tool, tiny, tmp_path):
   runs = len(list(tmp_path.glob('runs/*/*/*/*/DONE')))
   assert rows['train'] == (runs, 0, 0, 10 - runs, 10) and runs
   assert rows['source'] == (6, 0, 0, 0, 6)
-  # The units of shards and rankings have several markers each.
-  assert [rows[s][0] for s in ('model', 'rank', 'shards')] == [1, 7, 14]
-  markers = len(list(tmp_path.glob('tfds/*/original/**/*DONE')))
-  assert markers == rows['source'][0]
+  assert rows['model'][0] == 1  # A run on masks by `grad` is done.
 
 
 # --- failures ---------------------------------------------------------------
