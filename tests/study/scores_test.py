@@ -95,7 +95,7 @@ def test_scores_from_files_are_ranked_as_those_of_any_estimator(
   outcome = rank(save(scores))
   assert outcome.status == 0, outcome.err
   # No model was there and none was made: it is elsewhere.
-  assert outcome.counts()['model'] == (0, 0, 0)
+  assert 'model' not in outcome.counts()
   assert outcome.counts()['rank'] == (6, 0, 0)
   # The ranking is all that there is of them.
   assert sorted(os.listdir(place)) == ['tfds']
@@ -168,7 +168,7 @@ def test_other_scores_under_a_name_are_refused(
   before = artefacts(place)
   other = save({id_: -values for id_, values in scores.items()}, 'other')
   outcome = rank(other)
-  assert outcome.status == 2 and len(outcome.err.splitlines()) == 1
+  assert outcome.status == 2
   for word in ('ranking_captum_ig_pixel', 'made with other settings', 'scores'):
     assert word in outcome.err
   assert artefacts(place) == before
