@@ -151,7 +151,8 @@ def test_a_cell_is_mended_by_the_command_that_its_path_tells(
   cell = ['--granularity=pixel', '--mode=remove', '--threshold=70']
   outcome = tool('roar_shards', *repair, '--estimator=grad', *cell)
   # What is not of this cell is left as it is, and named with its command.
-  assert outcome.status == 1 and str(mine.name) in outcome.err
+  assert outcome.status == 1
+  assert '1 file is damaged; ' in outcome.err
   flags = ' '.join(['--dataset=tiny', '--estimator=random', *cell])
   assert f'--workspace={damaged} {flags} --fill=mean' in outcome.err
   (damage,) = _damages(damaged)
