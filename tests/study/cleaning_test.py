@@ -40,7 +40,7 @@ def test_only_the_masked_shards_of_the_study_go(
   again = tool('roar_study', *arguments)
   assert again.status == 0, again.err
   assert all(made == 0 for made, _, _ in again.counts().values())
-  assert again.counts()['shards'] == (0, 0, 0)
+  assert 'shards' not in again.counts()
   assert artefacts(damaged) == left
   folders = repairs.folders(paths.Workspace(str(damaged)))
   assert not verify.verify(folders, layout=repairs.LAYOUT).damages
