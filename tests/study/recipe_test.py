@@ -80,7 +80,7 @@ def test_a_worker_finds_the_units_of_the_driver(tiny, damaged, alone):
     assert (unit.stage, unit.name) == (stage, name)
   assert len(study.unit(*names[1]).makes) == 2  # Both rankings.
   assert study.unit('train', 'tiny/other/seed_1') is None
-  assert study.facts()['environment']['device'] == 'CPU'
+  assert study.facts().keys() == {'environment'}
 
 
 def test_a_worker_that_sees_another_workspace_refuses(tiny, tmp_path, alone):
