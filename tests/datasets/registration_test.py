@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from roar_tf import cells, config, errors, workspace
-from roar_tf.estimators import registry
-from roar_tf.study import integrity, pipeline
+from roar_tf import cells, config, errors
+from roar_tf.engine import verify
+from roar_tf.study import paths, repairs
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 LISTED = 'grad_pixel_remove_30'
@@ -90,7 +90,7 @@ def test_every_source_that_comes_along_has_a_builder():
     assert f'roar_{source}' in registered
     builder = tfds.builder_cls(f'roar_{source}')
     assert builder.name == f'roar_{source}'
-    assert str(builder.VERSION) == workspace.VERSION
+    assert str(builder.VERSION) == paths.VERSION
 
 
 def test_configs_are_original_and_the_grid_of_the_paper():
@@ -133,15 +133,12 @@ def test_importing_the_package_starts_no_tensorflow():
 
 @pytest.mark.parametrize('name', [LISTED, UNLISTED])
 def test_a_cell_is_what_roar_shards_writes(
-  name, tiny, finished, damaged, tmp_path
+  name, tiny, finished, damaged, tmp_path, work
 ):
   expected = _folder(shutil.copytree(finished, tmp_path / 'other'), name)
-  (work,) = tiny.works(tmp_path / 'other')
+  pipeline = tiny.pipeline(tmp_path / 'other')
   shutil.rmtree(expected, ignore_errors=True)
-  pipeline.run(
-    [pipeline.Work(work.context, [cells.parse_cell(name)])],
-    ('source', 'model', 'rank', 'shards'),
-  )
+  work(pipeline, [pipeline.stages[0].shards.masked(cells.parse_cell(name))])
   found = _folder(damaged, name)
   shutil.rmtree(found, ignore_errors=True)
   builder = _builder(damaged, name)
@@ -152,8 +149,8 @@ def test_a_cell_is_what_roar_shards_writes(
   assert _contents(found) == _contents(expected)
   assert builder.info.splits['train'].num_examples == 120
   assert set(builder.info.features) == {'image', 'label', 'id'}
-  folders = integrity.folders(workspace.Workspace(str(damaged)))
-  assert not integrity.verify(folders).damages
+  folders = repairs.folders(paths.Workspace(str(damaged)))
+  assert not verify.verify(folders, layout=repairs.LAYOUT).damages
 
 
 def test_what_was_begun_is_completed_and_what_is_finished_kept(
@@ -242,7 +239,6 @@ def test_scores_made_elsewhere_have_cells_too(tool, tiny, damaged, tmp_path):
   flags = [f'--dataset={tiny.dataset}', *tiny.flags(damaged)]
   flags += [f'--scores={tmp_path}/scores', '--estimators=my_maps']
   assert tool('roar_rank', *flags).status == 0
-  registry.set_external(())  # As in another process.
   data = tfds.load(
     'roar_tiny/my_maps_pixel_remove_50', data_dir=damaged / 'tfds'
   )
@@ -299,24 +295,21 @@ def test_a_folder_that_is_no_workspaces_is_refused(finished):
     tfds.load('roar_tiny/grad_pixel_remove_50', data_dir=finished)
 
 
-def test_thresholds_that_are_no_cuts_are_refused(tiny, tmp_path):
-  (work,) = tiny.works(tmp_path, 'Ranking.cuts = (30, 70)')
-  cell = cells.Cell('random', 'pixel', 'remove', 30)
-  work = pipeline.Work(work.context, [cell])
-  pipeline.run([work], ('source', 'rank'))
+def test_thresholds_that_are_no_cuts_are_refused(tiny, tmp_path, work):
+  pipeline = tiny.pipeline(tmp_path, 'Ranking.cuts = (30, 70)')
+  work(pipeline, [pipeline.stages[0].rank.ranking('random', 'pixel')])
   with pytest.raises(errors.UsageError, match='Threshold 50 .*Ranking.cuts'):
     _builder(tmp_path, 'random_pixel_remove_50').download_and_prepare()
-  _builder(tmp_path, cell.name).download_and_prepare()
+  _builder(tmp_path, 'random_pixel_remove_30').download_and_prepare()
   assert not _folder(tmp_path, 'random_pixel_remove_50').exists()
 
 
-def test_a_cell_of_an_earlier_ranking_is_refused(tiny, damaged):
-  (work,) = tiny.works(damaged, "Ranking.ties = 'index'")
+def test_a_cell_of_an_earlier_ranking_is_refused(tiny, damaged, work):
+  pipeline = tiny.pipeline(damaged, "Ranking.ties = 'index'")
   shutil.rmtree(_folder(damaged, 'ranking_random_pixel').parent)
-  cell = cells.Cell('random', 'pixel', 'remove', 30)
-  pipeline.run([pipeline.Work(work.context, [cell])], ['rank'])
+  work(pipeline, [pipeline.stages[0].rank.ranking('random', 'pixel')])
   with pytest.raises(errors.UsageError, match='input ranking has changed'):
-    _builder(damaged, cell.name).download_and_prepare()
+    _builder(damaged, 'random_pixel_remove_30').download_and_prepare()
 
 
 @pytest.mark.parametrize('config_name', ['original', 'ranking_grad_pixel'])

@@ -1,12 +1,13 @@
 """Tests of what may be deleted: only that, and in an order that is safe."""
 
 import os
+import shutil
 import time
 
 import pytest
 
-from roar_tf import workspace
-from roar_tf.study import cleaning, integrity
+from roar_tf.engine import files, verify
+from roar_tf.study import cleaning, paths, repairs
 
 DAYS = 24 * 60 * 60
 
@@ -39,20 +40,20 @@ def test_only_the_masked_shards_of_the_study_go(
   again = tool('roar_study', *arguments)
   assert again.status == 0, again.err
   assert all(made == 0 for made, _, _ in again.counts().values())
-  assert again.counts()['shards'] == (0, 0, 0)
+  assert 'shards' not in again.counts()
   assert artefacts(damaged) == left
-  assert not integrity.verify(_folders(damaged)).damages
+  folders = repairs.folders(paths.Workspace(str(damaged)))
+  assert not verify.verify(folders, layout=repairs.LAYOUT).damages
   nothing = tool('roar_study', *arguments, '--clean=shards')
   assert nothing.out.startswith('clean: 0 masked datasets')
 
 
 def test_shards_come_back_for_the_runs_that_need_them(
-  tool, tiny, finished, damaged, artefacts
+  tool, tiny, finished, damaged, artefacts, run_of
 ):
   arguments = [f'--study={tiny.study}', *tiny.flags(damaged)]
   tool('roar_study', *arguments, '--clean=shards')
-  run = damaged / 'runs/small/tiny/grad_pixel_remove_70/seed_1'
-  workspace.remove(str(run))
+  shutil.rmtree(run_of(damaged, 'grad_pixel_remove_70', 1))
   outcome = tool('roar_study', *arguments)
   assert outcome.status == 0, outcome.err
   # One cell: five shards, and the dataset.
@@ -74,8 +75,8 @@ def test_shards_come_back_for_the_runs_that_need_them(
 def test_what_a_killed_cleaning_leaves_passes_for_nothing(
   after, tiny, finished, damaged, monkeypatch, artefacts
 ):
-  works = tiny.works(damaged, 'Study.thresholds = (30,)')
-  remove, removed = workspace.remove, []
+  pipeline = tiny.pipeline(damaged, 'Study.thresholds = (30,)')
+  remove, removed = files.remove, []
 
   def killed(path):
     if len(removed) == after:
@@ -84,8 +85,8 @@ def test_what_a_killed_cleaning_leaves_passes_for_nothing(
     remove(path)
 
   with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-    patch.setattr(workspace, 'remove', killed)
-    cleaning.clean_shards(works)
+    patch.setattr(files, 'remove', killed)
+    cleaning.clean_shards(pipeline)
   kinds = [
     (path.endswith('/DONE'), path.endswith('.DONE')) for path in removed[:8]
   ]
@@ -95,13 +96,9 @@ def test_what_a_killed_cleaning_leaves_passes_for_nothing(
   )
   for marker in damaged.rglob('*.tfrecord-*.DONE'):
     assert marker.with_name(marker.name.removesuffix('.DONE')).exists()
-  cleaning.clean_shards(works)
+  cleaning.clean_shards(pipeline)
   names = [n for n in artefacts(finished) if _is_cached(n) and '_30/' in n]
   assert not set(artefacts(damaged)) & set(names)
-
-
-def _folders(root):
-  return integrity.folders(workspace.Workspace(str(root)))
 
 
 def test_old_temporary_files_go_and_nothing_else(tool, damaged, artefacts):

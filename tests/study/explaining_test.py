@@ -3,10 +3,9 @@
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
-
-from roar_tf.study import pipeline
 
 PROGRAM = pathlib.Path(__file__).with_name('mirrored_program.py')
 BINDING = (
@@ -31,21 +30,20 @@ def _rankings(root):
 
 
 def test_two_replicas_write_the_bytes_of_one_device(
-  damaged, tiny, tmp_path_factory
+  damaged, tiny, make, tmp_path_factory
 ):
   bindings = [BINDING, "Attribution.target = 'label'"]
   # Rankings of another target are in the way.
   for path in (damaged / 'tfds/roar_tiny').glob('ranking_grad*'):
     path.rename(tmp_path_factory.mktemp('aside') / 'x')
-  one = tmp_path_factory.mktemp('one')
-  subprocess.run(['cp', '-r', damaged, one / 'w'], check=True)
-  pipeline.run(tiny.works(one / 'w', *bindings), ['rank'])
+  one = shutil.copytree(damaged, tmp_path_factory.mktemp('one') / 'w')
+  make(tiny.pipeline(one, *bindings), 'rank')
   subprocess.run(
     [sys.executable, PROGRAM, damaged, tiny.study, tiny.data_dir, *bindings],
     check=True,
     env={**os.environ, 'PYTHONPATH': str(PROGRAM.parents[2])},
     timeout=240,
   )
-  found, expected = _rankings(damaged), _rankings(one / 'w')
+  found, expected = _rankings(damaged), _rankings(one)
   assert found == expected
   assert len({name.split('/')[2] for name in found}) == 6

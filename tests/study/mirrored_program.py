@@ -10,9 +10,7 @@ os.environ['TF_CPP_MIN_LOG_LEVEL'] = '3'
 
 import tensorflow as tf
 
-from roar_tf import workspace
-from roar_tf.study import context, experiment, pipeline
-from roar_tf.training import distribution
+from roar_tf.study import experiment, recipe, stages
 
 
 def main(root: str, study: str, data_dir: str, *bindings: str) -> None:
@@ -22,16 +20,13 @@ def main(root: str, study: str, data_dir: str, *bindings: str) -> None:
   tf.config.set_logical_device_configuration(
     cpu, [tf.config.LogicalDeviceConfiguration()] * 2
   )
-  devices = distribution.connect('mirrored')
+  configuration = experiment.Configuration(study, gin_bindings=bindings)
+  made = recipe.Recipe(root, configuration, data_dir, strategy='mirrored')
+  pipeline = stages.Pipeline(made.contexts())
+  devices = pipeline.context.devices
   assert devices.replicas == devices.explaining == 2
-  place = workspace.Workspace(root)
-  works = pipeline.study_work(
-    [
-      context.Context(place, e, data_dir, connect=lambda: devices)
-      for e in experiment.load(study=study, gin_bindings=bindings)
-    ]
-  )
-  pipeline.run(works, ['rank'], parallel=2)
+  workforce = stages.Workforce(stages.local_pool)
+  workforce.make(pipeline.context, pipeline.goals('rank'), within=('rank',))
 
 
 if __name__ == '__main__':

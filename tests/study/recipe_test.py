@@ -1,27 +1,35 @@
-"""Tests that an experiment can be rebuilt elsewhere from text."""
+"""Tests that a study can be rebuilt elsewhere from text."""
 
 import json
+import os
+import pickle
+import sys
 
 import pytest
 
 from roar_tf import errors
-from roar_tf.study.recipe import Recipe
+from roar_tf.study import experiment, recipe
+from roar_tf.study.paths import Workspace
+from roar_tf.study.stages import Pipeline
 from roar_tf.training import distribution
 
 
-def _recipe(tiny, root, **asked) -> Recipe:
-  return Recipe(str(root), study=tiny.study, data_dir=tiny.data_dir, **asked)
+def _recipe(tiny, root, *, seed=0, gin_files=(), gin_bindings=(), **more):
+  configuration = experiment.Configuration(
+    tiny.study, gin_files=gin_files, gin_bindings=gin_bindings, seed=seed
+  )
+  return recipe.Recipe(str(root), configuration, tiny.data_dir, **more)
 
 
-def test_a_recipe_sent_as_text_gives_the_same_experiment(tiny, tmp_path):
-  recipe = _recipe(
+def test_a_recipe_sent_elsewhere_gives_the_same_experiment(tiny, tmp_path):
+  made = _recipe(
     tiny, tmp_path / 'w', gin_bindings=('Study.seeds = 3',), seed=5
   )
-  sent = json.loads(json.dumps(vars(recipe)))
-  lists = {k: tuple(v) for k, v in sent.items() if isinstance(v, list)}
-  again = Recipe(**{**sent, **lists})
-  assert again == recipe and hash(again) == hash(recipe)
-  (one,), (other,) = recipe.contexts(), again.contexts()
+  again = pickle.loads(pickle.dumps(made))
+  assert again == made and hash(again) == hash(made)
+  configuration = made.configuration
+  json.dumps([vars(configuration), {**vars(made), 'configuration': 0}])
+  (one,), (other,) = made.contexts(), again.contexts()
   assert one.experiment == other.experiment
   assert one.experiment.study.seeds == 3 and one.experiment.seed == 5
   assert other.data_dir == tiny.data_dir
@@ -33,13 +41,52 @@ def test_devices_are_asked_for_when_they_are_wanted(
 ):
   asked = []
   monkeypatch.setattr(distribution, 'connect', lambda *args: asked.append(args))
-  recipe = _recipe(tiny, tmp_path, strategy='tpu', tpu='local')
-  (context,) = recipe.contexts()
+  (context,) = _recipe(tiny, tmp_path, strategy='tpu', tpu='local').contexts()
+  Pipeline([context])
   assert not asked
-  context.connect(), context.connect()
+  for _ in range(2):
+    assert context.devices is None
+  context.connect()
   assert asked == [('tpu', 'local')]
 
 
 def test_what_a_user_gets_wrong_is_named(tiny, tmp_path):
   with pytest.raises(errors.UsageError, match='no.gin'):
     _recipe(tiny, tmp_path, gin_files=('no.gin',)).contexts()
+
+
+def _rebuilt(made, identity):
+  remote = recipe.RemoteRecipe(made, os.getcwd(), identity)
+  return recipe.rebuild(remote, lambda: False)
+
+
+@pytest.fixture
+def alone(monkeypatch):
+  """A process that is no worker of a cluster, and keeps its devices."""
+  monkeypatch.setattr(recipe, '_has_accelerators', lambda: True)
+  monkeypatch.setattr(sys, 'path', ['', *sys.path])
+
+
+def test_a_worker_finds_the_units_of_the_driver(tiny, damaged, alone):
+  made = _recipe(tiny, damaged)
+  word = recipe.share_identity(Workspace(str(damaged)))
+  assert word == recipe.share_identity(Workspace(str(damaged)))
+  study = _rebuilt(made, word)
+  # Whatever is finished: the driver says what is not.
+  names = [('source', 'tiny original train 0'), ('rank', 'tiny rank test 1')]
+  names += [('train', 'tiny/grad_pixel_remove_70/seed_1')]
+  for stage, name in names:
+    unit = study.unit(stage, name)
+    assert (unit.stage, unit.name) == (stage, name)
+  assert len(study.unit(*names[1]).makes) == 2  # Both rankings.
+  assert study.unit('train', 'tiny/other/seed_1') is None
+  assert study.facts().keys() == {'environment'}
+
+
+def test_a_worker_that_sees_another_workspace_refuses(tiny, tmp_path, alone):
+  made = _recipe(tiny, tmp_path / 'w')
+  with pytest.raises(errors.UsageError, match='is not there, seen from a w'):
+    _rebuilt(made, 'word')
+  recipe.share_identity(Workspace(str(tmp_path / 'w')))
+  with pytest.raises(errors.UsageError, match='another one, seen from a w'):
+    _rebuilt(made, 'word')
