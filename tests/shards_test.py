@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from roar_tf import errors, ranking, shards, workspace
+from roar_tf import errors, ranking, shards
+from roar_tf.engine import files
 
 COUNT = 20
 FULL = shards.Layout(
@@ -82,7 +83,7 @@ def test_bytes_do_not_depend_on_batches_or_time(tmp_path):
   assert (tmp_path / 'one').read_bytes() == (tmp_path / 'two').read_bytes()
   assert writer.contents == contents
   assert contents['records'] == COUNT
-  assert contents['sha256'] == workspace.sha256(str(tmp_path / 'one'))
+  assert contents['sha256'] == files.sha256(str(tmp_path / 'one'))
   # TFDS counts the records without their frames of 16 bytes.
   size = (tmp_path / 'one').stat().st_size
   assert contents['bytes'] == size - 16 * COUNT

@@ -11,11 +11,11 @@ import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from roar_tf import config, errors, workspace
+from roar_tf import config, errors
 from roar_tf.datasets import birdsnap
 from roar_tf.datasets.reader import Reader
 from roar_tf.datasets.source import Source
-from roar_tf.study import context, experiment, pipeline, report_stage
+from roar_tf.study import context, experiment, paths, report, stages
 
 PARTS = (
   'back beak belly breast crown forehead left_cheek left_eye left_leg '
@@ -279,34 +279,69 @@ def test_a_completeness_that_is_no_share_is_refused(share):
     _source(min_completeness=share)
 
 
-def _original(tmp_path, *bindings, **changes):
-  """Makes `original` of the archive; returns its context."""
-  settings = _source(**changes).settings()
-  name = settings.pop('source')
-  (tmp_path / f'{name}.gin').write_text(
-    "include 'train/small_images.gin'\n"
-    + ''.join(f'{key} = {value!r}\n' for key, value in settings.items())
+@pytest.fixture
+def original(tmp_path, work):
+  """Function that makes `original` of the archive and returns its context."""
+
+  def make(*bindings, **changes):
+    settings = _source(**changes).settings()
+    name = settings.pop('source')
+    (tmp_path / f'{name}.gin').write_text(
+      "include 'train/small_images.gin'\n"
+      + ''.join(f'{key} = {value!r}\n' for key, value in settings.items())
+    )
+    (loaded,) = experiment.load(
+      dataset=str(tmp_path / f'{name}.gin'), gin_bindings=bindings
+    )
+    workspace = paths.Workspace(str(tmp_path / 'workspace'))
+    one = context.Context(workspace, loaded, str(tmp_path))
+    of_source = stages.Stages(one)
+    work(of_source, [of_source.source.original])
+    return one
+
+  return make
+
+
+def test_the_manifest_of_original_lists_what_is_missing(
+  folder, original, small
+):
+  make_archive(
+    folder, without=['Bird_2/0001.jpg'], broken=['Bird_500/12345.jpg']
   )
-  (loaded,) = experiment.load(
-    dataset=str(tmp_path / f'{name}.gin'), gin_bindings=bindings
-  )
-  place = workspace.Workspace(str(tmp_path / 'workspace'))
-  one = context.Context(place, loaded, str(tmp_path))
-  pipeline.run([pipeline.Work(one, [])], ['source'])
-  return one
+  one = original('Source.min_completeness = 0.5', train_images=7, test_images=2)
+  manifest = json.loads(pathlib.Path(one.manifest_path).read_text())
+  assert manifest['images'] == {'train': 7, 'test': 2}
+  assert manifest['completeness'] == {
+    'train': {
+      'expected': 8,
+      'listed': 8,
+      'present': 7,
+      'missing': ['Bird_2/0001.jpg'],
+      'undecodable': [],
+    },
+    'test': {
+      'expected': 3,
+      'listed': 3,
+      'present': 2,
+      'missing': [],
+      'undecodable': ['Bird_500/12345.jpg'],
+    },
+  }
 
 
 def test_images_left_out_while_shards_are_made_are_missing_too(
-  folder, tmp_path, small, monkeypatch
+  folder, original, small, monkeypatch
 ):
   # The builder takes for readable what the crop cannot decode.
   monkeypatch.setattr(birdsnap.Birdsnap, '_is_decodable', lambda *_: True)
   lost = 'Bird_500/12345.jpg'
   make_archive(folder, broken=[lost])
   skip = "Source.unreadable = 'skip'"
-  with pytest.raises(errors.UsageError, match='2 of 3 test .*=0.67'):
-    _original(tmp_path, skip, 'Source.min_completeness = 0.67')
-  one = _original(tmp_path, skip, 'Source.min_completeness = 0.66')
+  with pytest.raises(errors.UsageError) as caught:
+    original(skip, 'Source.min_completeness = 0.67')
+  for words in ('2 of 3 test images', 'Source.min_completeness=0.67'):
+    assert words in str(caught.value)
+  one = original(skip, 'Source.min_completeness = 0.66')
   manifest = json.loads(pathlib.Path(one.manifest_path).read_text())
   assert manifest['images'] == {'train': 8, 'test': 2}
   assert manifest['unreadable'] == {'test': [lost]}
@@ -317,9 +352,15 @@ def test_images_left_out_while_shards_are_made_are_missing_too(
     'missing': [],
     'undecodable': [lost],
   }
-  facts = dict(report_stage.facts_of_images(one))
+  facts = dict(report.facts_of_images(one))
   assert facts['images'] == '8 train, 2 test'
   assert '2 found of 3 listed, the paper has 3' in facts['completeness']
+
+
+def test_a_whole_dataset_has_no_row_on_what_is_missing(folder, original, small):
+  make_archive(folder)
+  one = original()
+  assert dict(report.facts_of_images(one)) == {'images': '8 train, 3 test'}
 
 
 def test_the_configuration_pins_the_counts_of_the_paper():

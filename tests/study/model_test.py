@@ -10,17 +10,15 @@ import numpy as np
 import pytest
 
 from roar_tf import errors
-from roar_tf.study import integrity, model_stage, pipeline
-
-STAGES = ['source', 'model', 'rank']
+from roar_tf.engine import verify
+from roar_tf.study import repairs, stages
 
 
 @pytest.fixture(scope='module')
 def trained(tiny, finished, tmp_path_factory):
   """The explained model of the finished study, as a file."""
-  (work,) = tiny.works(finished)
   path = tmp_path_factory.mktemp('given') / 'trained.keras'
-  model_stage.explained_model(work.context).save(path)
+  tiny.pipeline(finished).stages[0].model.load().save(path)
   return str(path)
 
 
@@ -45,16 +43,16 @@ def _rankings(root):
 
 
 def test_a_file_is_explained_as_if_it_had_been_trained_here(
-  tiny, finished, trained, tmp_path
+  tiny, finished, trained, tmp_path, make
 ):
   root = tmp_path / 'w'
-  pipeline.run(tiny.works(root, *_bindings(trained)), STAGES)
+  make(tiny.pipeline(root, *_bindings(trained)), 'rank', upstream=True)
   ours, theirs = _result(root), _result(finished)
   assert ours.pop('steps') == 0 and theirs.pop('steps') == 75
   assert ours == theirs
   found, expected = (
-    np.load(place / 'models/tiny/test_predictions.npz')
-    for place in (root, finished)
+    np.load(folder / 'models/tiny/test_predictions.npz')
+    for folder in (root, finished)
   )
   assert found.files == expected.files
   for name in found.files:
@@ -65,36 +63,45 @@ def test_a_file_is_explained_as_if_it_had_been_trained_here(
 
 
 def test_the_file_is_needed_no_more_once_the_stage_is_done(
-  tiny, trained, tmp_path
+  tiny, trained, tmp_path, make
 ):
   mine = shutil.copy(trained, tmp_path / 'mine.keras')
-  works = tiny.works(tmp_path / 'w', *_bindings(mine))
-  pipeline.run(works, ['source', 'model'])
+  pipeline = tiny.pipeline(tmp_path / 'w', *_bindings(mine))
+  make(pipeline, 'model', upstream=True)
   mine.unlink()
-  pipeline.run(tiny.works(tmp_path / 'w', *_bindings(mine)), STAGES)
+  make(tiny.pipeline(tmp_path / 'w', *_bindings(mine)), 'rank')
   assert len(_rankings(tmp_path / 'w')) > 0
-  (place,) = (tmp_path / 'w').glob('models/*/model.keras')
-  assert place.read_bytes() == pathlib.Path(trained).read_bytes()
+  (copy,) = (tmp_path / 'w').glob('models/*/model.keras')
+  assert copy.read_bytes() == pathlib.Path(trained).read_bytes()
 
 
-def test_a_copy_that_is_damaged_is_found_and_mended(tiny, trained, tmp_path):
-  works = tiny.works(tmp_path / 'w', *_bindings(trained))
-  pipeline.run(works, ['source', 'model'])
-  place = tmp_path / 'w/models/tiny/model.keras'
-  content = place.read_bytes()
-  place.write_bytes(content[:-1] + b'!')
-  works = tiny.works(tmp_path / 'w', *_bindings(trained))
-  with pytest.raises(errors.UnitsFailedError, match=str(place)):
-    pipeline.run(works, ['rank'])
-  findings = integrity.verify(integrity.folders(works[0].context.workspace))
-  assert [d.path for d in findings.damages] == [str(place)]
-  integrity.repair(works, pipeline.STAGES, findings.damages)
-  assert place.read_bytes() == content
-
-
-def test_another_file_or_input_is_refused_by_name(tiny, trained, tmp_path):
+def test_a_copy_that_is_damaged_is_named_and_mended(
+  tiny, trained, tmp_path, make
+):
   root = tmp_path / 'w'
-  pipeline.run(tiny.works(root, *_bindings(trained)), ['source', 'model'])
+  make(tiny.pipeline(root, *_bindings(trained)), 'model', upstream=True)
+  copy = root / 'models/tiny/model.keras'
+  content = copy.read_bytes()
+  copy.write_bytes(content[:-1] + b'!')
+  pipeline = tiny.pipeline(root, *_bindings(trained))
+  make(pipeline, 'rank', fails=str(copy))
+  findings = verify.verify(repairs.folders(pipeline.context.workspace))
+  assert [damage.path for damage in findings.damages] == [str(copy)]
+  verify.repair(
+    pipeline.goals(),
+    findings.damages,
+    str(root),
+    lambda: stages.local_pool(pipeline.context),
+    layout=repairs.LAYOUT,
+  )
+  assert copy.read_bytes() == content
+
+
+def test_another_file_or_input_is_refused_by_name(
+  tiny, trained, tmp_path, make
+):
+  root = tmp_path / 'w'
+  make(tiny.pipeline(root, *_bindings(trained)), 'model', upstream=True)
   model = keras.saving.load_model(trained)
   model.set_weights([w + 1 for w in model.get_weights()])
   model.save(tmp_path / 'other.keras')
@@ -104,27 +111,35 @@ def test_another_file_or_input_is_refused_by_name(tiny, trained, tmp_path):
     ([], 'Training.epochs'),  # Trained here.
   ):
     with pytest.raises(errors.UsageError, match=word):
-      pipeline.run(tiny.works(root, *bindings), ['model'])
+      make(tiny.pipeline(root, *bindings), 'model')
   # Where a file lies does not matter, but what it holds.
   moved = shutil.copy(trained, tmp_path / 'moved.keras')
-  pipeline.run(tiny.works(root, *_bindings(moved)), ['model'])
+  counts = make(tiny.pipeline(root, *_bindings(moved)), 'model')
+  assert counts.kept == {'model': 1}
 
 
-def test_a_file_that_is_not_there_is_named_before_any_work(tiny, tmp_path):
-  works = tiny.works(tmp_path / 'w', *_bindings('/no/model.keras'))
+def test_a_file_that_is_not_there_is_named_before_any_work(
+  tiny, tmp_path, make
+):
   with pytest.raises(errors.UsageError, match='/no/model.keras'):
-    pipeline.run(works, STAGES)
+    make(tiny.pipeline(tmp_path / 'w', *_bindings('/no/model.keras')))
   assert not (tmp_path / 'w/tfds').exists()
 
 
-def _refusal(works):
-  with pytest.raises(errors.UsageError) as caught:
-    pipeline.run(works, ['source', 'model'])
-  assert '\n' not in str(caught.value)
-  return str(caught.value)
+@pytest.fixture
+def refusal(make):
+  """Function that returns how the explained model of a pipeline is refused."""
+
+  def run(pipeline) -> str:
+    with pytest.raises(errors.UsageError) as caught:
+      make(pipeline, 'model', upstream=True)
+    assert '\n' not in str(caught.value)
+    return str(caught.value)
+
+  return run
 
 
-def test_a_model_of_other_images_or_classes_is_refused(tiny, tmp_path):
+def test_a_model_of_other_images_or_classes_is_refused(tiny, tmp_path, refusal):
   for shape, classes, words in (
     ((9, 8, 3), 3, ['(9, 8, 3)', '(8, 8, 3)']),
     ((8, 8, 3), 5, ['5 classes', '3 classes']),
@@ -133,8 +148,8 @@ def test_a_model_of_other_images_or_classes_is_refused(tiny, tmp_path):
     keras.Sequential([*layers, keras.layers.Dense(classes)]).save(
       tmp_path / 'm.keras'
     )
-    text = _refusal(
-      tiny.works(tmp_path / 'w', *_bindings(tmp_path / 'm.keras'))
+    text = refusal(
+      tiny.pipeline(tmp_path / 'w', *_bindings(tmp_path / 'm.keras'))
     )
     assert all(word in text for word in words), text
   assert not (tmp_path / 'w/models/tiny/DONE').exists()
@@ -152,14 +167,14 @@ def _saved(path, last, classes=3):
   return model
 
 
-def test_what_are_no_logits_is_refused(tiny, tmp_path):
+def test_what_are_no_logits_is_refused(tiny, tmp_path, refusal):
   for last, words in (
     (lambda x: 1 * keras.ops.softmax(x), ['probabilities', 'logits']),
     (lambda x: keras.ops.reshape(x, (-1, 1, 3)), ['logits', '(1, 1, 3)']),
   ):
     _saved(tmp_path / 'm.keras', last)
-    works = tiny.works(tmp_path / 'w', *_bindings(tmp_path / 'm.keras', '0..1'))
-    text = _refusal(works)
+    bindings = _bindings(tmp_path / 'm.keras', '0..1')
+    text = refusal(tiny.pipeline(tmp_path / 'w', *bindings))
     assert all(w in text for w in ['ExplainedModel.file', *words]), text
 
 
@@ -168,11 +183,11 @@ def test_what_are_no_logits_is_refused(tiny, tmp_path):
   [keras.ops.softmax, keras.layers.Softmax(), lambda x: x],
   ids=['operation', 'layer', 'logits'],
 )
-def test_a_softmax_is_looked_through(last, tiny, tmp_path, raw):
+def test_a_softmax_is_looked_through(last, tiny, tmp_path, raw, make):
   model = _saved(tmp_path / 'm.keras', last)
   root = tmp_path / 'w'
-  works = tiny.works(root, *_bindings(tmp_path / 'm.keras', '0..1'))
-  pipeline.run(works, STAGES)
+  bindings = _bindings(tmp_path / 'm.keras', '0..1')
+  make(tiny.pipeline(root, *bindings), 'rank', upstream=True)
   with np.load(root / 'models/tiny/test_predictions.npz') as found:
     by_id = {
       i.decode(): p
@@ -189,13 +204,13 @@ def test_labels_beyond_the_classes_are_refused(tiny, finished, tmp_path):
   layers = [keras.Input((8, 8, 3)), keras.layers.Flatten()]
   keras.Sequential([*layers, keras.layers.Dense(2)]).save(tmp_path / 'm.keras')
   bindings = [*_bindings(tmp_path / 'm.keras'), 'Source.num_classes = 2']
-  (work,) = tiny.works(root, *bindings)
+  model = tiny.pipeline(root, *bindings).stages[0].model
   with pytest.raises(errors.UsageError, match='class 2.* 2 classes'):
-    model_stage.units(work.context)[0].work([(None, {})])
+    list(model.run([model.explained]))
 
 
 def test_an_application_is_explained_with_its_own_preprocessing(
-  tiny, store_dataset, randomise, tmp_path
+  tiny, store_dataset, randomise, tmp_path, make
 ):
   import tensorflow_datasets as tfds
 
@@ -220,17 +235,17 @@ def test_an_application_is_explained_with_its_own_preprocessing(
     "ExplainedModel.application = 'MobileNet'\n"
     f"ExplainedModel.weights = '{tmp_path}/m.weights.h5'\n"
   )
-  works = dataclasses.replace(tiny, data_dir=str(tmp_path / 'data')).works(
+  other = dataclasses.replace(tiny, data_dir=str(tmp_path / 'data'))
+  pipeline = other.pipeline(
     tmp_path / 'w', f"Study.sources = ('{tmp_path}/tiny.gin',)"
   )
-  pipeline.run(works, STAGES)
+  make(pipeline, 'rank', upstream=True)
   with np.load(tmp_path / 'w/models/tiny/test_predictions.npz') as found:
     order = [int(i.decode().split('_')[-1]) for i in found['ids']]
     expected = model(images[order] / 127.5 - 1).numpy()
     np.testing.assert_array_equal(found['predictions'], expected.argmax(-1))
   assert len(_rankings(tmp_path / 'w')) > 0
   # The weights that the workspace holds are the explained model's.
-  (work,) = works
-  explained = model_stage.explained_model(work.context)
+  explained = pipeline.stages[0].model.load()
   for ours, theirs in zip(explained.weights, model.weights, strict=True):
     np.testing.assert_array_equal(ours, theirs)

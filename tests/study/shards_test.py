@@ -5,6 +5,7 @@ Levels of the N values of a ranking: `level <= t` selects exactly floor(t N /
 split, `keep` all others; nothing else changes, in train and in test.
 """
 
+import shutil
 import subprocess
 import sys
 
@@ -12,7 +13,6 @@ import numpy as np
 import pytest
 
 from roar_tf import cells
-from roar_tf.study import pipeline
 
 PAIRS = (
   ('random', 'pixel', 1),
@@ -45,21 +45,18 @@ np.savez(out, **arrays)
 
 
 @pytest.fixture(scope='module')
-def read_back(tiny, finished, tmp_path_factory):
+def read_back(tiny, finished, tmp_path_factory, make):
   """Function (dataset, split) -> {feature: values}, sorted by id."""
-  import shutil
-
   folder = tmp_path_factory.mktemp('contract')
   root = shutil.copytree(finished, folder / 'workspace')
-  (work,) = tiny.works(root)
+  pipeline = tiny.pipeline(root)
   wanted = [
     cells.Cell(estimator, granularity, mode, threshold)
     for estimator, granularity, threshold in PAIRS
     for mode in ('remove', 'keep')
   ]
-  pipeline.run(
-    [pipeline.Work(work.context, wanted)], ('source', 'model', 'rank', 'shards')
-  )
+  masked = pipeline.stages[0].shards.masked
+  make(pipeline, goals=[masked(cell) for cell in wanted])
   # A process that was killed may have left something half written.
   for cell in wanted:
     (shard,) = root.glob(f'tfds/*/{cell.name}/*/*test*00000-of-*2')

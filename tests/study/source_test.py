@@ -10,16 +10,17 @@ import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from roar_tf import errors, workspace
-from roar_tf.study import pipeline, source_stage
+from roar_tf import errors
+from roar_tf.engine import files, markers
+from roar_tf.study import context, experiment, paths, source, stages
 
 SKIP = "Source.unreadable = 'skip'"
 BROKEN = ('train/class_1/03.jpg', 'train/class_0/08.jpg', 'test/class_0/02.jpg')
 
 
 def _manifest(root, name='tiny'):
-  path = f'{root}/tfds/roar_{name}/original/{workspace.VERSION}/manifest.json'
-  return workspace.read_json(path)
+  path = f'{root}/tfds/roar_{name}/original/{paths.VERSION}/manifest.json'
+  return files.read_json(path)
 
 
 def _original(root):
@@ -55,12 +56,11 @@ def test_mean_and_std_are_those_of_numpy_over_train(finished, raw):
 def test_the_manifest_lists_every_shard_with_its_checksum(finished):
   manifest = _manifest(finished)
   assert manifest['images'] == {'train': 120, 'test': 60}
-  folder = finished / 'tfds/roar_tiny/original' / workspace.VERSION
-  files = sorted(p for p in folder.iterdir() if '.tfrecord' in p.name)
-  files = [p for p in files if p.suffix != '.DONE']
-  assert len(manifest['shards']) == len(files) == 5
-  found = {contents['sha256'] for contents in manifest['shards'].values()}
-  assert found == {workspace.sha256(str(p)) for p in files}
+  folder = finished / 'tfds/roar_tiny/original' / paths.VERSION
+  shards = list(folder.glob('*.tfrecord-?????-of-?????'))
+  assert len(manifest['shards']) == len(shards) == 5
+  recorded = {contents['sha256'] for contents in manifest['shards'].values()}
+  assert recorded == {files.sha256(str(path)) for path in shards}
   # Only a dataset that is never whole says what is missing.
   assert 'completeness' not in manifest
 
@@ -80,10 +80,10 @@ def test_original_holds_every_image_unchanged(finished, raw):
 
 @pytest.mark.parametrize('per_shard', [33, 1000])
 def test_sharding_changes_neither_statistics_nor_images(
-  per_shard, tiny, finished, raw, tmp_path
+  per_shard, tiny, finished, raw, tmp_path, make
 ):
-  works = tiny.works(tmp_path, f'Source.images_per_shard = {per_shard}')
-  pipeline.run(works, ['source'])
+  binding = f'Source.images_per_shard = {per_shard}'
+  make(tiny.pipeline(tmp_path, binding), 'source')
   manifest, expected = _manifest(tmp_path), _manifest(finished)
   assert len(manifest['shards']) == -(-120 // per_shard) + -(-60 // per_shard)
   for name in ('mean', 'std', 'images'):
@@ -94,16 +94,38 @@ def test_sharding_changes_neither_statistics_nor_images(
   )
 
 
-def test_a_subset_has_statistics_of_its_own(tiny, raw, tmp_path):
-  pipeline.run(tiny.works(tmp_path, 'Source.train_subset = 33'), ['source'])
+def test_a_subset_has_statistics_of_its_own(tiny, raw, tmp_path, make):
+  make(tiny.pipeline(tmp_path, 'Source.train_subset = 33'), 'source')
   images = raw['train']['image'][:33].astype(np.float64)
   assert _manifest(tmp_path)['mean'] == images.mean((0, 1, 2)).tolist()
   assert _manifest(tmp_path)['images'] == {'train': 33, 'test': 60}
 
 
-def test_a_channel_without_contrast_can_be_normalised(tmp_path, store_dataset):
-  from roar_tf.study import context, experiment
+@pytest.fixture
+def alone(work, tmp_path):
+  """Function that makes `original` of a gin file of a source, with no study.
 
+  It returns the workspace's root.
+  """
+
+  def run(gin: str):
+    (tmp_path / 'tiny.gin').write_text(gin)
+    (loaded,) = experiment.load(dataset=str(tmp_path / 'tiny.gin'))
+    root = tmp_path / 'w'
+    of_source = stages.Stages(
+      context.Context(
+        paths.Workspace(str(root)), loaded, str(tmp_path / 'data')
+      )
+    )
+    work(of_source, [of_source.source.original])
+    return root
+
+  return run
+
+
+def test_a_channel_without_contrast_can_be_normalised(
+  tmp_path, store_dataset, alone
+):
   images = np.full((4, 4, 4, 1), 9, np.uint8)
   features = {
     'image': tfds.features.Image(shape=(4, 4, 1), encoding_format='png'),
@@ -117,23 +139,17 @@ def test_a_channel_without_contrast_can_be_normalised(tmp_path, store_dataset):
     {'train': values, 'test': values},
     features,
   )
-  (tmp_path / 'tiny.gin').write_text(
+  root = alone(
     "include 'train/small_images.gin'\n"
     "Source.tfds_name = 'flat'\nSource.image_shape = (4, 4, 1)\n"
     'Source.num_classes = 2\nSource.train_images = 4\n'
     'Source.test_images = 4\nSource.images_per_shard = 3\n'
   )
-  (loaded,) = experiment.load(dataset=str(tmp_path / 'tiny.gin'))
-  place = workspace.Workspace(str(tmp_path / 'w'))
-  one = context.Context(place, loaded, str(tmp_path / 'data'))
-  pipeline.run([pipeline.Work(one, [])], ['source'])
-  assert _manifest(tmp_path / 'w')['mean'] == [9.0]
-  assert _manifest(tmp_path / 'w')['std'] == [1.0]
+  assert _manifest(root)['mean'] == [9.0]
+  assert _manifest(root)['std'] == [1.0]
 
 
-def test_a_folder_of_images_of_all_sizes_becomes_original(tmp_path):
-  from roar_tf.study import context, experiment
-
+def test_a_folder_of_images_of_all_sizes_becomes_original(tmp_path, alone):
   ids = []
   for split, count in (('train', 5), ('test', 3)):
     for i in range(count):
@@ -142,7 +158,7 @@ def test_a_folder_of_images_of_all_sizes_becomes_original(tmp_path):
       image = np.full((10 + 7 * i, 40 - 5 * i, 3), (i, 10 * i, 255), np.uint8)
       path.write_bytes(tf.io.encode_png(image).numpy())
       ids.append(f'{split}/class_{i % 2}/{i}.png')
-  (tmp_path / 'tiny.gin').write_text(
+  root = alone(
     "include 'train/small_images.gin'\n"
     f"Source.folder = '{tmp_path / 'images'}'\n"
     "Source.preprocessing = 'resize_crop'\nSource.resize_short_side = 16\n"
@@ -150,15 +166,12 @@ def test_a_folder_of_images_of_all_sizes_becomes_original(tmp_path):
     'Source.train_images = 5\nSource.test_images = 3\n'
     'Source.images_per_shard = 2\n'
   )
-  (loaded,) = experiment.load(dataset=str(tmp_path / 'tiny.gin'))
-  place = workspace.Workspace(str(tmp_path / 'w'))
-  pipeline.run([pipeline.Work(context.Context(place, loaded), [])], ['source'])
-  found = _original(tmp_path / 'w')
+  found = _original(root)
   assert found['train']['image'].shape == (5, 14, 14, 3)
   assert sorted(
     i.decode() for values in found.values() for i in values['id']
   ) == sorted(ids)
-  manifest = _manifest(tmp_path / 'w')
+  manifest = _manifest(root)
   assert manifest['images'] == {'train': 5, 'test': 3}
   assert manifest['mean'] == [2, 20, 255]
   assert manifest['std'] == [2**0.5, 200**0.5, 1]
@@ -166,16 +179,16 @@ def test_a_folder_of_images_of_all_sizes_becomes_original(tmp_path):
 
 @pytest.mark.parametrize('values', [1, 500])
 def test_the_size_of_batches_changes_nothing(
-  values, tiny, finished, tmp_path, monkeypatch
+  values, tiny, finished, tmp_path, monkeypatch, make
 ):
-  monkeypatch.setattr(source_stage, 'BATCH_VALUES', values)
-  pipeline.run(tiny.works(tmp_path), ['source'])
+  monkeypatch.setattr(source, 'BATCH_VALUES', values)
+  make(tiny.pipeline(tmp_path), 'source')
   assert _manifest(tmp_path) == _manifest(finished)
 
 
 def _dones(root):
   folder = pathlib.Path(root) / 'tfds/roar_photographs/original'
-  return {p.name: workspace.read_done(str(p)) for p in folder.rglob('*DONE')}
+  return {p.name: markers.read(str(p)) for p in folder.rglob('*DONE')}
 
 
 def _left_out(done):
@@ -184,15 +197,15 @@ def _left_out(done):
 
 
 def test_unreadable_images_are_left_out_counted_and_listed(
-  photographs, tmp_path, capsys
+  photographs, tmp_path, capsys, make
 ):
   whole = tmp_path / 'whole'
-  pipeline.run(photographs.tiny.works(whole), ['source'])
+  make(photographs.tiny.pipeline(whole), 'source')
   assert 'unreadable' not in _manifest(whole, 'photographs')
   photographs.damage(*BROKEN)
   root = tmp_path / 'w'
-  (work,) = photographs.tiny.works(root, SKIP)
-  pipeline.run([work], ['source'])
+  pipeline = photographs.tiny.pipeline(root, SKIP)
+  make(pipeline, 'source')
 
   manifest = _manifest(root, 'photographs')
   assert manifest['images'] == {'train': 18, 'test': 7}
@@ -205,8 +218,8 @@ def test_unreadable_images_are_left_out_counted_and_listed(
   assert all(any(i in line for line in said) for i in BROKEN)
   assert len(said) == sum(bool(_left_out(done)) for done in dones.values())
 
-  context = work.context
-  assert (context.images('train'), context.images('test')) == (18, 7)
+  counts = [pipeline.context.images(split) for split in ('train', 'test')]
+  assert counts == [18, 7]
   images = []
   for split in ('train', 'test'):
     found, expected = (
@@ -216,11 +229,11 @@ def test_unreadable_images_are_left_out_counted_and_listed(
           tfds.load(
             'roar_photographs/original',
             split=split,
-            data_dir=f'{place}/tfds',
+            data_dir=f'{folder}/tfds',
           ).map(lambda example: (example['id'], example['image']))
         )
       }
-      for place in (root, whole)
+      for folder in (root, whole)
     )
     for i in BROKEN:
       expected.pop(i.encode(), None)
@@ -235,52 +248,44 @@ def test_unreadable_images_are_left_out_counted_and_listed(
 
 
 def test_what_lacks_nothing_is_the_same_whatever_was_asked_for(
-  photographs, tmp_path
+  photographs, tmp_path, make
 ):
   photographs.damage(BROKEN[2])
-  stop, skip = (
-    photographs.tiny.works(tmp_path),
-    photographs.tiny.works(tmp_path, SKIP),
-  )
-  with pytest.raises(errors.UnitsFailedError, match=BROKEN[2]):
-    pipeline.run(stop, ['source'])
+  make(photographs.tiny.pipeline(tmp_path), 'source', fails=BROKEN[2])
   before = _dones(tmp_path)
   assert len(before) == 5  # Of six shards; and no dataset.
-  pipeline.run(skip, ['source'])
+  skip = photographs.tiny.pipeline(tmp_path, SKIP)
+  make(skip, 'source')
   after = _dones(tmp_path)
   assert len(after) == 7
   assert {name: after[name] for name in before} == before
-  pipeline.run(skip, ['source'])  # Finds all of it done.
-  assert _dones(tmp_path) == after
+  assert make(skip, 'source').made == {}
   with pytest.raises(errors.UsageError) as caught:
-    pipeline.run(photographs.tiny.works(tmp_path), ['source'])
+    make(photographs.tiny.pipeline(tmp_path), 'source')
   for words in ('Source.unreadable', "'skip'", BROKEN[2]):
     assert words in str(caught.value)
 
 
-def test_a_dataset_that_has_been_repaired_is_another_one(photographs, tmp_path):
+def test_a_dataset_that_has_been_repaired_is_another_one(
+  photographs, tmp_path, make
+):
   photographs.damage(*BROKEN)
-  works = photographs.tiny.works(tmp_path, SKIP)
   digests = set()
   for i in range(3):
-    pipeline.run(works, ['source'])
+    make(photographs.tiny.pipeline(tmp_path, SKIP), 'source')
     digests.add(_dones(tmp_path)['DONE']['digest'])
     photographs.repair(BROKEN[i])
     shutil.rmtree(tmp_path / 'tfds')
   assert len(digests) == 3
 
 
-def test_a_complete_dataset_is_kept_when_skipping_is_asked_for(tiny, damaged):
-  path = damaged / 'tfds/roar_tiny/original/1.0.0'
-  before = {p: p.stat().st_mtime_ns for p in path.iterdir()}
-  pipeline.run(tiny.works(damaged, SKIP), ['source', 'model', 'train'])
-  assert {p: p.stat().st_mtime_ns for p in path.iterdir()} == before
-
-
-def test_a_split_without_a_readable_image_is_refused(photographs, tmp_path):
+def test_a_split_without_a_readable_image_is_refused(
+  photographs, tmp_path, make
+):
   photographs.damage(*(f'test/class_{i % 2}/{i:02d}.jpg' for i in range(8)))
-  with pytest.raises(errors.UnitsFailedError) as caught:
-    pipeline.run(photographs.tiny.works(tmp_path, SKIP), ['source'])
-  (_, line) = str(caught.value).splitlines()
-  for words in ('none of the 8 test images', str(photographs.folder)):
-    assert words in line
+  counts = make(
+    photographs.tiny.pipeline(tmp_path, SKIP),
+    'source',
+    fails=['none of the 8 test images', str(photographs.folder)],
+  )
+  assert len(counts.failures) == 1

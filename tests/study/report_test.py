@@ -6,34 +6,34 @@ import shutil
 
 import pytest
 
-from roar_tf import errors, workspace
 from roar_tf.analysis import results
-from roar_tf.study import (
-  context,
-  experiment,
-  pipeline,
-  report_images,
-  report_stage,
-)
+from roar_tf.engine import markers
+from roar_tf.study import context, experiment, gallery, paths
+from roar_tf.study import report as report_module
 
 
-def _run_directory(root, cell, seed):
-  return root / f'runs/small/tiny/{cell}/seed_{seed}'
+@pytest.fixture(name='report')
+def report_fixture(tiny, damaged, make):
+  """Function that makes the report on the damaged workspace.
+
+  It takes words of the failures that must occur, and returns the results, the
+  page and the stage.
+  """
+
+  def run(fails=(), anew=False):
+    if anew:  # As if no report had been made before the damage.
+      shutil.rmtree(damaged / 'reports')
+    pipeline = tiny.pipeline(damaged)
+    make(pipeline, 'report', fails=fails)
+    folder = damaged / 'reports/small'
+    page = (folder / 'index.html').read_text()
+    frame = results.read_csv(str(folder / 'results.csv'))
+    return frame, page, pipeline.report
+
+  return run
 
 
-def _report(tiny, root, fails=''):
-  works = tiny.works(root)
-  if fails:
-    with pytest.raises(errors.UnitsFailedError, match=fails):
-      pipeline.run(works, ['report'])
-  else:
-    pipeline.run(works, ['report'])
-  folder = root / 'reports/small'
-  page = (folder / 'index.html').read_text()
-  return results.read_csv(str(folder / 'results.csv')), page, works
-
-
-def test_every_run_has_one_row_that_says_what_its_result_says(finished):
+def test_every_run_has_one_row_that_says_what_its_result_says(finished, run_of):
   frame = results.read_csv(str(finished / 'reports/small/results.csv'))
   assert tuple(frame.columns) == results.COLUMNS
   assert len(frame) == 10
@@ -44,7 +44,7 @@ def test_every_run_has_one_row_that_says_what_its_result_says(finished):
     else:
       cell = f'{cell}_{row.granularity}_{row.mode}_{row.threshold}'
     assert (row.study, row.source, row.input) == ('small', 'tiny', 'image')
-    directory = _run_directory(finished, cell, row.seed)
+    directory = run_of(finished, cell, row.seed)
     result = json.loads((directory / 'result.json').read_text())
     timing = json.loads((directory / 'timing.json').read_text())
     for name in ('accuracy', 'top5', 'steps', 'test_images'):
@@ -61,21 +61,21 @@ def test_the_report_of_a_whole_study_has_no_complaint(finished):
 
 
 def test_a_report_names_the_missing_runs_and_is_remade_when_more_finish(
-  tiny, finished, damaged
+  finished, damaged, report, run_of
 ):
   gone = [('grad_pixel_remove_70', 0), ('original', 1)]
   for run in gone:
-    shutil.rmtree(_run_directory(damaged, *run))
-  frame, page, works = _report(tiny, damaged)
+    shutil.rmtree(run_of(damaged, *run))
+  frame, page, stage = report()
   assert len(frame) == 8
   assert 'grad_pixel_remove_70 lacks seed 0' in page
   assert 'original lacks seed 1' in page
   assert 'random_pixel_remove_30 lacks' not in page
-  assert 'grad' in report_stage.outcome(works)
+  assert 'grad' in stage.summary()
   for run in gone:
-    directory = _run_directory(damaged, *run)
-    shutil.copytree(_run_directory(finished, *run), directory)
-    frame, page, _ = _report(tiny, damaged)
+    directory = run_of(damaged, *run)
+    shutil.copytree(run_of(finished, *run), directory)
+    frame, page, _ = report()
     assert f'{run[0]} lacks' not in page
   assert len(frame) == 10 and 'lacks seed' not in page
 
@@ -91,42 +91,50 @@ def test_a_report_names_the_missing_runs_and_is_remade_when_more_finish(
   ],
 )
 def test_any_cells_that_have_finished_make_a_report(
-  finished_cells, rows, tiny, damaged
+  finished_cells, rows, damaged, report
 ):
   for path in damaged.glob('runs/small/tiny/*'):
     if path.name not in finished_cells:
       shutil.rmtree(path)
-  frame, page, works = _report(tiny, damaged)
+  frame, page, stage = report()
   assert len(frame) == rows
   assert page.count('lacks seeds 0, 1') >= 5 - len(finished_cells)
-  assert 'Report: ' in report_stage.outcome(works)
+  assert 'Report: ' in stage.summary()
 
 
-def test_an_unfinished_run_is_a_missing_one(tiny, damaged):
+def test_an_unfinished_run_is_a_missing_one(damaged, report, run_of):
   # Killed between the result and the marker.
-  directory = _run_directory(damaged, 'original', 0)
+  directory = run_of(damaged, 'original', 0)
   (directory / 'DONE').unlink()
   (directory / 'result.json').write_text('{"accuracy": 1.0')
-  frame, page, _ = _report(tiny, damaged)
+  frame, page, _ = report()
   assert len(frame) == 9 and 'original lacks seed 0' in page
 
 
 def test_a_damaged_result_is_named_and_its_advice_helps(
-  tiny, finished, damaged
+  tiny, finished, damaged, report, run_of, make
 ):
-  result = _run_directory(damaged, 'original', 0) / 'result.json'
+  result = run_of(damaged, 'original', 0) / 'result.json'
   result.write_text('{"accuracy": 1.0')
-  shutil.rmtree(damaged / 'reports')
-  frame, page, _ = _report(tiny, damaged, 'original/seed_0')
+  frame, page, _ = report('original/seed_0', anew=True)
   assert len(frame) == 9
   assert 'original/seed_0' in page and str(result) in page
   assert 'delete its directory and run the same command again' in page
   shutil.rmtree(result.parent)
-  pipeline.run(tiny.works(damaged), pipeline.STAGES)
-  expected = _run_directory(finished, 'original', 0) / 'result.json'
+  assert make(tiny.pipeline(damaged)).made == {'train': 1, 'report': 1}
+  expected = run_of(finished, 'original', 0) / 'result.json'
   assert result.read_bytes() == expected.read_bytes()
-  frame, page, _ = _report(tiny, damaged)
+  frame, page, _ = report()
   assert len(frame) == 10 and 'damaged' not in page
+
+
+def test_a_finished_report_is_not_made_anew_for_what_was_damaged_since(
+  damaged, report, run_of, states
+):
+  (run_of(damaged, 'original', 0) / 'result.json').write_text('{')
+  before = states(damaged / 'reports')
+  report()
+  assert states(damaged / 'reports') == before
 
 
 @pytest.mark.parametrize(
@@ -140,22 +148,22 @@ def test_a_damaged_result_is_named_and_its_advice_helps(
   ],
 )
 def test_a_damaged_file_of_a_run_is_named_and_the_rest_reported(
-  name, content, tiny, damaged
+  name, content, damaged, report, run_of
 ):
-  path = _run_directory(damaged, 'random_pixel_remove_30', 1) / name
+  path = run_of(damaged, 'random_pixel_remove_30', 1) / name
   path.write_text(content)
-  frame, page, works = _report(tiny, damaged, 'random_pixel_remove_30/seed_1')
+  frame, page, stage = report('random_pixel_remove_30/seed_1', anew=True)
   assert len(frame) == 9 and 'random_pixel_remove_30/seed_1' in page
   # It is named again until it is mended.
-  _report(tiny, damaged, name)
-  assert 'Report: ' in report_stage.outcome(works)
+  report(name)
+  assert 'Report: ' in stage.summary()
 
 
-def test_a_changed_result_is_not_believed(tiny, damaged):
-  path = _run_directory(damaged, 'random_pixel_remove_30', 1) / 'result.json'
+def test_a_changed_result_is_not_believed(damaged, report, run_of):
+  path = run_of(damaged, 'random_pixel_remove_30', 1) / 'result.json'
   result = json.loads(path.read_text())
   path.write_text(json.dumps({**result, 'accuracy': 1.0}))
-  frame, page, _ = _report(tiny, damaged, 'checksum')
+  frame, _, _ = report('checksum', anew=True)
   assert len(frame) == 9
 
 
@@ -165,33 +173,33 @@ def _seal(marker, change):
   fingerprint = done.pop('fingerprint')
   for name in ('digest', 'checksum'):
     del done[name]
-  workspace.write_done(str(marker), fingerprint, **done)
+  markers.write(str(marker), fingerprint, done)
 
 
-def test_runs_from_another_ranking_are_left_out(tiny, damaged):
-  marker = _run_directory(damaged, 'grad_pixel_remove_30', 1) / 'DONE'
+def test_runs_from_another_ranking_are_left_out(damaged, report, run_of):
+  marker = run_of(damaged, 'grad_pixel_remove_30', 1) / 'DONE'
   _seal(marker, lambda print_: print_['inputs'].update(ranking='f' * 64))
-  frame, page, _ = _report(tiny, damaged, 'another ranking')
+  frame, page, _ = report('another ranking', anew=True)
   assert len(frame) == 9 and 'was made from another ranking' in page
   # Where the ranking is gone, what most runs say of it holds.
   shutil.rmtree(damaged / 'tfds/roar_tiny/ranking_grad_pixel')
-  frame, page, _ = _report(tiny, damaged, 'than most runs')
+  frame, _, _ = report('than most runs', anew=True)
   assert len(frame) == 9
 
 
-def test_a_study_whose_runs_are_all_of_other_settings_names_them(tiny, damaged):
+def test_a_study_whose_runs_are_all_of_other_settings_names_them(
+  tiny, damaged, make
+):
   shutil.rmtree(damaged / 'reports')
   other = ('Training.momentum=0.5', 'explained/Training.momentum=0.9')
-  works = tiny.works(damaged, *other)
-  with pytest.raises(errors.UnitsFailedError) as raised:
-    pipeline.run(works, ['report'])
-  assert str(raised.value).count('0.9 there, 0.5 asked for') == 5
+  counts = make(tiny.pipeline(damaged, *other), 'report', fails='momentum')
+  assert counts.error.count('0.9 there, 0.5 asked for') == 5
   assert not (damaged / 'reports').exists()
 
 
 def test_mosaics_show_images_of_several_classes(tiny, finished):
-  (work,) = tiny.works(finished)
-  examples = report_images.examples(work.context)
+  stages = tiny.pipeline(finished).stages[0]
+  examples = gallery.examples(stages.context, stages.data, stages.rank)
   assert len(examples) == 3
   assert len({example.original.tobytes() for example in examples}) == 3
   for example in examples:
@@ -204,26 +212,24 @@ def test_mosaics_show_images_of_several_classes(tiny, finished):
   assert {'mosaic_tiny_1.png', 'mosaic_tiny_3.png'} <= names
 
 
-def test_a_report_needs_a_finished_run(tiny, damaged):
+def test_a_report_needs_a_finished_run(tiny, damaged, make):
   shutil.rmtree(damaged / 'runs')
   shutil.rmtree(damaged / 'reports')
-  with pytest.raises(errors.UnitsFailedError, match='no finished run'):
-    _report(tiny, damaged)
+  make(tiny.pipeline(damaged), 'report', fails='no finished run')
 
 
-def test_a_report_needs_runs_only(tiny, finished, damaged):
+def test_a_report_needs_runs_only(finished, damaged, report):
   # Sources, rankings and shards may have been deleted to save space.
   for path in (damaged / 'tfds/roar_tiny').glob('*_remove_*'):
     shutil.rmtree(path)
-  shutil.rmtree(damaged / 'reports')
-  frame, page, _ = _report(tiny, damaged)
+  frame, page, _ = report(anew=True)
   assert len(frame) == 10 and 'lacks seed' not in page
   table = (damaged / 'reports/small/table.md').read_text()
   assert table == (finished / 'reports/small/table.md').read_text()
 
 
 def test_the_terminal_shows_a_table_per_source_and_mode(tiny, finished):
-  text = report_stage.outcome(tiny.works(finished))
+  text = tiny.pipeline(finished).report.summary()
   assert 'tiny, remove' in text
   assert text.splitlines()[-1].endswith('reports/small/index.html')
   for word in ('random', 'grad', '30 %', '70 %'):
@@ -233,8 +239,8 @@ def test_the_terminal_shows_a_table_per_source_and_mode(tiny, finished):
 def test_the_command_of_a_study_keeps_every_binding(tmp_path):
   binding = "Source.tfds_name = 'my_dataset'"
   (loaded,) = experiment.load(study='quickstart', gin_bindings=[binding])
-  place = context.Context(workspace.Workspace(str(tmp_path)), loaded)
-  assert shlex.split(report_stage.study_command(place)) == [
+  one = context.Context(paths.Workspace(str(tmp_path)), loaded)
+  assert shlex.split(report_module.study_command(one)) == [
     'roar_study',
     '--study=quickstart',
     f'--gin_bindings={binding}',
