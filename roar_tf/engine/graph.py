@@ -128,13 +128,14 @@ class Graph:
     parts = tuple(artefact.parts().values()) if inside else ()
     if parts:
       self._snapshot.look(part.marker for part in parts)
-      if self._checks and not there:
+      if self._checks and not (there and artefact.stage.trusts_parts):
         self._snapshot.read_all(part.marker for part in parts)
     for part in parts:
       self._visit(part, needed or not there, there)
     for source in artefact.inputs.values():
       self._visit(source, not there, False)
-    trusted = of_finished or (self._trusts and not inside)
+    trusted = of_finished and artefact.stage.trusts_parts
+    trusted = trusted or (self._trusts and not inside)
     if there and self._checks and not trusted:
       artefact.check(self._snapshot.read)
     sources = (*artefact.inputs.values(), *artefact.soft_inputs.values())

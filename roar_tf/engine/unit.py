@@ -25,10 +25,13 @@ class Stage:
   Attributes:
     name: what commands and messages call it.
     version: raised when its code changes what it writes.
+    trusts_parts: whether what a committed whole says of its settings holds for
+      its parts, so that of these only the presence is looked at.
   """
 
   name = ''
   version = 1
+  trusts_parts = True
 
   def units(self, artefacts: Sequence['Artefact']) -> list['Unit']:
     """Groups artefacts of this stage into units; by default one a unit.

@@ -32,6 +32,7 @@ class Source(DatasetStage):
 
   name = 'source'
   version = 1
+  trusts_parts = False  # Only a shard says which images it lacks.
 
   def __init__(self, context: Context):
     super().__init__(context)

@@ -59,15 +59,11 @@ def test_filters_stand_before_any_name(name, base, statistic, squared, kind):
 
 
 def test_filters_apply_to_scores_made_elsewhere():
-  registry.set_external(['captum_ig', 'blur_mine'])
-  try:
-    found = registry.parse('max_captum_ig')
-    assert found.base.external and found.filter == 'max'
-    # A name of its own wins over a prefix.
-    assert registry.parse('blur_mine').filter is None
-    assert registry.parse('max_blur_mine').base.name == 'blur_mine'
-  finally:
-    registry.set_external([])
+  assert registry.find('captum_ig') is None
+  for name in ('captum_ig', 'max_captum_ig', 'blur_captum_ig'):
+    made = registry.made_elsewhere(name)
+    assert made.base.name == 'captum_ig' and not made.base.needs_model
+    assert (made.filter or '') == name.removesuffix('captum_ig').strip('_')
 
 
 def test_a_registered_name_has_all_prefixes():
