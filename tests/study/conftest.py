@@ -66,6 +66,12 @@ def make(work):
   return run
 
 
+@pytest.fixture
+def counts():
+  """A new `Counts`, for work that `make` does not do."""
+  return Counts()
+
+
 @pytest.fixture(scope='session')
 def states():
   """Function from a folder to {path: time and content} of all files."""

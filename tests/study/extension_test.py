@@ -12,7 +12,7 @@ import pytest
 
 from roar_tf import engine, shards
 from roar_tf.engine import files, markers
-from roar_tf.study import gallery, stages, training
+from roar_tf.study import forecast, gallery, stages, training
 from roar_tf.study.dataset import DatasetStage
 
 RANK = '    self.rank = Rank(context, self.source, self.model)\n'
@@ -88,6 +88,10 @@ def test_a_stage_is_one_file_and_one_line(
   graph = engine.Graph(pipeline.goals(), engine.Snapshot(str(damaged)))
   assert graph.stages == pipeline.names
   assert pipeline.first(pipeline.goals(), None)[0].stage is goal.stage
+  left = {
+    each.stage: each for each in forecast.left(pipeline, pipeline.goals(), None)
+  }
+  assert left['invert'].left == 6 and left['invert'].costs['tiny'].bytes > 0
 
   assert make(pipeline, 'invert').made == {'invert': 6}
   # Of `original` and of the cell: retrained, of masks alone, not retrained.

@@ -5,12 +5,17 @@ paper has some twenty thousand artefacts.
 """
 
 import os
+import pathlib
 import random
+import subprocess
+import sys
 
 import pytest
 
 from roar_tf import engine
 from roar_tf.engine import files, markers
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -97,3 +102,31 @@ def test_the_study_of_the_paper_begins_to_train_at_once(
   assert listings <= folders and reads == len(list(tmp_path.rglob('DONE')))
   if not there:
     assert (listings, reads) == (1, 0)
+
+
+NO_TENSORFLOW = """
+import runpy
+import sys
+
+try:
+  runpy.run_path(sys.argv[0])['run']()
+except SystemExit as e:
+  assert not e.code
+heavy = {'tensorflow', 'keras', 'tensorflow_datasets'} & set(sys.modules)
+assert not heavy, heavy
+"""
+
+
+@pytest.mark.parametrize('more', [[], ['--list'], ['--dry_run'], ['--status']])
+def test_what_computes_nothing_needs_no_tensorflow(more, tiny, damaged):
+  tool = str(ROOT / 'tools' / 'roar_study.py')
+  flags = [f'--study={tiny.study}', *tiny.flags(damaged), *more]
+  code = f'import sys; sys.argv = {[tool, *flags]!r}\n{NO_TENSORFLOW}'
+  done = subprocess.run(
+    [sys.executable, '-c', code],
+    env={**os.environ, 'PYTHONPATH': str(ROOT)},
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 0, done.stderr
+  assert done.stdout

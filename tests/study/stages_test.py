@@ -1,14 +1,17 @@
 """Tests of whole studies: what is committed, kept, made anew, refused."""
 
 import dataclasses
+import json
 import pathlib
 import shutil
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 
 from roar_tf import engine, errors
 from roar_tf.analysis import results
+from roar_tf.datasets.reader import Reader
 from roar_tf.study import paths
 
 UNITS = {
@@ -169,8 +172,6 @@ def test_a_worker_without_inputs_names_them_and_does_the_rest(
 def test_sources_of_other_image_sizes_share_a_study(
   tiny, damaged, make, store_dataset, tmp_path
 ):
-  import tensorflow_datasets as tfds
-
   images = np.random.default_rng(0).integers(0, 256, (20, 6, 10, 1), np.uint8)
   values = {'image': images, 'label': np.arange(20) % 2}
   features = {
@@ -206,6 +207,40 @@ def test_sources_of_other_image_sizes_share_a_study(
   context = pipeline.context
   (batch,) = context.batches(ranking.config, ranking.layout, 'test', 0, 100)
   assert ((batch['levels'].numpy() <= 50).sum((1, 2, 3)) == 30).all()
+
+
+def test_a_study_runs_on_the_images_that_can_be_decoded(
+  photographs, make, tmp_path, predictions
+):
+  root = tmp_path / 'w'
+  pipeline = photographs.tiny.pipeline(
+    root,
+    "Source.unreadable = 'skip'",
+    'Source.images_per_shard = 4',
+    "Study.estimators = ('random', 'grad')",
+    'Study.thresholds = (50,)',
+    'Study.seeds = 1',
+  )
+  # A shard of test images without any, and a train image.
+  context = pipeline.context
+  reader = Reader(context.source, None, '/nowhere')
+  empty = [e['id'].numpy().decode() for e in reader.encoded('test', 0, 4)]
+  photographs.damage(*empty, 'train/class_1/03.jpg')
+  make(pipeline)
+  assert (context.records('test', 0), context.images('test')) == (0, 4)
+  found = [json.loads(p.read_text()) for p in root.rglob('result.json')]
+  assert {result['test_images'] for result in found} == {4}
+  # Two epochs in batches of two images.
+  assert [result['steps'] for result in found] == [19] * 4
+  ids = predictions(root / 'models/photographs')['ids'].astype(str)
+  assert len(ids) == 4 and not set(ids) & set(empty)
+  report = root / 'reports/small'
+  assert (report / 'mosaic_photographs_1.png').exists()
+  page = (report / 'index.html').read_text()
+  assert '19 train, 4 test' in page
+  assert '1 train, 4 test (ids in manifest.json of original)' in page
+  name = 'roar_photographs/random_pixel_remove_50'
+  assert len(tfds.load(name, split='test', data_dir=root / 'tfds')) == 4
 
 
 # --- other settings ----------------------------------------------------------
