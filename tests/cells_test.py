@@ -18,12 +18,6 @@ def odd_names(monkeypatch):
   return names
 
 
-def test_a_name_says_what_a_cell_is():
-  cell = cells.Cell('sg_sq_grad', 'pixel', 'remove', 5)
-  assert cell.name == 'sg_sq_grad_pixel_remove_5'
-  assert cell.ranking == 'sg_sq_grad_pixel'
-
-
 def test_names_are_parsed_from_the_right(odd_names, monkeypatch):
   monkeypatch.setattr(cells, 'FILLS', ('mean', 'noisy_linear', 'zero'))
   estimators = ['random', 'sq_sg_grad', *odd_names, 'sg_my_map']
@@ -41,12 +35,6 @@ def test_names_are_parsed_from_the_right(odd_names, monkeypatch):
   assert len(seen) == len(estimators) * 2 * 2 * 5 * 3
 
 
-def test_the_mean_is_the_fill_that_is_not_named(monkeypatch):
-  monkeypatch.setattr(cells, 'FILLS', ('mean', 'zero'))
-  names = [cells.Cell('grad', 'pixel', 'keep', 5, f).name for f in cells.FILLS]
-  assert names == ['grad_pixel_keep_5', 'grad_pixel_keep_5_zero']
-
-
 def test_every_fill_parses_back():
   for fill in cells.FILLS:
     cell = cells.Cell('sg_sq_grad', 'element', 'keep', 90, fill)
@@ -59,49 +47,37 @@ def test_original_is_no_modified_cell():
   assert cells.parse_cell(cells.ORIGINAL) is None
 
 
-@pytest.mark.parametrize('threshold', [30, 30.0])
-def test_a_threshold_is_written_as_a_whole_number(threshold):
+def test_a_threshold_is_written_as_a_whole_number():
   # gin reads Study.thresholds = (30.0,) as floats.
-  try:
-    cell = cells.Cell('grad', 'pixel', 'remove', threshold)
-  except errors.UsageError:
-    return
+  cell = cells.Cell('grad', 'pixel', 'remove', 30.0)
   assert cell.name == 'grad_pixel_remove_30'
 
 
-@pytest.mark.parametrize('threshold', [0, 101, -1, 55.5, 'ten', None, True])
+@pytest.mark.parametrize('threshold', [0, 101, 55.5, 'ten', None, True])
 def test_impossible_thresholds_are_refused(threshold):
-  with pytest.raises(errors.UsageError) as caught:
+  with pytest.raises(errors.UsageError, match=str(threshold)):
     cells.Cell('grad', 'pixel', 'remove', threshold)
-  assert str(threshold) in str(caught.value)
 
 
 @pytest.mark.parametrize(
   'name, words',
   [
-    ('grad_pixels_remove_30', ['grad_pixels_remove_30', '--cell']),
-    ('grad_pixel_drop_30', ['grad_pixel_drop_30', '--cell']),
-    ('grad_pixel_remove', ['grad_pixel_remove', '--cell']),
-    ('grad_pixel_remove_', ['grad_pixel_remove_', '--cell']),
-    ('grad_pixel_remove_-5', ['grad_pixel_remove_-5', '--cell']),
-    ('grad_pixel_remove_5.5', ['grad_pixel_remove_5.5', '--cell']),
-    ('_pixel_remove_5', ['_pixel_remove_5', '--cell']),
-    ('', ['--cell']),
-    ('originals', ['originals', '--cell']),
-    ('grad_pixel_remove_0', ['0', 'original']),
-    ('grad_pixel_remove_101', ['101', '100']),
-    ('grad_pixel_remove_30_maen', ['fill', 'maen', '"mean"']),
-    ('grad_pixel_remove_30_imagenet', ['fill', '"imagenet_mean"']),
-    ('sg-grad_pixel_remove_30', ['sg-grad', 'identifier']),
-    ('Grad_pixel_remove_30', ['Grad', 'lower-case identifier']),
-    ('original_pixel_remove_30', ['original', 'identifier']),
+    ('grad_pixels_remove_30', '--cell'),
+    ('grad_pixel_drop_30', '--cell'),
+    ('grad_pixel_remove_', '--cell'),
+    ('grad_pixel_remove_5.5', '--cell'),
+    ('_pixel_remove_5', '--cell'),
+    ('originals', '--cell'),
+    ('grad_pixel_remove_0', 'original'),
+    ('grad_pixel_remove_30_maen', '"mean"'),
+    ('sg-grad_pixel_remove_30', 'identifier'),
+    ('Grad_pixel_remove_30', 'lower-case identifier'),
+    ('original_pixel_remove_30', 'identifier'),
   ],
 )
 def test_impossible_names_are_refused(name, words):
-  with pytest.raises(errors.UsageError) as caught:
+  with pytest.raises(errors.UsageError, match=words):
     cells.parse_cell(name)
-  for word in words:
-    assert word in str(caught.value)
 
 
 def test_unknown_parts_get_the_nearest_as_a_suggestion():

@@ -13,7 +13,7 @@ def _values(shape=(2, 9, 7, 3), dtype=np.float64):
 
 
 @pytest.mark.parametrize('jit_compile', [False, True])
-@pytest.mark.parametrize('sigma', [0, 0.1, 0.7, 1.0, 2.5, 8.0])
+@pytest.mark.parametrize('sigma', [0, 0.1, 0.7, 8.0])
 def test_gaussian_is_that_of_scipy(sigma, jit_compile):
   values = _values()
   function = tf.function(filters.gaussian, jit_compile=jit_compile)
@@ -26,7 +26,7 @@ def test_gaussian_is_that_of_scipy(sigma, jit_compile):
 
 
 @pytest.mark.parametrize('jit_compile', [False, True])
-@pytest.mark.parametrize('size', [1, 3, 5, 11])
+@pytest.mark.parametrize('size', [1, 5, 11])
 def test_maximum_is_that_of_scipy(size, jit_compile):
   values = _values() - 10  # All negative: nothing may come from outside.
   function = tf.function(filters.maximum, jit_compile=jit_compile)

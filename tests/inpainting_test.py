@@ -77,24 +77,28 @@ def masks(shape):
   return made
 
 
-@tf.function(jit_compile=True)
-def _solve(values, unknown):
-  return 128 + inpainting.solve(values - 128, unknown)
+_solve = tf.function(inpainting.solve)
+
+
+def solved(values, unknown, iterations=inpainting.ITERATIONS):
+  """Returns what is made of values [H, W]."""
+  arguments = (tf.constant(a[None]) for a in (values, unknown))
+  # A tensor: one trace for any number.
+  return _solve(*arguments, tf.constant(iterations))[0]
 
 
 def check_all(shape, tolerance):
   weights, values = neighbours(shape), image(shape)
   for name, unknown in masks(shape).items():
-    found = _solve(tf.constant(values[None]), tf.constant(unknown[None]))[0]
+    found = 128 + solved(values - 128, unknown)
     error = np.abs(found - exact(values, unknown, weights))
     assert error.max() < tolerance, (name, error.max())
     np.testing.assert_array_equal(found[~unknown], values[~unknown])
 
 
-@pytest.mark.parametrize('size', [28, 32])
-def test_solution_is_the_exact_one_for_any_mask(size):
+def test_solution_is_the_exact_one_for_any_mask():
   # Of 255 grey levels.
-  check_all((size, size), 0.05)
+  check_all((28, 28), 0.05)
 
 
 @pytest.mark.slow
@@ -102,15 +106,13 @@ def test_solution_of_large_images_is_the_exact_one_for_any_mask():
   check_all((224, 224), 0.2)
 
 
-@pytest.mark.parametrize('shape', [(1, 1), (1, 9), (2, 3), (5, 8), (13, 7)])
+@pytest.mark.parametrize('shape', [(1, 9), (2, 3), (13, 7)])
 def test_images_of_any_shape(shape):
   generator = np.random.default_rng(2)
   weights, values = neighbours(shape), image(shape)
   unknown = generator.random(shape) < 0.7
   unknown.flat[0] = False
-  found = inpainting.solve(
-    tf.constant(values[None]), tf.constant(unknown[None])
-  )[0]
+  found = solved(values, unknown)
   np.testing.assert_allclose(found, exact(values, unknown, weights), atol=0.05)
 
 
@@ -119,16 +121,12 @@ def test_channels_are_solved_by_themselves_each_with_its_mask():
   generator = np.random.default_rng(3)
   values = np.stack([image(shape, seed) for seed in range(3)])
   unknown = generator.random((3, *shape)) < [[[0.3]], [[0.6]], [[0.9]]]
-  found = inpainting.solve(tf.constant(values), tf.constant(unknown))
-  for channel in range(3):
-    alone = inpainting.solve(
-      tf.constant(values[channel][None]), tf.constant(unknown[channel][None])
-    )[0]
-    np.testing.assert_allclose(found[channel], alone, atol=1e-3)
-  shared = inpainting.solve(tf.constant(values), tf.constant(unknown[:1]))
-  np.testing.assert_allclose(shared[0], found[0], atol=1e-3)
-  expected = exact(values[2], unknown[0], neighbours(shape))
-  np.testing.assert_allclose(shared[2], expected, atol=0.01)
+  weights = neighbours(shape)
+  for given in (unknown, unknown[:1]):  # One for all channels may do.
+    found = _solve(tf.constant(values), tf.constant(given))
+    for channel, mask in enumerate(np.broadcast_to(given, unknown.shape)):
+      expected = exact(values[channel], mask, weights)
+      np.testing.assert_allclose(found[channel], expected, atol=0.05)
 
 
 def test_more_iterations_leave_less_error():
@@ -137,30 +135,19 @@ def test_more_iterations_leave_less_error():
   unknown = masks(shape)['all but one column']
   goal = exact(values, unknown, weights)
   errors = [
-    np.abs(
-      inpainting.solve(
-        tf.constant(values[None]), tf.constant(unknown[None]), count
-      )[0]
-      - goal
-    ).max()
+    np.abs(solved(values, unknown, count) - goal).max()
     for count in (1, 3, 6, 12)
   ]
   assert errors[0] > 3 * errors[1] > 9 * errors[2]
   # It never ends in 0 / 0, even long after the last digit is right.
   assert errors[3] < 1e-6
-  far = inpainting.solve(
-    tf.constant(values[None]), tf.constant(unknown[None]), 100
-  )
-  np.testing.assert_allclose(far[0], goal, atol=1e-6)
+  np.testing.assert_allclose(solved(values, unknown, 100), goal, atol=1e-6)
 
 
 def test_without_a_known_value_there_is_zero():
-  values = tf.constant(image((9, 9))[None])
-  assert (
-    (inpainting.solve(values, tf.ones([1, 9, 9], tf.bool)) == 0).numpy().all()
-  )
-  same = inpainting.solve(values, tf.zeros([1, 9, 9], tf.bool))
-  np.testing.assert_array_equal(same, values)
+  values, unknown = image((10, 10)), np.ones((10, 10), bool)
+  assert not solved(values, unknown).numpy().any()
+  np.testing.assert_array_equal(solved(values, ~unknown), values)
 
 
 def test_what_stands_at_unknown_places_is_ignored():
@@ -169,10 +156,5 @@ def test_what_stands_at_unknown_places_is_ignored():
   unknown = generator.random((10, 10)) < 0.5
   other = np.where(unknown, generator.normal(size=(10, 10)), values)
   np.testing.assert_array_equal(
-    *(
-      inpainting.solve(
-        tf.constant(some[None], tf.float32), tf.constant(unknown[None])
-      )
-      for some in (values, other)
-    )
+    solved(values, unknown), solved(other.astype(np.float32), unknown)
   )

@@ -5,11 +5,11 @@ import pytest
 import tensorflow as tf
 
 import roar_tf
-from roar_tf import masking, randomness, ranking
+from roar_tf import masking, randomness
 
 SHAPE = (3, 9, 7, 3)
 FILL = (125.2, 0.0, 254.9)
-THRESHOLDS = (1, 10, 37, 90, 99, 100)
+THRESHOLDS = (1, 37, 100)
 
 
 def _images(dtype=np.uint8):
@@ -27,11 +27,10 @@ def test_is_the_public_mask():
 
 
 @pytest.mark.parametrize('depth', [1, 3])
-@pytest.mark.parametrize('threshold', THRESHOLDS)
-def test_remove_and_keep_sum_to_original_and_fill(depth, threshold):
+def test_remove_and_keep_sum_to_original_and_fill(depth):
   images, levels = _images(), _levels(depth)
   removed, kept = (
-    masking.mask(images, levels, threshold=threshold, mode=mode, fill=FILL)
+    masking.mask(images, levels, threshold=37, mode=mode, fill=FILL)
     for mode in masking.MODES
   )
   assert removed.dtype == kept.dtype == tf.uint8
@@ -55,29 +54,6 @@ def test_exactly_the_levels_up_to_the_threshold_are_selected(depth, mode):
     np.testing.assert_array_equal(masked[~replaced], images[~replaced])
 
 
-@pytest.mark.parametrize(
-  ('granularity', 'count', 'values'), [('pixel', 63, 3), ('element', 189, 1)]
-)
-def test_rank_and_mask_replace_exact_counts(granularity, count, values):
-  scores = np.random.default_rng(2).normal(size=SHAPE)
-  levels = ranking.rank(scores, granularity=granularity)
-  for threshold in THRESHOLDS:
-    removed, kept = (
-      masking.mask(
-        _images(np.float32),
-        levels,
-        threshold=threshold,
-        mode=mode,
-        fill=[-1, -1, -1],
-      ).numpy()
-      for mode in masking.MODES
-    )
-    selected = threshold * count // 100
-    for masked, replaced in ((removed, selected), (kept, count - selected)):
-      found = (masked == -1).sum(axis=(1, 2, 3))
-      assert found.tolist() == [values * replaced] * 3
-
-
 @pytest.mark.parametrize('mode', masking.MODES)
 def test_untouched_floats_keep_every_bit(mode):
   generator = np.random.default_rng(3)
@@ -96,14 +72,6 @@ def test_untouched_floats_keep_every_bit(mode):
   )
 
 
-@pytest.mark.parametrize(
-  'dtype', [np.uint8, np.int32, np.float16, np.float32, np.float64]
-)
-def test_type_and_shape_of_the_images_stay(dtype):
-  masked = masking.mask(_images(dtype), _levels(1), threshold=5, fill=FILL)
-  assert masked.dtype == dtype and masked.shape == SHAPE
-
-
 def test_fill_is_rounded_for_integers_and_exact_for_floats():
   everything = np.ones((1, 2, 2, 1), np.uint8)
   for dtype, expected in (
@@ -120,25 +88,10 @@ def test_fill_is_rounded_for_integers_and_exact_for_floats():
     )
 
 
-def test_imagenets_mean_is_a_named_fill():
-  everything = np.ones((1, 2, 2, 1), np.uint8)
-  fill = masking.CONSTANT_FILLS['imagenet_mean']
-  for dtype, expected in (
-    (np.uint8, [124, 116, 104]),  # As in the paper's released code, x 255.
-    (np.float32, [0.485 * 255, 0.456 * 255, 0.406 * 255]),
-  ):
-    masked = masking.mask(
-      np.full((1, 2, 2, 3), 7, dtype), everything, threshold=1, fill=fill
-    )
-    expected = np.broadcast_to(np.array(expected, dtype), (1, 2, 2, 3))
-    np.testing.assert_array_equal(masked, expected)
-
-
-@pytest.mark.parametrize('channels', [1, 2, 4])
-def test_a_fill_of_other_channels_is_refused(channels):
-  images = np.zeros((1, 2, 2, channels), np.uint8)
+def test_a_fill_of_other_channels_is_refused():
+  images = np.zeros((1, 2, 2, 4), np.uint8)
   levels = np.ones((1, 2, 2, 1), np.uint8)
-  with pytest.raises(ValueError, match=f'fill of 3 channels.*of {channels}'):
+  with pytest.raises(ValueError, match='fill of 3 channels.*of 4'):
     masking.mask(images, levels, threshold=1, fill=FILL)
 
 
@@ -171,24 +124,14 @@ def test_custom_fill_is_told_what_is_removed_and_the_keys(depth, mode):
   np.testing.assert_array_equal(masked, expected)
 
 
-def test_fill_gets_one_key_per_image_even_without_keys():
-  def fill(images, removed, keys):
-    assert keys.shape == (3, 2) and keys.dtype == tf.int32
-    return images
-
-  masking.mask(_images(), _levels(1), threshold=30, fill=fill)
-
-
-@pytest.mark.parametrize('mode', masking.MODES)
-@pytest.mark.parametrize('depth', [1, 3])
-def test_eager_and_inside_dataset_map_give_the_same_bytes(depth, mode):
-  images, levels = _images(), _levels(depth)
-  eager = masking.mask(images, levels, threshold=37, mode=mode, fill=FILL)
+def test_eager_and_inside_dataset_map_give_the_same_bytes():
+  images, levels = _images(), _levels(3)
+  eager = masking.mask(images, levels, threshold=37, fill=FILL)
   dataset = tf.data.Dataset.from_tensor_slices((images, levels)).batch(2)
-  for threshold in (37, tf.constant(37), tf.constant(37, tf.int64)):
+  for threshold in (37, tf.constant(37, tf.int64)):
     mapped = dataset.map(
       lambda image, level, threshold=threshold: masking.mask(
-        image, level, threshold=threshold, mode=mode, fill=FILL
+        image, level, threshold=threshold, fill=FILL
       )
     )
     np.testing.assert_array_equal(
@@ -196,21 +139,10 @@ def test_eager_and_inside_dataset_map_give_the_same_bytes(depth, mode):
     )
 
 
-@pytest.mark.parametrize('threshold', [0, 101, -1, 12.5, True, '50'])
+@pytest.mark.parametrize('threshold', [0, 101, 12.5, True, '50'])
 def test_thresholds_that_are_no_whole_percentage_are_refused(threshold):
   with pytest.raises(ValueError, match='whole percentage from 1 to 100'):
     masking.mask(_images(), _levels(1), threshold=threshold, fill=FILL)
-
-
-def test_threshold_zero_is_explained():
-  with pytest.raises(ValueError, match='t = 0.*original'):
-    masking.check_threshold(0)
-
-
-@pytest.mark.parametrize('threshold', [1, 100, 90.0, np.int64(30)])
-def test_whole_thresholds_of_any_type_are_taken(threshold):
-  found = masking.check_threshold(threshold)
-  assert found == threshold and isinstance(found, int)
 
 
 def test_unknown_mode_is_refused():
@@ -222,10 +154,9 @@ def test_unknown_mode_is_refused():
   'levels',
   [
     _levels(1).astype(np.int32),
-    _levels(1).astype(np.float32),
     _levels(1)[..., 0],
   ],
-  ids=['int32', 'float32', 'rank 3'],
+  ids=['int32', 'rank 3'],
 )
 def test_levels_of_another_type_or_rank_are_refused(levels):
   with pytest.raises(ValueError, match='levels must be uint8'):
@@ -236,22 +167,11 @@ def test_levels_of_another_type_or_rank_are_refused(levels):
   ('images', 'levels'),
   [
     (_images(), _levels(1)[:, :8]),
-    (_images(), _levels(1)[:, :, :1]),
-    (_images(), _levels(2)),
     (_images()[..., :1], _levels(3)),
     (_images()[0], _levels(1)),
     (_images(), _levels(1)[:1]),
-    (_images()[:1], _levels(1)),
   ],
-  ids=[
-    'height',
-    'width',
-    'two channels',
-    'more channels',
-    'no batch',
-    'one map for all',
-    'one image for all',
-  ],
+  ids=['height', 'channels', 'no batch', 'one map'],
 )
 def test_levels_of_other_images_are_refused(images, levels):
   with pytest.raises(ValueError, match='do not fit'):

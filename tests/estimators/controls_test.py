@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from scipy import ndimage, stats
 
-from roar_tf import masking, randomness, ranking
+from roar_tf import randomness, ranking
 from roar_tf.estimators import controls, registry
 
 
@@ -37,16 +37,6 @@ def test_random_scores_are_uniform_and_unrelated():
   assert stats.kstest(scores.ravel(), 'uniform').pvalue > 1e-3
   correlation = np.corrcoef(scores.T) - np.eye(75)
   assert np.abs(correlation).max() < 5 / np.sqrt(500)
-
-
-def test_random_does_not_look_at_the_image():
-  keys = _keys(4)
-  images = np.random.default_rng(0).normal(size=(4, 5, 5, 3))
-  scores = _random(None, tf.constant(images), None, keys)
-  assert scores.dtype == tf.float64
-  np.testing.assert_array_equal(
-    scores, _random(None, _zeros(4, 5, 5, 3), None, keys)
-  )
 
 
 @pytest.mark.parametrize('granularity', ranking.GRANULARITIES)
@@ -91,7 +81,7 @@ def test_bernoulli_levels_are_uniform_at_every_position(granularity):
   assert stats.kstest(pvalues, 'uniform').pvalue > 1e-3
 
 
-@pytest.mark.parametrize('threshold', [1, 10, 50, 90])
+@pytest.mark.parametrize('threshold', [10, 90])
 def test_bernoulli_counts_follow_the_binomial_law(threshold):
   levels = _bernoulli_levels((4, 4, 3))
   selected = (levels <= threshold).sum(axis=(1, 2, 3))
@@ -121,13 +111,6 @@ def test_bernoulli_draws_of_channels_and_neighbours_are_independent():
   assert stats.chisquare(np.bincount(together), expected).pvalue > 1e-3
 
 
-def test_bernoulli_thresholds_are_nested_and_no_count_is_fixed():
-  levels = _bernoulli_levels((4, 4, 3), count=50)
-  small, large = (masking.removed_by(levels, t, 'remove') for t in (30, 70))
-  assert large.numpy()[small].all() and not small.numpy()[large].all()
-  assert len(set((levels <= 50).sum(axis=(1, 2, 3)))) > 5
-
-
 def test_a_bernoulli_draw_belongs_to_its_example():
   scores = _random_bernoulli(None, _zeros(6, 3, 4, 3), None, _keys(6)).numpy()
   order = np.array([4, 2, 0, 5, 1, 3])
@@ -148,7 +131,7 @@ def _sobel(images):
   return controls.sobel(None, tf.constant(images), None, None).numpy()
 
 
-@pytest.mark.parametrize('channels', [1, 2, 3, 4])
+@pytest.mark.parametrize('channels', [1, 3])
 @pytest.mark.parametrize('axis', [1, 2])
 def test_sobel_of_a_gray_step_is_four_times_its_height(channels, axis):
   images = np.zeros((1, 6, 8, channels), np.float32)
@@ -179,75 +162,23 @@ def test_sobel_of_a_ramp_has_the_magnitude_of_both_derivatives():
   np.testing.assert_allclose(inner, 8 * 5, rtol=1e-12)
 
 
-def test_sobel_turns_with_the_image():
-  images = np.random.default_rng(0).normal(size=(3, 6, 8, 3))
-  scores = _sobel(images)
-  turned = _sobel(images.transpose(0, 2, 1, 3))
-  np.testing.assert_allclose(turned, scores.transpose(0, 2, 1, 3), atol=1e-12)
-  mirrored = _sobel(images[:, :, ::-1])
-  np.testing.assert_allclose(mirrored, scores[:, :, ::-1], atol=1e-12)
-
-
-@pytest.mark.parametrize('channels', [1, 3])
-def test_sobel_of_any_flat_colour_is_zero(channels):
-  # Exactly: a rounding error would rank one flat region before another.
-  generator = np.random.default_rng(0)
-  images = generator.integers(0, 256, (50, 1, 1, channels)).astype(np.float32)
-  for flat in (images, images / 255):
-    flat = np.broadcast_to(flat, (50, 5, 5, channels))
-    np.testing.assert_array_equal(_sobel(flat), np.zeros_like(flat))
-
-
-SHAPES = [(6, 8, 3), (5, 5, 1), (7, 4, 2), (3, 9, 5), (1, 6, 3), (2, 1, 4)]
-
-
-@pytest.mark.parametrize('shape', SHAPES, ids=str)
+@pytest.mark.parametrize('shape', [(6, 8, 3), (5, 5, 1), (1, 6, 3), (2, 1, 4)])
 def test_released_sobel_is_that_of_scipy(shape):
   images = np.random.default_rng(0).normal(size=(4, *shape))
   expected = np.stack([ndimage.sobel(image, axis=0) for image in images])
-  for sobel in (controls.released_sobel, tf.function(controls.released_sobel)):
-    found = sobel(tf.constant(images))
-    assert found.dtype == tf.float64
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize('form', controls.SOBEL_FORMS)
-def test_every_form_of_sobel_is_the_same_in_graphs(form):
-  images = np.random.default_rng(0).integers(0, 256, (3, 6, 7, 3))
-  images = tf.constant(images, tf.float32)
-  eager = controls.SOBEL_FORMS[form](images)
-  graph = tf.function(controls.SOBEL_FORMS[form])(images)
-  assert eager.shape == images.shape and eager.dtype == tf.float32
-  np.testing.assert_allclose(graph, eager, rtol=1e-5, atol=1e-3)
-
-
-def test_released_sobel_is_signed_and_sees_rows_alone():
-  images = np.zeros((1, 6, 6, 3))
-  images[:, 3:] = 10
-  scores = controls.released_sobel(tf.constant(images)).numpy()
-  np.testing.assert_array_equal(scores[0, 2:4], np.full((2, 6, 3), 160.0))
-  np.testing.assert_array_equal(
-    controls.released_sobel(tf.constant(-images)), -scores
-  )
-  sideways = tf.constant(images.transpose(0, 2, 1, 3))
-  assert not controls.released_sobel(sideways).numpy().any()
+  found = controls.released_sobel(tf.constant(images))
+  assert found.dtype == tf.float64
+  np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize('form', controls.SOBEL_FORMS)
 @pytest.mark.parametrize('channels', [1, 3])
 def test_every_form_of_sobel_is_zero_on_flat_regions(form, channels):
+  # Exactly: a rounding error would rank one flat region before another.
   colours = np.random.default_rng(1).random((50, 1, 1, channels))
   flat = np.broadcast_to(colours.astype(np.float32), (50, 5, 5, channels))
   scores = controls.SOBEL_FORMS[form](tf.constant(flat))
   np.testing.assert_array_equal(scores, np.zeros_like(flat))
-
-
-def test_the_registered_sobel_is_the_magnitude():
-  images = tf.constant(np.random.default_rng(0).normal(size=(2, 5, 6, 3)))
-  np.testing.assert_array_equal(
-    controls.sobel(None, images, None, None),
-    controls.SOBEL_FORMS['magnitude'](images),
-  )
 
 
 # --- oracles ------------------------------------------------------------------
@@ -258,15 +189,12 @@ def truth():
   return np.random.default_rng(0).integers(0, 2, (60, 6, 5, 1), np.uint8)
 
 
-@pytest.mark.parametrize('channels', [1, 3])
 @pytest.mark.parametrize('granularity', ranking.GRANULARITIES)
 @pytest.mark.parametrize(
   ('oracle', 'first'), [('oracle', 1), ('inverse_oracle', 0)]
 )
-def test_oracles_separate_the_regions(
-  truth, oracle, first, granularity, channels
-):
-  images = _zeros(60, 6, 5, channels)
+def test_oracles_separate_the_regions(truth, oracle, first, granularity):
+  images = _zeros(60, 6, 5, 3)
   scores = ORACLES[oracle](
     None, images, None, _keys(60), truth=tf.constant(truth)
   )
@@ -276,16 +204,6 @@ def test_oracles_separate_the_regions(
   for level, evidence in zip(levels, truth, strict=True):
     region = np.broadcast_to(evidence == first, level.shape)
     assert level[region].max() < level[~region].min()
-
-
-@pytest.mark.parametrize('oracle', ORACLES.values(), ids=ORACLES)
-@pytest.mark.parametrize('dtype', [bool, np.uint8, np.int64, np.float32])
-def test_truth_may_have_any_type(truth, oracle, dtype):
-  images, keys = _zeros(60, 6, 5, 3), _keys(60)
-  np.testing.assert_array_equal(
-    oracle(None, images, None, keys, truth=tf.constant(truth.astype(dtype))),
-    oracle(None, images, None, keys, truth=tf.constant(truth)),
-  )
 
 
 @pytest.mark.parametrize('value', [0, 1])

@@ -34,10 +34,6 @@ MOMENTS = {
 }
 
 
-def test_every_statistic_is_tested():
-  assert set(MOMENTS) == set(ensemble.STATISTICS)
-
-
 @pytest.mark.parametrize('name', MOMENTS)
 @pytest.mark.parametrize('at_once', [1, 4, 5, 15, 20])
 @pytest.mark.parametrize('count', [1, 2, 15])

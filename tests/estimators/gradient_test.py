@@ -29,16 +29,6 @@ def _model(weights, activation=None):
   return keras.Model(inputs, outputs)
 
 
-@pytest.mark.parametrize('target', range(CLASSES))
-def test_of_a_linear_model_is_the_weights_of_the_class(images, weights, target):
-  scores = gradient.grad(
-    _model(weights), tf.constant(images), tf.fill([5], target), None
-  )
-  assert scores.dtype == tf.float64
-  expected = np.broadcast_to(weights[:, target].reshape(SHAPE), images.shape)
-  np.testing.assert_allclose(scores, expected, rtol=1e-14)
-
-
 def test_is_signed_and_of_the_logit_at_this_very_image(images, weights):
   # d tanh(z) / dx = (1 - tanh(z)^2) w, another number for every image.
   targets = np.array([0, 3, 1, 1, 2], np.int32)

@@ -32,17 +32,6 @@ def weights():
   return values
 
 
-class Applied(L.Layer):
-  """Applies a function of tensors, which Keras does not look into."""
-
-  def __init__(self, function):
-    super().__init__(**FLOAT64)
-    self.function = function
-
-  def call(self, inputs):
-    return self.function(inputs)
-
-
 def _network(weights, relu):
   """Two hidden layers; `relu` makes a new layer of them each time."""
   model = keras.Sequential(
@@ -83,35 +72,15 @@ def _explain(model, images, names='gb', **arguments):
 
 
 def test_two_layers_by_hand(weights, images):
-  found = _explain(_network(weights, lambda: L.ReLU(**FLOAT64)), images)['gb']
+  model = _network(weights, lambda: L.ReLU(**FLOAT64))
+  found = _explain(model, images, ['gb', 'grad'])
   expected = _by_hand(weights, images)
-  np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-14)
-  # It is signed, and it is not GRAD.
+  np.testing.assert_allclose(found['gb'], expected, rtol=1e-12, atol=1e-14)
   assert (expected < 0).any() and (expected > 0).any()
+  # GRAD beside it is untouched.
   plain = _by_hand(weights, images, guided=False)
+  np.testing.assert_allclose(found['grad'], plain, rtol=1e-12, atol=1e-14)
   assert not np.allclose(expected, plain)
-
-
-def test_grad_beside_it_is_untouched(weights, images):
-  model = _network(weights, lambda: L.ReLU(**FLOAT64))
-  found = _explain(model, images, ['gb', 'grad'])
-  expected = _by_hand(weights, images, guided=False)
-  np.testing.assert_allclose(found['grad'], expected, rtol=1e-12, atol=1e-14)
-
-
-def test_equals_grad_where_everything_is_positive(weights, images):
-  positive = [np.abs(w) for w in weights]
-  model = _network(positive, lambda: L.ReLU(**FLOAT64))
-  found = _explain(model, np.abs(images), ['gb', 'grad'])
-  np.testing.assert_allclose(found['gb'], found['grad'], rtol=1e-12)
-  assert (found['gb'].numpy() > 0).all()
-
-
-def test_negative_gradients_stop_at_the_last_relu(weights, images):
-  weights = [*weights[:4], -np.abs(weights[4]), weights[5]]
-  model = _network(weights, lambda: L.ReLU(**FLOAT64))
-  found = _explain(model, images, ['gb', 'grad'])
-  assert not found['gb'].numpy().any() and found['grad'].numpy().any()
 
 
 def test_relu_six_by_hand(weights, images):
@@ -121,8 +90,7 @@ def test_relu_six_by_hand(weights, images):
   assert not np.allclose(expected, _by_hand(weights, images))
   for relu in (
     lambda: L.ReLU(max_value=6, **FLOAT64),
-    lambda: L.Activation('relu6', **FLOAT64),
-    lambda: Applied(tf.nn.relu6),
+    lambda: L.Lambda(tf.nn.relu6, **FLOAT64),
   ):
     found = _explain(_network(weights, relu), images, ['gb', 'grad'])
     np.testing.assert_allclose(found['gb'], expected, rtol=1e-12, atol=1e-13)
@@ -177,15 +145,12 @@ def _subclass(weights):
 @pytest.mark.parametrize(
   'build',
   [
-    lambda weights: _network(weights, lambda: L.ReLU(**FLOAT64)),
-    lambda weights: _network(weights, lambda: L.Activation('relu', **FLOAT64)),
-    lambda weights: _network(weights, lambda: Applied(tf.nn.relu)),
-    lambda weights: _network(weights, lambda: Applied(keras.ops.relu)),
+    lambda w: _network(w, lambda: L.Lambda(tf.nn.relu, **FLOAT64)),
     _as_argument,
     _subclass,
     _nested,
   ],
-  ids=['layer', 'name', 'tf', 'ops', 'argument', 'subclass', 'nested'],
+  ids=['tf', 'argument', 'subclass', 'nested'],
 )
 def test_all_ways_to_write_a_relu_are_one(build, weights, images):
   model = build(weights)
@@ -227,7 +192,7 @@ def batch():
 NAMES = ('grad', 'gb', 'sg_grad', 'sg_sq_gb', 'var_gb', 'sg_ig')
 
 
-@pytest.mark.parametrize('name', NAMES)
+@pytest.mark.parametrize('name', ['gb', 'sg_grad', 'sg_ig'])
 def test_one_forward_pass_for_both_rules_changes_no_bit(name, network, batch):
   together = _explain(network, batch, NAMES)
   alone = _explain(network, batch, name)
@@ -239,19 +204,6 @@ def test_eagerly_equals_numpy(weights, images):
   found = estimators.gb(model, tf.constant(images), tf.constant(TARGETS), None)
   np.testing.assert_allclose(
     found, _by_hand(weights, images), rtol=1e-12, atol=1e-14
-  )
-
-
-def test_compiles_under_xla(weights, images):
-  model = _network(weights, lambda: L.ReLU(**FLOAT64))
-
-  @tf.function(autograph=False, jit_compile=True)
-  def compiled(images, targets):
-    return estimators.gb(model, images, targets, None)
-
-  found = compiled(tf.constant(images), tf.constant(TARGETS))
-  np.testing.assert_allclose(
-    found, _by_hand(weights, images), rtol=1e-10, atol=1e-12
   )
 
 
@@ -270,30 +222,7 @@ def test_later_gradients_of_the_model_are_its_own(network, batch):
   assert not np.allclose(guided, before)
 
 
-# --- published architectures, and refusals ------------------------------------
-
-
-def _published(name, **arguments):
-  keras.utils.set_random_seed(0)
-  build = getattr(keras.applications, name)
-  return build(
-    weights=None, input_shape=(32, 32, 3), classes=CLASSES, **arguments
-  )
-
-
-def _pixels(count=1):
-  values = np.random.default_rng(3).normal(size=(count, 32, 32, 3))
-  return values.astype(np.float32)
-
-
-def test_mobilenet_works():
-  model = _published('MobileNetV2', alpha=0.35, classifier_activation=None)
-  found = _explain(model, _pixels(), ['gb', 'grad'], targets=[1])
-  for scores in found.values():
-    assert np.isfinite(scores).all() and scores.numpy().any()
-  ratio = found['gb'].numpy().std() / found['grad'].numpy().std()
-  difference = (found['gb'] - found['grad']).numpy().std()
-  assert ratio > 0 and difference > 0.1 * found['grad'].numpy().std()
+# --- refusals -----------------------------------------------------------------
 
 
 def _refused(model, images, match):
@@ -303,12 +232,6 @@ def _refused(model, images, match):
   # One sentence, of ours.
   assert message.startswith('estimator "gb"') and message.endswith('.')
   assert '\n' not in message and message.count('. ') == 0
-
-
-def test_efficientnet_has_no_relu():
-  _refused(
-    _published('EfficientNetB0'), _pixels(), 'of which this model has none'
-  )
 
 
 HIDDEN_RELUS = {
@@ -324,26 +247,18 @@ HIDDEN_RELUS = {
 
 @pytest.mark.parametrize('place', HIDDEN_RELUS)
 def test_a_relu_out_of_reach_is_refused(place, weights, images):
-  model = _network(weights, lambda: Applied(HIDDEN_RELUS[place]))
+  # The first ReLU may be seen.
+  layers = iter([L.ReLU(**FLOAT64), L.Lambda(HIDDEN_RELUS[place], **FLOAT64)])
+  model = _network(weights, lambda: next(layers))
   _refused(model, images, 'must see every ReLU.*leave gb out')
   # The other estimators do not mind.
-  for other in ('grad', 'sg_ig'):
-    assert np.isfinite(_explain(model, images, other)[other]).all()
+  assert np.isfinite(_explain(model, images, 'grad')['grad']).all()
 
 
-@pytest.mark.parametrize('place', HIDDEN_RELUS)
-def test_a_relu_out_of_reach_beside_others_is_refused(place, weights, images):
-  layers = iter([L.ReLU(**FLOAT64), Applied(HIDDEN_RELUS[place])])
-  model = _network(weights, lambda: next(layers))
-  _refused(model, images, 'must see every ReLU')
-
-
-@pytest.mark.parametrize('name', ['gb', 'sg_gb', 'sq_gb'])
-def test_a_refusal_leaves_no_trace(name, weights, images):
+def test_a_model_without_a_relu_is_refused_and_left_as_it_was(weights, images):
   model = _network(weights, lambda: L.Activation('tanh', **FLOAT64))
   for _ in range(2):
-    with pytest.raises(ValueError, match='has none'):
-      _explain(model, images, ['grad', name])
+    _refused(model, images, 'has none')
   assert np.isfinite(_explain(model, images, 'grad')['grad']).all()
 
 

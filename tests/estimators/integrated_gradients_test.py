@@ -7,7 +7,6 @@ import tensorflow as tf
 
 import roar_tf
 from roar_tf import estimators
-from roar_tf.estimators import integrated_gradients
 
 L = keras.layers
 SHAPE = (3, 2, 2)
@@ -84,8 +83,10 @@ def _loop(model, images, baseline, steps):
 # --- closed forms -------------------------------------------------------------
 
 
-@pytest.mark.parametrize('baseline', BASELINES)
-@pytest.mark.parametrize('steps', [1, 2, 7, 25])
+@pytest.mark.parametrize(
+  ('baseline', 'steps'),
+  [*((name, 7) for name in BASELINES), ('image', 1), ('image', 25)],
+)
 def test_of_a_linear_model(linear, weights, images, baseline, steps):
   start = BASELINES[baseline]
   found = _ig(linear, images, baseline=start, steps=steps)
@@ -94,7 +95,7 @@ def test_of_a_linear_model(linear, weights, images, baseline, steps):
   np.testing.assert_allclose(found, expected, rtol=1e-13, atol=1e-15)
 
 
-@pytest.mark.parametrize('steps', [1, 2, 10, 25])
+@pytest.mark.parametrize('steps', [1, 10])
 def test_of_a_quadratic_model_with_right_endpoints(images, steps):
   # f_k(x) = w_k . x^2 has the gradient 2 w x; along the path from x0 the mean
   # over i = 1..k of x0 + i / k (x - x0) is x0 + (k + 1) / 2k (x - x0).
@@ -114,17 +115,6 @@ def test_of_a_quadratic_model_with_right_endpoints(images, steps):
   )
 
 
-@pytest.mark.parametrize('baseline', BASELINES)
-@pytest.mark.parametrize('steps', [1, 2, 6, 25])
-def test_equals_an_explicit_loop(network, images, baseline, steps):
-  start = BASELINES[baseline]
-  found = _ig(network, images, baseline=start, steps=steps)
-  expected = _loop(network, images, start, steps)
-  np.testing.assert_allclose(
-    found, expected, rtol=1e-12, atol=1e-12 * np.abs(expected).max()
-  )
-
-
 def test_one_step_is_the_gradient_times_the_difference(network, images):
   found = roar_tf.explain(
     network, images, ['ig', 'grad'], targets=TARGETS, steps=1, baseline=0.25
@@ -138,19 +128,11 @@ def test_of_the_baseline_itself_is_zero(network, images):
   assert not _ig(network, images, baseline=images).any()
 
 
-def test_channels_are_the_last_axis(linear, weights, images):
-  found = _ig(linear, images, baseline=images[..., :1] * [1.0, 0.0])
-  assert not found[..., 0].any() and found[..., 1].any()
-
-
 # --- axioms -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize('baseline', BASELINES)
-def test_completeness_with_an_error_that_falls_with_the_steps(
-  network, images, baseline
-):
-  start = np.broadcast_to(BASELINES[baseline], images.shape)
+def test_completeness_with_an_error_that_falls_with_the_steps(network, images):
+  start = BASELINES['batch']
 
   def logits(x):
     return network(tf.constant(x)).numpy()[np.arange(5), TARGETS]
@@ -183,89 +165,16 @@ def test_a_pixel_that_the_model_ignores_gets_nothing(network, images):
 # --- how it is computed -------------------------------------------------------
 
 
-@pytest.fixture(scope='module')
-def relus():
-  """Both rules and a batch norm to be folded."""
-  keras.utils.set_random_seed(1)
-  model = keras.Sequential(
-    [
-      keras.Input(SHAPE, **FLOAT64),
-      L.Conv2D(4, 2, padding='same', **FLOAT64),
-      L.BatchNormalization(**FLOAT64),
-      L.ReLU(**FLOAT64),
-      L.Conv2D(4, 2, activation='tanh', **FLOAT64),
-      L.Flatten(**FLOAT64),
-      L.Dense(CLASSES, **FLOAT64),
-    ]
-  )
-  model.layers[1].moving_mean.assign([0.1, -0.2, 0.3, 0.0])
-  return model
-
-
-NAMES = ('ig', 'sg_ig', 'var_ig', 'sg_sq_ig', 'gb', 'var_gb')
-
-
-@pytest.fixture(scope='module')
-def by_batch_size(relus, images):
-  return {
-    size: roar_tf.explain(
-      relus,
-      images,
-      NAMES,
-      targets=TARGETS,
-      samples=4,
-      steps=6,
-      baseline=0.1,
-      batch_size=size,
-    )
-    for size in (1, 3, 7, 64)
-  }
-
-
-@pytest.mark.parametrize('name', NAMES)
-@pytest.mark.parametrize('size', [1, 3, 7])
-def test_batch_size_changes_rounding_alone(by_batch_size, name, size):
-  expected = by_batch_size[64][name].numpy()
-  scale = np.abs(expected).max()
-  assert scale > 0
-  np.testing.assert_allclose(
-    by_batch_size[size][name], expected, rtol=1e-10, atol=1e-10 * scale
-  )
-
-
-@pytest.mark.parametrize('at_once', [2, 3, 4, 9])
-def test_a_block_of_steps_may_reach_beyond_the_path(network, images, at_once):
-  @tf.function(autograph=False)
-  def sums(images):
-    return integrated_gradients.path_sums(
-      network,
-      images,
-      tf.constant(TARGETS),
-      tf.zeros_like(images),
-      rules=['gradient'],
-      steps=6,
-      at_once=at_once,
-    )['gradient']
-
-  expected = sum(_gradient(network, i / 6 * images) for i in range(1, 6))
-  np.testing.assert_allclose(
-    sums(tf.constant(images)), expected, rtol=1e-11, atol=1e-13
-  )
-
-
-@pytest.mark.parametrize('baseline', ['image', 'batch'])
-def test_images_in_blocks_have_their_own_baselines(network, images, baseline):
-  start = BASELINES[baseline]
+def test_images_in_blocks_have_their_own_baselines(network, images):
+  start = BASELINES['batch']
   expected = _loop(network, images, start, 4)
-  for size in (1, 2, 3):
-    found = _ig(network, images, baseline=start, steps=4, batch_size=size)
-    np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-13)
+  found = _ig(network, images, baseline=start, steps=4, batch_size=2)
+  np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-13)
 
 
 @pytest.mark.parametrize('steps', [1, 6])
-@pytest.mark.parametrize('baseline', BASELINES)
-def test_eagerly_equals_explain(network, images, baseline, steps):
-  start = BASELINES[baseline]
+def test_eagerly_equals_explain(network, images, steps):
+  start = BASELINES['batch']
   eager = estimators.ig(
     network,
     tf.constant(images),
@@ -317,19 +226,14 @@ def test_every_noisy_copy_has_a_path_of_its_own(linear, weights, images):
   [
     ('black', r'must broadcast to the images \(5, 3, 2, 2\)'),
     (np.zeros(3), r'must broadcast .* found \(3,\)'),
-    (np.zeros((4, *SHAPE)), r'must broadcast .* found \(4, 3, 2, 2\)'),
     (np.zeros((1, 5, *SHAPE)), r'must broadcast .* found \(1, 5, 3, 2, 2\)'),
-    ([[1.0], [1.0, 2.0]], 'must broadcast|must be'),
-    ({'red': 0}, 'must broadcast'),
-    (np.nan, 'NaN or infinity'),
+    ([[1.0], [1.0, 2.0]], 'must broadcast'),
     ([0.0, np.inf], 'NaN or infinity'),
-    (np.full(SHAPE, np.nan), 'NaN or infinity'),
   ],
 )
-@pytest.mark.parametrize('name', ['ig', 'sg_sq_ig'])
-def test_bad_baselines_are_refused(network, images, name, baseline, message):
+def test_bad_baselines_are_refused(network, images, baseline, message):
   with pytest.raises(ValueError, match=message) as refusal:
-    _ig(network, images, name, baseline=baseline)
+    _ig(network, images, baseline=baseline)
   sentence = str(refusal.value)
   assert 'baseline' in sentence and sentence.endswith('.')
   assert '\n' not in sentence and len(sentence) < 150

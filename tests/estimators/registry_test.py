@@ -5,11 +5,7 @@ import pytest
 from roar_tf import errors
 from roar_tf.estimators import registry
 
-
-@pytest.fixture(autouse=True)
-def own_registry(monkeypatch):
-  """Names registered by a test are gone after it."""
-  monkeypatch.setattr(registry, '_registry', dict(registry._registry))
+pytestmark = pytest.mark.usefixtures('own_registry')
 
 
 def _attribution(model, images, targets, keys):
@@ -25,9 +21,7 @@ def _another(model, images, targets, keys):
   [
     ('grad', None, False),
     ('sq_grad', None, True),
-    ('sg_grad', 'mean', False),
     ('sg_sq_grad', 'mean_of_squares', False),
-    ('var_grad', 'variance', False),
     ('sq_sg_grad', 'mean', True),
     ('sq_var_grad', 'variance', True),
   ],
@@ -41,13 +35,10 @@ def test_prefixes_compose_from_the_left(name, statistic, squared):
 @pytest.mark.parametrize(
   ('name', 'base', 'statistic', 'squared', 'kind'),
   [
-    ('blur_grad', 'grad', None, False, 'blur'),
     ('max_ig', 'ig', None, False, 'max'),
     ('blur_sg_sq_grad', 'grad', 'mean_of_squares', False, 'blur'),
     ('max_sq_sg_gb', 'gb', 'mean', True, 'max'),
     ('blur_random', 'random', None, False, 'blur'),
-    ('max_sobel', 'sobel', None, False, 'max'),
-    ('blur_oracle', 'oracle', None, False, 'blur'),
   ],
 )
 def test_filters_stand_before_any_name(name, base, statistic, squared, kind):
@@ -66,13 +57,6 @@ def test_filters_apply_to_scores_made_elsewhere():
     assert (made.filter or '') == name.removesuffix('captum_ig').strip('_')
 
 
-def test_a_registered_name_has_all_prefixes():
-  assert registry.register('mine')(_attribution) is _attribution
-  assert 'mine' in registry.registered()
-  for prefix in ('', 'sq_', 'sg_', 'sg_sq_', 'var_', 'sq_sg_'):
-    assert registry.parse(f'{prefix}mine').base.function is _attribution
-
-
 def test_a_registered_name_wins_over_a_prefix():
   registry.register('sg_grad')(_attribution)
   found = registry.parse('sg_grad')
@@ -83,21 +67,14 @@ def test_a_registered_name_wins_over_a_prefix():
   ('name', 'reason'),
   [
     ('sq_sq_grad', 'squared twice'),
-    ('sg_sg_grad', 'two ensembles'),
     ('sg_var_grad', 'two ensembles'),
-    ('var_sg_grad', 'two ensembles'),
     ('sg_sq_sg_grad', 'two ensembles'),
-    ('var_var_grad', 'two ensembles'),
     ('var_sq_grad', 'variance of squares'),
     ('sg_sq_sq_grad', 'squared twice'),
     ('sq_random', '"sq_" cannot apply to "random"'),
     ('sg_sobel', '"sg_" cannot apply to "sobel"'),
-    ('var_oracle', '"var_" cannot apply to "oracle"'),
-    ('sg_sq_inverse_oracle', '"sq_" cannot apply to "inverse_oracle"'),
     ('sg_blur_grad', 'prefix "sg_" cannot stand before "blur_"'),
-    ('sq_max_grad', 'prefix "sq_" cannot stand before "max_"'),
     ('blur_max_grad', 'cannot be filtered twice'),
-    ('max_max_random', 'cannot be filtered twice'),
     ('blur_sg_sobel', '"sg_" cannot apply to "sobel"'),
     ('blur_random_bernoulli', 'cannot apply to "random_bernoulli"'),
   ],
@@ -113,18 +90,12 @@ def test_meaningless_compositions_are_refused_with_the_reason(name, reason):
   ('name', 'suggestion'),
   [
     ('gard', 'grad'),
-    ('sg_gard', 'sg_grad'),
     ('sg_sq_gradd', 'sg_sq_grad'),
-    ('vargrad', 'var_grad'),
     ('smooth_sobel', 'sobel'),
-    ('randon', 'random'),
     ('GRAD', None),
     ('sg_', None),
     ('', None),
-    ('sg_grad_', 'sg_grad'),
     ('sg_minne', 'sg_mine'),
-    ('blur_gradd', 'blur_grad'),
-    ('max_', None),
     ('max_sobbel', 'max_sobel'),
   ],
 )
@@ -145,8 +116,6 @@ def test_a_taken_name_is_refused_and_stays():
   with pytest.raises(errors.UsageError, match="'mine' exists already"):
     registry.register('mine')(_another)
   assert registry.parse('mine').base.function is _attribution
-  with pytest.raises(errors.UsageError, match="'grad' exists already"):
-    registry.register('grad')(_another)
 
 
 def test_loading_the_same_function_again_replaces_it():
@@ -162,7 +131,7 @@ def test_loading_the_same_function_again_replaces_it():
   assert registry.parse('mine').base.function is latest
 
 
-@pytest.mark.parametrize('name', ['Mine', 'my-grad', '2nd', 'a b', ''])
+@pytest.mark.parametrize('name', ['Mine', '2nd', ''])
 def test_names_that_are_no_identifiers_are_refused(name):
   with pytest.raises(errors.UsageError, match='lower-case identifier'):
     registry.register(name)

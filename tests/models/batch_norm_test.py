@@ -105,21 +105,3 @@ def test_float64_is_keras_own_path(inputs, training):
   assert outcome[0][0].dtype == tf.float64
   for ours, theirs in zip(*outcome, strict=True):
     np.testing.assert_array_equal(ours, theirs)
-
-
-def test_stateless_call_returns_the_moments_and_assigns_nothing(inputs):
-  images = keras.Input(SHAPE[1:])
-  layer = batch_norm.BatchNormalization(momentum=0.9)
-  model = keras.Model(images, layer(images))
-  before = [v.numpy() for v in model.variables]
-  _, (mean, _) = model.stateless_call(
-    model.trainable_variables,
-    model.non_trainable_variables,
-    inputs,
-    training=True,
-  )
-  np.testing.assert_allclose(
-    mean, 0.1 * inputs.numpy().mean(axis=(0, 1, 2)), rtol=1e-4
-  )
-  for variable, value in zip(model.variables, before, strict=True):
-    np.testing.assert_array_equal(variable, value)

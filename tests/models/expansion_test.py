@@ -1,5 +1,7 @@
 """Tests of batch norm without the outputs that it normalises."""
 
+import contextlib
+
 import keras
 import numpy as np
 import pytest
@@ -50,11 +52,10 @@ def test_values_and_gradients_are_those_of_the_plain_formulation():
     np.testing.assert_allclose(b, a, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize('jit_compile', [False, True])
-def test_bfloat16_differs_by_rounding(jit_compile):
+def test_bfloat16_differs_by_rounding():
   expected = _outcome(_plain, _arguments(tf.float64))
   compiled = tf.function(
-    lambda *a: _outcome(expansion.normalised, a), jit_compile=jit_compile
+    lambda *a: _outcome(expansion.normalised, a), jit_compile=True
   )
   arguments = _arguments(tf.float32, tf.bfloat16)
   found = compiled(*arguments)
@@ -124,14 +125,10 @@ def _step(model, images, lean):
 
   with tf.GradientTape() as tape:
     tape.watch(weights)
-    if lean:
-      with expansion.training(model):
-        outputs, moved = call()
-    else:
+    with expansion.training(model) if lean else contextlib.nullcontext():
       outputs, moved = call()
-    values = tf.cast(outputs, tf.float32)
-    goal = tf.cos(tf.reshape(tf.range(tf.size(values), dtype=tf.float32),
-                             tf.shape(values)))  # fmt: skip
+    values = tf.reshape(tf.cast(outputs, tf.float32), [-1])
+    goal = tf.cos(tf.range(tf.size(values), dtype=tf.float32))
     loss = tf.reduce_sum(goal * values)
   return outputs, moved, tape.gradient(loss, weights)
 
@@ -147,10 +144,9 @@ def _images(shape=(8, 6, 5, 3)):
   return tf.constant(np.random.default_rng(3).normal(1, 2, shape), tf.float32)
 
 
-@pytest.mark.parametrize('padding', ['same', 'valid'])
-@pytest.mark.parametrize('strides', [1, 2, (2, 1)])
-def test_a_pair_of_layers(strides, padding):
-  model = _built(_layers(strides=strides, padding=padding))
+@pytest.mark.parametrize('strides', [1, (2, 1)])
+def test_a_pair_of_layers(strides):
+  model = _built(_layers(strides=strides))
   assert _narrow_only(model, _images())
   plain, lean = (_step(model, _images(), lean) for lean in (False, True))
   for a, b in zip(tf.nest.flatten(plain), tf.nest.flatten(lean), strict=True):
@@ -180,7 +176,14 @@ FROZEN = batch_norm.BatchNormalization(trainable=False)
   ],
 )
 def test_what_does_not_take_part_is_called_as_it_is(layers):
-  model = _built(layers)
+  _assert_untouched(_built(layers))
+
+
+def test_float32_is_called_as_it_is():
+  _assert_untouched(_built(_layers(), 'float32'))
+
+
+def _assert_untouched(model):
   assert not _narrow_only(model, _images())
   plain, lean = (_step(model, _images(), lean) for lean in (False, True))
   for a, b in zip(tf.nest.flatten(plain), tf.nest.flatten(lean), strict=True):
@@ -198,18 +201,6 @@ def test_a_nested_model_is_called_as_it_is():
   plain, lean = (_step(model, _images(), lean)[0] for lean in (False, True))
   np.testing.assert_array_equal(plain, lean)
   assert _narrow_only(inner, _images())
-
-
-def test_a_sequential_model():
-  with precision.computing_in('bfloat16'):
-    model = keras.Sequential([keras.Input((6, 5, 3)), L.Conv2D(
-      8, 1, use_bias=False), batch_norm.BatchNormalization()])  # fmt: skip
-  assert _narrow_only(model, _images())
-
-
-def test_float32_is_called_as_it_is():
-  model = _built(_layers(), 'float32')
-  assert not _narrow_only(model, _images())
 
 
 @pytest.fixture
@@ -266,14 +257,14 @@ def test_a_resnet_in_bfloat16_is_as_exact_as_written_plainly(bottlenecks):
   images = _images((8, 32, 40, 3))
   exact = _traced(bottlenecks('float64'), tf.cast(images, tf.float64), False)
   model = bottlenecks('mixed_bfloat16')
-  step = tf.function(lambda x: _step(model, x, lean=True))
+  errors = {}
+  for lean in (False, True):
+    step = tf.function(lambda x, lean=lean: _step(model, x, lean))
+    _, _, gradients = step(images)
+    difference = _flat(gradients) - _flat(exact[2])
+    errors[lean] = np.linalg.norm(difference) / np.linalg.norm(_flat(exact[2]))
   graph = step.get_concrete_function(images).graph
   types = [o.type for o in graph.get_operations()]
   # The stem's and two per bottleneck; the last ones and shortcuts take part.
   assert types.count('FusedBatchNormV3') == 1 + 2 * 4
-  errors = {}
-  for lean in (False, True):
-    _, _, gradients = _traced(model, images, lean)
-    difference = _flat(gradients) - _flat(exact[2])
-    errors[lean] = np.linalg.norm(difference) / np.linalg.norm(_flat(exact[2]))
   assert errors[True] < 1.2 * errors[False] < 0.6, errors

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from roar_tf.models import batch_norm, folding, resnet
+from roar_tf.models import batch_norm, folding, graphs, resnet
 
 L = keras.layers
 SHAPE = (7, 6, 3)  # No two sizes are equal, nor equal to a number of filters.
@@ -46,21 +46,20 @@ def _compiled(model):
   )
 
 
-def _types(model, images):
-  """Returns the operations of the folded model: those of arithmetic."""
+def _operations(model, images):
+  """Returns the operations of the folded model."""
   graph = _compiled(model).get_concrete_function(images).graph
-  return [o.type for o in graph.get_operations()]
+  return graph.get_operations()
 
 
 def _multiplies_images(model, images) -> bool:
   """Whether some batch norm is still a map of its own over the images."""
-  graph = _compiled(model).get_concrete_function(images).graph
   return any(
     o.type.startswith('FusedBatchNorm')
     or o.type in ('Mul', 'AddV2')
     and o.outputs[0].shape.rank == 4
     and o.outputs[0].shape[0] == images.shape[0]
-    for o in graph.get_operations()
+    for o in _operations(model, images)
   )
 
 
@@ -106,12 +105,10 @@ class Applied(L.Layer):
 # --- what is folded -----------------------------------------------------------
 
 
-@pytest.mark.parametrize('blocks', [1, 2])
-def test_small_resnet(blocks):
-  model = resnet.small_resnet((9, 8, 3), 5, width=4, blocks=blocks)
+def test_small_resnet():
+  model = resnet.small_resnet((9, 8, 3), 5, width=4, blocks=2)
   _check(model)
-  images = _images((9, 8, 3))
-  types = _types(model, images)
+  types = [o.type for o in _operations(model, _images((9, 8, 3)))]
   convolutions = [
     layer for layer in model.layers if isinstance(layer, L.Conv2D)
   ]
@@ -120,36 +117,15 @@ def test_small_resnet(blocks):
   assert 'FusedBatchNormV3' not in types
 
 
-@pytest.mark.parametrize('depth', [18, 50])
-def test_resnet(depth):
-  model = resnet.resnet((65, 40, 3), 5, depth=depth)
-  _check(model, _images((65, 40, 3), count=2))
-  types = _types(model, _images((65, 40, 3), count=2))
-  convolutions = [
-    layer for layer in model.layers if isinstance(layer, L.Conv2D)
-  ]
-  assert types.count('BiasAdd') == len(convolutions) + 1
-  assert types.count('Conv2D') == len(convolutions)
-
-
 CONVOLUTIONS = {
   'plain': lambda: L.Conv2D(4, 3),
-  'no_bias': lambda: L.Conv2D(4, 3, use_bias=False),
-  'same': lambda: L.Conv2D(4, 3, padding='same'),
-  'strided': lambda: L.Conv2D(4, 3, strides=2),
-  'strided_same': lambda: L.Conv2D(4, (3, 2), strides=(2, 2), padding='same'),
-  'one_way_stride': lambda: L.Conv2D(4, 3, strides=(2, 1), padding='same'),
-  'dilated': lambda: L.Conv2D(4, 2, dilation_rate=2),
-  'dilated_same': lambda: L.Conv2D(4, 3, dilation_rate=(2, 3), padding='same'),
-  'grouped': lambda: L.Conv2D(6, 3, groups=3),
-  'linear': lambda: L.Conv2D(4, 3, activation='linear'),
-  'depthwise': lambda: L.DepthwiseConv2D(3),
-  'depthwise_two': lambda: L.DepthwiseConv2D(3, depth_multiplier=2),
-  'depthwise_two_same': lambda: L.DepthwiseConv2D(
-    3, depth_multiplier=2, strides=2, padding='same', use_bias=False
+  'strided': lambda: L.Conv2D(
+    4, (3, 2), strides=(2, 2), padding='same', use_bias=False
   ),
-  'depthwise_dilated': lambda: L.DepthwiseConv2D(
-    2, depth_multiplier=2, dilation_rate=2
+  'dilated': lambda: L.Conv2D(4, 3, dilation_rate=(2, 3), padding='same'),
+  'grouped': lambda: L.Conv2D(6, 3, groups=3),
+  'depthwise': lambda: L.DepthwiseConv2D(
+    3, depth_multiplier=2, strides=2, padding='same', use_bias=False
   ),
 }
 
@@ -161,10 +137,12 @@ def test_convolutions(name):
   assert not _multiplies_images(model, _images())
 
 
-@pytest.mark.parametrize('scale', [False, True])
-@pytest.mark.parametrize('center', [False, True])
 @pytest.mark.parametrize(
-  'kind', [L.BatchNormalization, batch_norm.BatchNormalization]
+  ('kind', 'scale', 'center'),
+  [
+    (L.BatchNormalization, False, True),
+    (batch_norm.BatchNormalization, True, False),
+  ],
 )
 def test_batch_norms(kind, scale, center):
   model = _model(
@@ -194,13 +172,6 @@ def test_folding_is_done_where_models_are_nested():
   assert not _multiplies_images(model, _images())
 
 
-def test_a_nested_model_called_twice():
-  inner = keras.Sequential(
-    [keras.Input(SHAPE), L.Conv2D(3, 3, padding='same'), L.BatchNormalization()]
-  )
-  _check(_model(lambda x: inner(inner(x))))
-
-
 # --- what must not be folded --------------------------------------------------
 
 
@@ -212,38 +183,16 @@ def test_an_activation_in_between():
   assert _multiplies_images(model, _images())
 
 
-def test_pre_activation_pads_after_the_batch_norm():
-  # Folded into the next convolution it would be wrong at the padded edge.
-  _check(
-    _model(
-      lambda x: L.Conv2D(4, 3, padding='same')(
-        L.ReLU()(L.BatchNormalization()(x))
-      )
-    )
-  )
-  _check(
-    _model(lambda x: L.Conv2D(4, 3, padding='same')(L.BatchNormalization()(x)))
-  )
-
-
 def test_a_convolution_that_is_used_elsewhere():
   def add(x):
     x = L.Conv2D(4, 3)(x)
     return L.Add()([x, L.BatchNormalization()(x)])
 
-  def twice(x):
-    x = L.Conv2D(4, 3)(x)
-    return L.Add()([L.BatchNormalization()(x), L.BatchNormalization()(x)])
-
   def output(x):
     x = L.Conv2D(4, 3)(x)
     return [L.BatchNormalization()(x), x]
 
-  def operation(x):
-    x = L.Conv2D(4, 3)(x)
-    return L.BatchNormalization()(x) + keras.ops.tanh(x)
-
-  for function in (add, twice, output, operation):
+  for function in (add, output):
     _check(_model(function))
 
 
@@ -252,29 +201,12 @@ def test_layers_that_are_shared():
     shared = L.Conv2D(4, 3)
     return L.Add()([L.BatchNormalization()(shared(x)), shared(x * 2.0)])
 
-  def both(x):
-    shared, norm = L.Conv2D(3, 3, padding='same'), L.BatchNormalization()
-    return norm(shared(norm(shared(x))))
-
   def norm(x):
     shared = L.BatchNormalization()
     return L.Add()([shared(L.Conv2D(4, 3)(x)), shared(L.Conv2D(4, 3)(x))])
 
-  def norm_of_no_convolution(x):
-    shared = L.BatchNormalization()
-    return shared(L.ReLU()(shared(L.Conv2D(4, 3)(x))))
-
-  for function in (convolution, both, norm, norm_of_no_convolution):
+  for function in (convolution, norm):
     _check(_model(function))
-
-
-def test_a_layer_that_another_model_uses_too():
-  convolution, norm = L.Conv2D(4, 3), L.BatchNormalization()
-  other = _model(lambda x: norm(convolution(L.ReLU()(x))))
-  model = _model(lambda x: norm(convolution(x)))
-  for each in (model, other):
-    _check(each)
-    assert not _multiplies_images(each, _images())
 
 
 def test_a_subclass_of_a_layer_is_called_as_it_is():
@@ -290,64 +222,26 @@ def test_a_subclass_of_a_layer_is_called_as_it_is():
   _check(_model(lambda x: Halved()(L.Conv2D(4, 3)(x))))
 
 
-@pytest.mark.parametrize(
-  'layer',
-  [
-    lambda: L.Conv2DTranspose(4, 3),
-    lambda: L.SeparableConv2D(4, 3),
-    lambda: L.Dense(4),
-  ],
-)
-def test_other_layers_before_a_batch_norm(layer):
-  _check(_model(lambda x: L.BatchNormalization()(layer()(x))))
+def test_batch_norm_over_another_axis():
+  _check(_model(lambda x: L.BatchNormalization(axis=1)(L.Conv2D(4, 3)(x))))
 
 
-@pytest.mark.parametrize('axis', [1, 2])
-def test_batch_norm_over_another_axis(axis):
-  _check(_model(lambda x: L.BatchNormalization(axis=axis)(L.Conv2D(4, 3)(x))))
-
-
-@pytest.mark.parametrize('axis', [1, 3])
-def test_channels_first(axis):
+def test_a_convolution_with_channels_first_is_none():
+  # Most CPUs cannot compute it, so that nothing is run.
   def layers(x):
     x = L.Conv2D(4, 3, padding='same', data_format='channels_first')(x)
-    return L.BatchNormalization(axis=axis)(x)
+    return L.BatchNormalization(axis=3)(x)
 
-  # The eight-byte convolution of this layout is not to be had on a CPU.
-  model = _randomised(_model(layers, (3, 7, 6)))
-  images = _images((3, 7, 6))
-  try:
-    model(images, training=False)
-  except tf.errors.OpError:
-    keras.config.set_dtype_policy('float32')
-    model, images = _model(layers, (3, 7, 6)), tf.cast(images, tf.float32)
-  _check(model, images, rtol=1e-5 if images.dtype == tf.float32 else 1e-10)
+  model = _model(layers, (3, 7, 6))
+  assert graphs.normalised_convolutions(graphs.graph_of(model)) == []
+  assert len(graphs.normalised_convolutions(graphs.graph_of(_block()))) == 1
 
 
-def test_features_of_other_ranks():
-  def vectors(x):
-    return L.BatchNormalization()(L.Dense(4)(L.Flatten()(x)))
-
-  def sequences(x):
-    x = L.BatchNormalization()(L.Conv1D(4, 2)(L.Reshape((42, 3))(x)))
-    return L.BatchNormalization()(L.GlobalMaxPooling1D()(x))
-
-  for function in (vectors, sequences):
-    _check(_model(function))
+def test_features_that_are_no_images():
+  _check(_model(lambda x: L.BatchNormalization()(L.Dense(4)(L.Flatten()(x)))))
 
 
 # --- kinds of models ----------------------------------------------------------
-
-
-def test_sequential_with_and_without_an_input():
-  layers = [L.Conv2D(4, 3), L.BatchNormalization(), L.Flatten(), L.Dense(2)]
-  _check(keras.Sequential([keras.Input(SHAPE), *layers]))
-  late = keras.Sequential(
-    [L.Conv2D(4, 3), L.BatchNormalization(), L.Flatten(), L.Dense(2)]
-  )
-  late.build((None, *SHAPE))
-  _check(late)
-  assert not _multiplies_images(late, _images())
 
 
 def test_a_sequential_that_the_first_call_builds():
@@ -356,6 +250,7 @@ def test_a_sequential_that_the_first_call_builds():
   first = _compiled(model)(images)
   np.testing.assert_allclose(first, model(images, training=False), rtol=1e-10)
   _check(model, images)
+  assert not _multiplies_images(model, images)
 
 
 def test_a_subclass_of_model():
@@ -369,10 +264,7 @@ def test_a_subclass_of_model():
       return self.norm(self.convolution(inputs), training=training)
 
   model = Subclass()
-  model(_images())
-  _check(model, _images())
-  nested = Subclass()
-  _check(_model(lambda x: L.Flatten()(nested(x))))
+  _check(_model(lambda x: L.Flatten()(model(x))))
 
 
 def test_a_functional_model_with_a_call_of_its_own():
@@ -382,200 +274,57 @@ def test_a_functional_model_with_a_call_of_its_own():
 
   inputs = keras.Input(SHAPE)
   outputs = L.BatchNormalization()(L.Conv2D(4, 3)(inputs))
-  model = Negative(inputs, outputs)
-  _check(model, _images())
-  _check(_model(lambda x: L.Flatten()(model(x))))
-
-
-def test_a_functional_subclass_with_a_train_step_of_its_own_is_folded():
-  class Trained(keras.Model):
-    def train_step(self, data):
-      raise NotImplementedError
-
-  inputs = keras.Input(SHAPE)
-  outputs = L.BatchNormalization()(L.Conv2D(4, 3)(inputs))
-  model = Trained(inputs, outputs)
-  _check(model)
-  assert not _multiplies_images(model, _images())
-
-
-def test_operations_that_are_no_layers():
-  def layers(x):
-    x = keras.ops.pad(x * 2.0, [[0, 0], [1, 1], [1, 1], [0, 0]])
-    x = L.BatchNormalization()(L.Conv2D(4, 3)(x)) + 1.0
-    x = keras.ops.relu(x) / (
-      1.0 + keras.ops.max(x, axis=-1, keepdims=True) ** 2
-    )
-    return keras.ops.reshape(x, (-1, 7 * 6 * 4))[:, ::3]
-
-  _check(_model(layers))
-
-
-def test_several_outputs_in_their_structure():
-  inputs = keras.Input(SHAPE)
-  x = L.BatchNormalization()(L.Conv2D(4, 3)(inputs))
-  _check(keras.Model(inputs, {'b': x, 'a': [L.Flatten()(x)]}))
-
-
-def test_several_inputs_are_left_to_keras():
-  first, second = keras.Input(SHAPE), keras.Input(SHAPE)
-  x = L.Conv2D(4, 3)(L.Add()([first, second]))
-  model = _randomised(keras.Model([first, second], L.BatchNormalization()(x)))
-  images = [_images(), 2 * _images()]
-  found = tf.function(lambda *x: folding.folded(model)(list(x)))(*images)
-  np.testing.assert_allclose(found, model(images, training=False), rtol=1e-10)
-
-
-def test_an_input_in_a_dict():
-  inputs = keras.Input(SHAPE, name='image')
-  x = L.BatchNormalization()(L.Conv2D(4, 3)(inputs))
-  model = keras.Model({'image': inputs}, x)
-  with pytest.warns(UserWarning, match='structure'):
-    _check(model, _images())
-
-
-def test_images_of_another_type_are_cast():
-  model = _randomised(_block())
-  for dtype in (tf.float32, tf.uint8):
-    images = tf.cast(10 * _images(), dtype)
-    np.testing.assert_allclose(
-      _compiled(model)(images), model(images, training=False), rtol=1e-10
-    )
-
-
-def test_a_channel_that_is_missing_or_too_many():
-  # Keras squeezes and expands [28, 28, 1] and [28, 28].
-  _check(_model(lambda x: L.SimpleRNN(3)(x), (7, 6)), _images((7, 6, 1)))
-  _check(_block((7, 6, 1)), _images((7, 6)))
-
-
-# --- how nested models and layers are called ----------------------------------
-
-
-@pytest.mark.parametrize('training', [False, True, None])
-def test_a_nested_model_called_with_training(training):
-  # As in transfer learning: `base(x, training=False)`.
-  inner = _block()
-  _check(_model(lambda x: L.Flatten()(inner(x, training=training))))
-  sequential = keras.Sequential([L.Conv2D(4, 3), L.BatchNormalization()])
-  _check(_model(lambda x: L.Flatten()(sequential(x, training=training))))
-
-
-def test_a_nested_model_called_with_a_list():
-  inputs = keras.Input(SHAPE)
-  x = L.BatchNormalization()(L.Conv2D(4, 3)(inputs))
-  inner = keras.Model([inputs], x)
-  _check(_model(lambda x: L.Flatten()(inner([x]))))
-
-
-def test_a_nested_model_called_with_a_dict():
-  inputs = keras.Input(SHAPE, name='image')
-  x = L.BatchNormalization()(L.Conv2D(4, 3)(inputs))
-  inner = keras.Model({'image': inputs}, x)
-  _check(_model(lambda x: L.Flatten()(inner({'image': x}))))
-
-
-@pytest.mark.parametrize('arguments', [{}, {'training': False}])
-def test_a_nested_model_of_two_inputs(arguments):
-  first, second = keras.Input(SHAPE), keras.Input(SHAPE)
-  x = L.BatchNormalization()(L.Conv2D(4, 3)(L.Add()([first, second])))
-  inner = keras.Model([first, second], x)
-  _check(_model(lambda x: L.Flatten()(inner([x, 2.0 * x], **arguments))))
-
-
-def test_layers_called_by_keyword():
-  inner = _block()
-  for function in (
-    lambda x: L.BatchNormalization()(L.Conv2D(4, 3)(inputs=x)),
-    lambda x: L.BatchNormalization()(inputs=L.Conv2D(4, 3)(x)),
-    lambda x: L.Flatten()(inner(inputs=x)),
-  ):
-    _check(_model(function))
-
-
-def test_names_that_only_a_model_may_contain():
-  # No scope at the root of a graph may begin with an underscore.
-  _check(_model(lambda x: L.Conv2D(4, 3, name='_first')(x)))
+  _check(Negative(inputs, outputs), _images())
 
 
 # --- evaluation mode ----------------------------------------------------------
 
 
-@pytest.mark.parametrize('arguments', [{}, {'training': True}])
 @pytest.mark.parametrize(
   'layer',
   [
     lambda: L.Dropout(0.5),
-    lambda: L.SpatialDropout2D(0.5),
-    lambda: L.GaussianNoise(1.0),
     lambda: L.RandomTranslation(0.3, 0.3),  # By default `training=True`.
     lambda: L.BatchNormalization(),
   ],
 )
-def test_evaluation_mode_is_kept(layer, arguments):
+def test_evaluation_mode_is_kept(layer):
   # Keras: what the model is called with wins over the graph's own argument.
   _check(
     _model(
-      lambda x: L.BatchNormalization()(L.Conv2D(4, 3)(layer()(x, **arguments)))
+      lambda x: L.BatchNormalization()(
+        L.Conv2D(4, 3)(layer()(x, training=True))
+      )
     )
   )
-  _check(_model(lambda x: layer()(L.Conv2D(4, 3)(x), **arguments)))
 
 
 def test_evaluation_mode_reaches_layers_inside_layers():
-  _check(_model(lambda x: L.TimeDistributed(L.Dropout(0.5))(x)))
   _check(_model(lambda x: Applied(L.Dropout(0.5))(x)))
   _check(_model(lambda x: Applied(Applied(L.BatchNormalization()))(x)))
-
-
-def test_evaluation_mode_reaches_augmentation_inside_layers():
-  _check(_model(lambda x: Applied(L.RandomTranslation(0.3, 0.3))(x)))
-
-
-def test_a_frozen_batch_norm():
-  model = _block()
-  model.trainable = False
-  _check(model)
 
 
 # --- types of numbers ---------------------------------------------------------
 
 
-def _mixed(first, second, shape=SHAPE):
-  return _model(
-    lambda x: L.BatchNormalization(dtype=second)(
-      L.Conv2D(4, 3, dtype=first)(x)
-    ),
-    shape,
-    dtype='float32',
-  )
-
-
-def test_mixed_bfloat16():
-  model = _mixed('mixed_bfloat16', 'mixed_bfloat16')
-  # Eight bits of mantissa.
-  _check(model, _images(dtype='float32'), rtol=2**-6)
-  keras.config.set_dtype_policy('mixed_bfloat16')
-  model = resnet.small_resnet((9, 8, 3), 5, width=4)
-  _check(model, _images((9, 8, 3), 'float32'), rtol=2**-4)
-
-
 @pytest.mark.parametrize(
-  ('first', 'second'),
+  ('convolution', 'norm', 'rtol'),
   [
-    ('mixed_bfloat16', 'float32'),
-    ('bfloat16', 'float32'),
-    ('float32', 'float64'),
+    ('float32', 'float32', 1e-5),
+    ('float32', 'float64', 1e-5),
+    # Eight bits of mantissa.
+    ('mixed_bfloat16', 'mixed_bfloat16', 2**-5),
+    ('bfloat16', 'float32', 2**-5),
   ],
 )
-def test_a_batch_norm_of_another_type_than_its_convolution(first, second):
-  rtol = 1e-5 if first == 'float32' else 2**-6
-  _check(_mixed(first, second), _images(dtype='float32'), rtol=rtol)
-
-
-def test_pure_types():
-  for dtype, rtol in (('float32', 1e-5), ('bfloat16', 2**-5)):
-    _check(_mixed(dtype, dtype), _images(dtype='float32'), rtol=rtol)
+def test_types_of_a_convolution_and_its_batch_norm(convolution, norm, rtol):
+  model = _model(
+    lambda x: L.BatchNormalization(dtype=norm)(
+      L.Conv2D(4, 3, dtype=convolution)(x)
+    ),
+    dtype='float32',
+  )
+  _check(model, _images(dtype='float32'), rtol=rtol)
 
 
 # --- the user's model ---------------------------------------------------------
@@ -586,23 +335,22 @@ def test_nothing_of_the_model_is_changed():
   model = _randomised(
     _model(lambda x: L.Dense(2)(L.Flatten()(L.Dropout(0.5)(inner(x)))))
   )
-  layers = [*model.layers, *inner.layers]
+  layers = [model, inner, *model.layers, *inner.layers]
 
   def state():
     return [
       (
-        layer,
         dict(layer.__dict__),
         len(layer._inbound_nodes),
         len(layer._outbound_nodes),
       )
-      for layer in (model, inner, *layers)
+      for layer in layers
     ]
 
   before, weights = state(), model.get_weights()
   values = _compiled(model)(_images())
-  for (layer, attributes, *nodes), (_, now, *still) in zip(
-    before, state(), strict=True
+  for layer, (attributes, *nodes), (now, *still) in zip(
+    layers, before, state(), strict=True
   ):
     assert nodes == still, layer.name
     # The fresh count of a call is bookkeeping of Keras'.
@@ -630,18 +378,6 @@ def test_new_weights_are_seen_without_tracing_again():
     np.testing.assert_allclose(outcomes[-1], expected, rtol=1e-9, atol=1e-10)
   assert compiled.experimental_get_tracing_count() == 1
   assert not np.allclose(*outcomes)
-
-
-def test_statistics_alone_are_seen():
-  model = _randomised(_block())
-  images, compiled = _images(), _compiled(model)
-  compiled(images)
-  norm = model.layers[-1]
-  norm.moving_mean.assign(norm.moving_mean + 3.0)
-  norm.moving_variance.assign(norm.moving_variance * 5.0)
-  np.testing.assert_allclose(
-    compiled(images), model(images, training=False), rtol=1e-9, atol=1e-10
-  )
 
 
 def test_kernels_are_folded_outside_of_a_loop():
@@ -685,17 +421,9 @@ def test_gradients_of_the_images_are_the_models():
   np.testing.assert_allclose(found, expected, rtol=0, atol=1e-10 * scale)
 
 
-@pytest.mark.parametrize('name', ['ResNet50V2', 'MobileNetV2'])
-def test_published_architectures(name):
+def test_a_published_architecture():
   keras.utils.set_random_seed(0)
-  build = getattr(keras.applications, name)
-  model = build(weights=None, input_shape=(32, 32, 3), classes=5)
-  generator = np.random.default_rng(0)
-  for variable in model.variables:
-    if variable.path.endswith(('moving_variance', 'gamma', 'moving_mean')):
-      variable.assign(generator.uniform(0.5, 1.5, tuple(variable.shape)))
-  images = _images((32, 32, 3), count=1)
-  expected = model(images, training=False)
-  np.testing.assert_allclose(
-    _compiled(model)(images), expected, rtol=0, atol=1e-9
+  model = keras.applications.MobileNetV2(
+    alpha=0.35, weights=None, input_shape=(32, 32, 3), classes=5
   )
+  _check(model, _images((32, 32, 3), count=1))

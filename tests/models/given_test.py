@@ -46,32 +46,20 @@ def _images(shape=SHAPE, count=5):
 # --- settings -----------------------------------------------------------------
 
 
-def test_by_default_there_is_none():
-  assert not given.ExplainedModel()
-
-
 @pytest.mark.parametrize(
   ('values', 'words'),
   [
-    ({'file': 'a.keras'}, ['input', 'normalised', '0..255', 'caffe']),
-    ({'file': 'a.keras', 'input': '0..256'}, ['input', '0..256']),
-    (
-      {'file': 'a.keras', 'input': '0..1', 'application': 'VGG16'},
-      ['a.keras', 'VGG16'],
-    ),
-    ({'application': 'ResNet50'}, ['weights', 'ResNet50']),
-    ({'weights': 'imagenet'}, ['application', 'imagenet']),
-    (
-      {'application': 'ResNet5O', 'weights': 'imagenet'},
-      ['ResNet5O', 'ResNet50V2'],
-    ),
+    ({'file': 'a.keras'}, 'input'),
+    ({'file': 'a.keras', 'input': '0..256'}, 'input.*0..256'),
+    ({'file': 'a.keras', 'input': '0..1', 'application': 'VGG16'}, 'VGG16'),
+    ({'application': 'ResNet50'}, 'weights'),
+    ({'weights': 'imagenet'}, 'application'),
+    ({'application': 'ResNet5O', 'weights': 'imagenet'}, 'ResNet50V2'),
   ],
 )
 def test_what_means_nothing_is_refused_by_name(values, words):
-  with pytest.raises(errors.UsageError) as caught:
+  with pytest.raises(errors.UsageError, match=rf'ExplainedModel\..*{words}'):
     given.ExplainedModel(**values)
-  for word in ['ExplainedModel.', *words]:
-    assert word in str(caught.value)
 
 
 # --- what models take ---------------------------------------------------------
@@ -131,32 +119,22 @@ def test_caffe_scores_are_those_of_rgb(saved):
   np.testing.assert_allclose(of_rgb, of_bgr[..., ::-1], rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize(
-  ('shape', 'words'),
-  [
-    ((8, 8, 3), ['(8, 6, 3)', '(8, 8, 3)']),
-    ((8, 6, 1), ['(8, 6, 3)', '(8, 6, 1)']),
-  ],
-)
-def test_other_images_are_one_sentence(shape, words, saved):
+def test_other_images_are_refused(saved):
   _, path = saved
   model = given.ExplainedModel(file=path, input='0..255')
-  with pytest.raises(errors.UsageError) as caught:
-    model.load(shape, CLASSES)
-  assert '\n' not in str(caught.value)
-  for word in ['ExplainedModel.file', path, *words]:
-    assert word in str(caught.value)
+  message = rf'{path}.*\(8, 6, 3\).*\(8, 8, 3\)'
+  with pytest.raises(errors.UsageError, match=message):
+    model.load((8, 8, 3), CLASSES)
 
 
 @pytest.mark.parametrize('content', [None, b'no model'])
-def test_a_file_that_keras_cannot_load_is_one_sentence(content, tmp_path):
+def test_a_file_that_keras_cannot_load_is_refused(content, tmp_path):
   path = tmp_path / 'm.keras'
   if content:
     path.write_bytes(content)
   model = given.ExplainedModel(file=str(path), input='0..255')
-  with pytest.raises(errors.UsageError) as caught:
+  with pytest.raises(errors.UsageError, match=f'{path}.*cannot load'):
     model.load(SHAPE, CLASSES)
-  assert str(path) in str(caught.value) and '\n' not in str(caught.value)
 
 
 def test_code_in_a_file_is_not_run(tmp_path):
@@ -196,11 +174,10 @@ def test_an_application_has_the_logits_of_keras(randomise, tmp_path):
   assert np.abs(bare(images).numpy() - logits).max() > 1e-3
 
 
-def test_weights_of_another_architecture_are_one_sentence(saved, tmp_path):
+def test_weights_of_another_architecture_are_refused(saved, tmp_path):
   model, _ = saved
   path = f'{tmp_path}/m.weights.h5'
   model.save_weights(path)
   own = given.ExplainedModel(application=APPLICATION, weights=path)
-  with pytest.raises(errors.UsageError) as caught:
+  with pytest.raises(errors.UsageError, match=APPLICATION):
     own.load(SMALL, CLASSES)
-  assert APPLICATION in str(caught.value) and '\n' not in str(caught.value)

@@ -7,14 +7,16 @@ import socket
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
+import replica_program
 import tensorflow as tf
 
 from roar_tf import errors
-from roar_tf.training import distribution
+from roar_tf.training import distribution, loop
 
-PROGRAM = pathlib.Path(__file__).with_name('replica_program.py')
+PROGRAM = pathlib.Path(replica_program.__file__)
 ROOT = PROGRAM.parents[2]
 
 
@@ -64,13 +66,25 @@ def _on_workers():
   return [_result(process) for process in processes]
 
 
+def _on_one_device():
+  before = keras.config.floatx(), keras.config.dtype_policy()
+  keras.config.set_floatx('float64')
+  keras.config.set_dtype_policy('float64')
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(loop, 'STEPS_PER_CALL', 1)
+    outcomes = replica_program.outcomes(distribution.one_device())
+  keras.config.set_floatx(before[0])
+  keras.config.set_dtype_policy(before[1])
+  return outcomes
+
+
 @pytest.fixture(scope='module')
 def found():
   """What one device, two mirrors and two processes give."""
   chief, other = _on_workers()
   assert (chief['chief'], other['chief']) == (True, False)
   return {
-    'one device': _result(_start('one')),
+    'one device': _on_one_device(),
     'two mirrors': _result(_start('two')),
     'first process': chief,
     'second process': other,
@@ -94,11 +108,11 @@ def test_several_replicas_give_the_results_of_one_device(found, devices):
 
 
 def test_batch_norm_is_per_replica_and_alike_on_mirrors_and_processes(found):
-  mirrored = found['two mirrors']['normed']
+  mirrored = found['two mirrors']['network']
   for devices in ('first process', 'second process'):
-    _assert_same(found[devices]['normed'], mirrored)
+    _assert_same(found[devices]['network'], mirrored)
   # Each replica normalises over its own half of the batch.
-  expected = found['one device']['normed']['losses']
+  expected = found['one device']['network']['losses']
   difference = np.abs(np.subtract(mirrored['losses'], expected)).max()
   assert 1e-6 < difference < 1
 
@@ -134,7 +148,6 @@ def test_a_tpu_needs_its_strategy():
 @pytest.mark.parametrize(
   'text',
   [
-    '',
     'nonsense',
     '{}',
     '{"cluster": {"worker": ["a:1"]}, "task": {"type": "ps", "index": 0}}',

@@ -1,8 +1,8 @@
 """A program that trains on some devices and prints what it saw.
 
-    python replica_program.py one|two|workers
+    python replica_program.py two|workers
 
-`one` is one device, `two` two logical CPUs, `workers` what TF_CONFIG says.
+`two` is two logical CPUs, `workers` what TF_CONFIG says.
 Prints JSON: for a model without and one with batch norm the loss of every step,
 the predictions of the final model, and sums of its weights, in float64.
 """
@@ -16,10 +16,9 @@ os.environ['TF_CPP_MIN_LOG_LEVEL'] = '3'
 import keras
 import numpy as np
 import tensorflow as tf
+from small_training import make_split, make_trainer, network
 
-from roar_tf import randomness
-from roar_tf.models import resnet
-from roar_tf.training import distribution, examples, loop, settings
+from roar_tf.training import distribution, loop
 
 SHAPE, CLASSES, STEPS = (6, 6, 3), 3, 50
 TEST = 37
@@ -38,21 +37,35 @@ def plain(shape, classes):
   )
 
 
-def normed(shape, classes):
-  """A network with batch norm."""
-  return resnet.small_resnet(shape, classes, width=2, stages=2)
-
-
-def split(count, seed):
-  """Returns random examples."""
-  generator = np.random.default_rng(seed)
-  ids = np.array([b'%d' % i for i in range(count)], object)
-  return examples.Examples(
-    tf.constant(generator.integers(0, 256, (count, *SHAPE)), tf.uint8),
-    tf.constant(generator.integers(0, CLASSES, count), tf.int32),
-    randomness.keys_of_ids(ids),
-    ids,
+def outcome(factory, devices) -> dict:
+  """Trains for 50 steps, one call each, and evaluates."""
+  trainer = make_trainer(
+    factory,
+    SHAPE,
+    CLASSES,
+    devices,
+    epochs=STEPS * 8 / 40,
+    base_learning_rate=1.6,
+    warmup_epochs=2,
+    drops=(),
+    augmentation='pad_crop_flip',
   )
+  losses = []
+  state, steps = trainer.train(
+    make_split(40, 0, SHAPE, CLASSES),
+    'run',
+    1,
+    log=lambda step, metrics: losses.append(float(metrics['loss'])),
+  )
+  assert steps == STEPS
+  test = make_split(TEST, 1, SHAPE, CLASSES)
+  predictions = trainer.evaluate(state, test).predictions
+  return {
+    'losses': losses,
+    'predictions': predictions.tolist(),
+    'weights': [float(np.sum(w)) for w in state['trainable']],
+    'moving': [float(np.sum(w)) for w in state['moving']],
+  }
 
 
 def main(where: str) -> None:
@@ -62,44 +75,16 @@ def main(where: str) -> None:
     tf.config.set_logical_device_configuration(
       cpu, [tf.config.LogicalDeviceConfiguration()] * 2
     )
-  devices = distribution.connect(
-    {'one': 'one_device', 'two': 'mirrored', 'workers': 'auto'}[where]
-  )
-  assert devices.replicas == (1 if where == 'one' else 2)
+  devices = distribution.connect({'two': 'mirrored', 'workers': 'auto'}[where])
+  assert devices.replicas == 2
   keras.config.set_floatx('float64')
   loop.STEPS_PER_CALL = 1
-  found = {f.__name__: outcome(f, devices) for f in (plain, normed)}
-  print(json.dumps({'chief': devices.is_chief, **found}))
+  print(json.dumps({'chief': devices.is_chief, **outcomes(devices)}))
 
 
-def outcome(factory, devices) -> dict:
-  """Trains for 50 steps, one call each, and evaluates."""
-  training = settings.Training(
-    model=factory,
-    epochs=50 * 8 / 40,
-    batch_size=8,
-    base_learning_rate=1.6,
-    warmup_epochs=2,
-    augmentation='pad_crop_flip',
-  )
-  trainer = loop.Trainer(
-    factory, SHAPE, CLASSES, training, [120.0] * 3, [70.0] * 3, devices
-  )
-  losses = []
-  state, steps = trainer.train(
-    split(40, 0),
-    'run',
-    1,
-    log=lambda step, metrics: losses.append(float(metrics['loss'])),
-  )
-  assert steps == STEPS
-  predictions = trainer.evaluate(state, split(TEST, 1)).predictions
-  return {
-    'losses': losses,
-    'predictions': predictions.tolist(),
-    'weights': [float(np.sum(w)) for w in state['trainable']],
-    'moving': [float(np.sum(w)) for w in state['moving']],
-  }
+def outcomes(devices) -> dict:
+  """Returns what both models come to, by their names."""
+  return {f.__name__: outcome(f, devices) for f in (plain, network)}
 
 
 if __name__ == '__main__':

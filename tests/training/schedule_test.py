@@ -32,8 +32,6 @@ CASES = {
     {'batch_size': 100, 'warmup_epochs': 0.7, 'drops': ((1.1, 0.1), (2.3, 0))},
   ),
   'constant': (100, 50, {'batch_size': 10}),
-  'no drop': (100, 50, {'batch_size': 10, 'warmup_epochs': 2}),
-  'no warm-up': (100, 50, {'batch_size': 10, 'drops': ((2, 0.5), (4, 0))}),
   'batch beyond the split': (30, 20, {'batch_size': 64, **WARMED}),
   'a drop beyond all integers': (
     10,
@@ -157,21 +155,3 @@ def test_the_length_that_a_schedule_is_written_for_changes_nothing():
   np.testing.assert_allclose(
     schedule.learning_rate(half, 100, steps[:40]), plain[::2], rtol=ROUNDING
   )
-
-
-def test_warm_up_begins_at_zero_and_meets_the_peak():
-  training = _training(batch_size=64, warmup_epochs=2)
-  rates = [
-    float(schedule.learning_rate(training, 640, step)) for step in range(25)
-  ]
-  assert rates[0] == 0
-  np.testing.assert_allclose(np.diff(rates[:21]), 0.7 / 4 / 20, rtol=1e-4)
-  np.testing.assert_allclose(rates[20:], 0.7 / 4, rtol=1e-6)
-
-
-def test_step_may_be_an_integer_or_a_tensor():
-  training = _training(batch_size=10, warmup_epochs=2)
-  for step in (3, tf.constant(3), tf.constant(3, tf.int64)):
-    rate = schedule.learning_rate(training, 100, step)
-    assert rate.dtype == tf.float32 and rate.shape == ()
-    assert float(rate) == pytest.approx(_reference(training, 100, 3))

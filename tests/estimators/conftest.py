@@ -1,0 +1,84 @@
+"""What several tests of estimators share."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from roar_tf import randomness
+from roar_tf.estimators import plan, registry
+
+FIFTEEN = tuple(
+  prefix + base
+  for base in ('grad', 'gb', 'ig')
+  for prefix in ('', 'sq_', 'sg_', 'sg_sq_', 'var_')
+)
+
+
+@pytest.fixture(scope='session')
+def fifteen() -> tuple[str, ...]:
+  """Names of the paper's fifteen gradient estimators."""
+  return FIFTEEN
+
+
+@pytest.fixture
+def own_registry(monkeypatch) -> None:
+  """Names registered by a test are gone after it."""
+  monkeypatch.setattr(registry, '_registry', dict(registry._registry))
+
+
+@pytest.fixture(scope='module')
+def compute():
+  """Function that computes a plan; equal plans are compiled once."""
+  compiled = {}
+
+  def function(names, settings, model, jit_compile):
+    some = plan.Plan(names, plan.Settings(**settings))
+    key = some.key, model, jit_compile
+    if key not in compiled:
+      # No AutoGraph, as in `plan.compile_plan`.
+      compiled[key] = tf.function(
+        plan.compile_plan(some, model).python_function,
+        autograph=False,
+        jit_compile=jit_compile,
+      )
+    return compiled[key]
+
+  def run(
+    model,
+    images,
+    names,
+    *,
+    targets=None,
+    ids='abc',
+    seed=0,
+    baseline=0.0,
+    jit_compile=False,
+    **settings,
+  ):
+    outcome = function(names, settings, model, jit_compile)(
+      tf.constant(images),
+      None if targets is None else tf.constant(targets, tf.int32),
+      randomness.keys_of_ids(list(ids)),
+      None,
+      tf.constant(seed),
+      tf.constant(baseline, images.dtype),
+    )
+    return {name: value.numpy() for name, value in outcome.items()}
+
+  return run
+
+
+@pytest.fixture(scope='session')
+def assert_close():
+  """Function that compares dicts of scores up to `rtol` of their maximum."""
+
+  def check(found, expected, rtol=1e-10):
+    assert found.keys() == expected.keys()
+    for name, goal in expected.items():
+      scale = np.abs(goal).max()
+      assert scale > 0, name
+      np.testing.assert_allclose(
+        found[name], goal, rtol=0, atol=rtol * scale, err_msg=name
+      )
+
+  return check
