@@ -9,7 +9,6 @@ make the allowance.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -19,6 +18,7 @@ import pandas as pd
 from scipy import stats
 
 from roar_tf.analysis import curves, inference, results
+from roar_tf.analysis.results import Check
 from roar_tf.analysis.tables import percent
 
 # What two accuracies that should agree may differ by where too few runs tell.
@@ -32,40 +32,6 @@ _BEND = 0.01
 _CURVE = ('mode', 'granularity', 'fill', 'input', 'estimator')
 
 
-@dataclasses.dataclass(frozen=True)
-class Check:
-  """One check of a study and what came of it.
-
-  Attributes:
-    name: what was checked, see `perform`.
-    source: the source concerned.
-    text: one plain sentence.
-    value: what was measured.
-    allowed: the most it may be.
-    holds: whether all is well; False makes it an alarm.
-    mode: with the following the curve or cell concerned, empty where the
-      check is about more than one.
-    granularity: see mode.
-    fill: see mode.
-    input: see mode.
-    estimator: see mode.
-    threshold: whole percent, None for more than one cell.
-  """
-
-  name: str
-  source: str
-  text: str
-  value: float
-  allowed: float
-  holds: bool = False
-  mode: str = ''
-  granularity: str = ''
-  fill: str = ''
-  input: str = ''
-  estimator: str = ''
-  threshold: int | None = None
-
-
 def perform(
   frame: pd.DataFrame,
   table: pd.DataFrame,
@@ -75,7 +41,7 @@ def perform(
 ) -> list[Check]:
   """Returns all checks of one study, for its report.
 
-  Their names: those of `results.Fault`, which are there only if there is a
+  Their names: those of `results.faults`, which are there only if there is a
   fault; `unequal_runs` of cells; `oracle` on the wrong side of random;
   `random_asymmetry` between the modes; `offset` between `original` and all
   other cells; `explained` model unlike `original`; `leak` of the class through
@@ -92,16 +58,7 @@ def perform(
   """
   frame = results.tidy(frame)
   summary = results.summarise(frame)
-  checks = [
-    Check(
-      fault.name,
-      text=fault.text,
-      value=fault.runs,
-      allowed=0,
-      **dict(zip(results.CELL, fault.cell, strict=True)),
-    )
-    for fault in results.faults(frame, expected)
-  ]
+  checks = results.faults(frame, expected)
   if expected is None:
     checks += _runs(summary)
   for source, cells in summary.groupby('source'):

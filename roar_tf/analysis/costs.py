@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 
@@ -38,3 +39,10 @@ def rows(
       numbers.append((*group, 'cost', hours * price_per_hour, count))
   table = pd.DataFrame(numbers, columns=columns)
   return table.reindex(columns=list(statistics.COLUMNS))
+
+
+def records(rows: pd.DataFrame) -> list[dict[str, Any]]:
+  """Returns the costs of each source and input, for the page."""
+  group = ['source', 'input', 'runs']
+  table = rows.pivot(index=group, columns='quantity', values='value')
+  return table.reset_index().to_dict('records')

@@ -8,6 +8,7 @@ Lengths are in pixels of the page, counted from the left and from the top.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 
@@ -80,24 +81,18 @@ class Text:
   anchor: str = 'start'
 
 
-def size(figure: Sequence[panels.Panel]) -> tuple[int, int]:
-  """Returns width and height of each panel of a figure.
+def size(figure: Sequence[panels.Panel]) -> tuple[int, int, int]:
+  """Returns the size of each panel of a figure, which all its labels need.
 
-  Every label needs a line of its own.
+  That is its width, its height, and the letters of the longest label.
   """
   width, height = {1: (760, 400), 2: (380, 310)}.get(len(figure), (340, 290))
-  labels = max(sum(curve.named for curve in panel.curves) for panel in figure)
-  return width, max(height, math.ceil(_TOP + _BOTTOM + _LABEL_HEIGHT * labels))
-
-
-def longest_label(figure: Sequence[panels.Panel]) -> int:
-  """Returns how many letters the longest label of a figure has."""
-  return max(
-    len(curve.label)
-    for panel in figure
-    for curve in panel.curves
-    if curve.named
-  )
+  labels = [
+    [curve.label for curve in panel.curves if curve.named] for panel in figure
+  ]
+  lines = _LABEL_HEIGHT * max(map(len, labels))
+  height = max(height, math.ceil(_TOP + _BOTTOM + lines))
+  return width, height, max(map(len, itertools.chain(*labels)))
 
 
 def shapes(

@@ -51,8 +51,7 @@ def draw(
     title: stands above them.
     subtitle: stands below the title and says what the numbers are.
   """
-  wide, high = drawing.size(drawn)
-  letters = drawing.longest_label(drawn)
+  wide, high, letters = drawing.size(drawn)
   # A file has room for labels that the page would cut.
   wide = max(wide, math.ceil(drawing.CHARACTER * letters / drawing.LABELS))
   title_of_panel = _TITLE if len(drawn) > 1 else 0
@@ -71,8 +70,9 @@ def draw(
     if title_of_panel:
       style = dict(size=12.5, color=INK)
       axes.text(left + 10, top + 18, panel.title, **style)
-    for shape in drawing.shapes(panel, wide, high, letters):
-      _paint(axes, shape, left, top + title_of_panel)
+    shapes = drawing.shapes(panel, wide, high, letters)
+    for order, shape in enumerate(shapes):
+      _paint(axes, shape, left, top + title_of_panel, order)
   return figure
 
 
@@ -81,30 +81,34 @@ def _paint(
   shape: drawing.Path | drawing.Mark | drawing.Text,
   left: float,
   top: float,
+  order: int,
 ) -> None:
-  """Adds one shape of a panel whose corner lies at `left` and `top`."""
-  order = dict(zorder=len(axes.get_children()), clip_on=False)
+  """Adds one shape of a panel whose corner lies at `left` and `top`.
+
+  Shapes of a higher order lie in front.
+  """
+  common = dict(zorder=order, clip_on=False)
   if isinstance(shape, drawing.Text):
     style = dict(ha=_ALIGNMENTS[shape.anchor], **_TEXTS[shape.role])
-    axes.text(left + shape.x, top + shape.y, shape.text, **style, **order)
+    axes.text(left + shape.x, top + shape.y, shape.text, **style, **common)
     return
   look = shape.look
   colour = families.PALETTE[look.colour] if look else None
   if isinstance(shape, drawing.Mark):
-    style = dict(color=colour, markersize=2 * shape.radius, **order)
+    style = dict(color=colour, markersize=2 * shape.radius, **common)
     style |= dict(marker=shape.marker, **_MARKS[shape.role])
     axes.plot([left + shape.x], [top + shape.y], **style)
     return
   x = [left + x for x, _ in shape.points]
   y = [top + y for _, y in shape.points]
   if shape.role == 'band':
-    axes.fill(x, y, color=colour, alpha=0.13, linewidth=0, **order)
+    axes.fill(x, y, color=colour, alpha=0.13, linewidth=0, **common)
     return
   style = dict(color=colour) | _PATHS[shape.role]
   if shape.role == 'curve':
     dash = (0, look.dash) if look.dash else '-'
     style |= dict(linewidth=look.width, linestyle=dash)
-  axes.plot(x, y, **style, **order)
+  axes.plot(x, y, **style, **common)
 
 
 def toy(summary: pd.DataFrame) -> Figure:

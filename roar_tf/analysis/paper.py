@@ -18,21 +18,6 @@ import pandas as pd
 from roar_tf.analysis import results
 
 _GRADIENT = re.compile('((sg_sq|sq_sg|sg|sq|var)_)?(grad|ig|gb)')
-_COLUMNS = (
-  'source',
-  'estimator',
-  'granularity',
-  'fill',
-  'mode',
-  'threshold',
-  'runs',
-  'ours',
-  'sd',
-  'low',
-  'high',
-  'paper',
-  'difference',
-)
 
 
 def table_1() -> pd.DataFrame:
@@ -84,10 +69,9 @@ def compare(summary: pd.DataFrame, source: str) -> pd.DataFrame:
     One row per cell of ours that the paper has too, whatever its granularity
     and fill (the paper's are `element` and `mean`), `original` first, then in
     the order of Table 2. Both our controls, `random` and `random_bernoulli`,
-    stand beside the paper's random. Columns: source, estimator, granularity,
-    fill, mode, threshold; runs; ours, sd, low and high as `mean` and so on of
-    the summary; paper; difference, ours minus the paper's. Fractions. Empty for
-    a source that is none of the paper's.
+    stand beside the paper's random. Columns: those of the summary, where the
+    mean is called `ours`; `paper`; and `difference`, ours minus the paper's.
+    Fractions. Empty for a source that is none of the paper's.
   """
   rows = results.where(summary, source=source, input='image')
   control = dict.fromkeys(results.RANDOM, 'random')
@@ -98,7 +82,8 @@ def compare(summary: pd.DataFrame, source: str) -> pd.DataFrame:
   # The rows of an estimator stand together, estimators in the paper's order.
   both['first'] = both.groupby('theirs')['row'].transform('min')
   order = ['first', 'estimator', 'granularity', 'fill', 'row']
-  return both.sort_values(order, ignore_index=True)[list(_COLUMNS)]
+  both = both.sort_values(order, ignore_index=True)
+  return both.drop(columns=['theirs', 'row', 'first'])
 
 
 def _theirs(source: str) -> pd.DataFrame:

@@ -111,18 +111,13 @@ def write(
   sections, files = [], {}
   for source in sorted(frame['source'].unique()):
     curves = panels.Curves(summary, source, chances.get(source))
-    drawn = _figures(curves)
-    for name, (title, parts) in drawn.items():
-      files[f'{name}.png'] = figures.png(figures.draw(parts, title))
-    images = examples.get(source, ())
-    for i, example in enumerate(images):
-      figure = mosaics.figure(example, _accuracies(summary, source, example))
-      files[f'mosaic_{source}_{i + 1}.png'] = figures.png(figure)
+    drawn, images = _figures(curves), examples.get(source, ())
+    files |= _pictures(summary, source, drawn, images)
     section = _section(summary, table, performed, curves, drawn)
     sections.append(section | _mosaics(summary, source, images, budget))
     tables_of_numbers.append(beside_paper.statistics_of(summary, source))
-  problems = [check.text for check in performed if not check.holds]
-  problems = [*excluded, *problems]
+  alarms = [check.text for check in performed if not check.holds]
+  problems = [*excluded, *alarms]
   files['table.tex'] = latex.table(summary).encode()
   files['table.md'] = _markdown(study, summary, sections, problems).encode()
   retrained = summary[summary['input'] == 'image']
@@ -136,11 +131,7 @@ def write(
     operative_config=operative_config,
     runs=_runs(frame, origins),
     listed=len(frame) if expected is None else len(expected),
-    spent=spent.pivot(
-      index=['source', 'input', 'runs'], columns='quantity', values='value'
-    )
-    .reset_index()
-    .to_dict('records'),
+    spent=costs.records(spent),
     seeds=sorted((retrained if len(retrained) else summary)['runs'].unique()),
     modes=set(summary['mode']),
     few=results.RUNS_FOR_INTERVAL,
@@ -160,7 +151,7 @@ def write(
 def _section(
   summary: pd.DataFrame,
   table: pd.DataFrame,
-  performed: Sequence[checks.Check],
+  performed: Sequence[results.Check],
   curves: panels.Curves,
   drawn: Mapping[str, tuple[str, list[panels.Panel]]],
 ) -> dict[str, Any]:
@@ -229,10 +220,26 @@ def _figures(
   return {name: figure for name, figure in drawn.items() if figure[1]}
 
 
+def _pictures(
+  summary: pd.DataFrame,
+  source: str,
+  drawn: Mapping[str, tuple[str, list[panels.Panel]]],
+  examples: Sequence[mosaics.Example],
+) -> dict[str, bytes]:
+  """Returns the PNG files of one source: its figures and its mosaics."""
+  pictures = {
+    f'{name}.png': figures.draw(parts, title)
+    for name, (title, parts) in drawn.items()
+  }
+  for i, example in enumerate(examples):
+    means = _accuracies(summary, source, example)
+    pictures[f'mosaic_{source}_{i + 1}.png'] = mosaics.figure(example, means)
+  return {name: figures.png(figure) for name, figure in pictures.items()}
+
+
 def _charts(figure: Sequence[panels.Panel], source: str) -> list[dict]:
   """Returns panels as SVG; a single one also in the shape of a telephone."""
-  width, height = drawing.size(figure)
-  letters = drawing.longest_label(figure)
+  width, height, letters = drawing.size(figure)
   single = len(figure) == 1
   return [
     {

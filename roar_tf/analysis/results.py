@@ -8,11 +8,12 @@ empty granularity and mode.
 from __future__ import annotations
 
 import collections
+import dataclasses
 import io
 import math
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -188,27 +189,44 @@ def against_random(
   )
 
 
-class Fault(NamedTuple):
-  """What keeps the runs of one cell from counting as they should.
+@dataclasses.dataclass(frozen=True)
+class Check:
+  """One check of a study and what came of it: an alarm unless it holds.
 
   Attributes:
-    name: `duplicate_runs`, `missing_runs`, `unlisted_runs`,
-      `impossible_accuracy` or `unequal_counts`.
-    cell: its columns `CELL`.
-    text: one sentence.
-    runs: how many are concerned.
+    name: what was checked, see `checks.perform` and `faults`.
+    source: the source concerned.
+    text: one plain sentence.
+    value: what was measured.
+    allowed: the most it may be.
+    holds: whether all is well.
+    mode: with the following the curve or cell concerned, empty where the
+      check is about more than one.
+    granularity: see mode.
+    fill: see mode.
+    input: see mode.
+    estimator: see mode.
+    threshold: whole percent, None for more than one cell.
   """
 
   name: str
-  cell: tuple
+  source: str
   text: str
-  runs: int
+  value: float
+  allowed: float
+  holds: bool = False
+  mode: str = ''
+  granularity: str = ''
+  fill: str = ''
+  input: str = ''
+  estimator: str = ''
+  threshold: int | None = None
 
 
 def faults(
   frame: pd.DataFrame, expected: Iterable[Mapping[str, Any]] | None = None
-) -> list[Fault]:
-  """Finds what keeps the frame from being the whole study.
+) -> list[Check]:
+  """Returns alarms about what keeps the frame from being the whole study.
 
   Args:
     frame: the rows of one study.
@@ -217,9 +235,10 @@ def faults(
       Without it only the rows themselves are checked.
 
   Returns:
-    One per cell and fault: missing, duplicate and unlisted runs, accuracies
-    outside 0..1, and runs that were trained or tested on another amount than
-    most of their source. Empty when nothing is wrong.
+    One per cell and fault: `missing_runs`, `duplicate_runs` and
+    `unlisted_runs`, each `impossible_accuracy` outside 0..1, and
+    `unequal_counts` of runs that were trained or tested on another amount than
+    most of their source. Their value is how many runs are concerned.
   """
   frame = tidy(frame)
   counts = collections.Counter(_identities(frame))
@@ -333,8 +352,8 @@ def _identities(frame: pd.DataFrame) -> Iterable[tuple]:
   return frame[list(IDENTITY)].itertuples(index=False, name=None)
 
 
-def _faults(name: str, text: str, runs: Iterable[tuple]) -> list[Fault]:
-  """Returns one fault per cell, its text filled with the seeds concerned."""
+def _faults(name: str, text: str, runs: Iterable[tuple]) -> list[Check]:
+  """Returns one alarm per cell, its text filled with the seeds concerned."""
   seeds_of = collections.defaultdict(set)
   for *cell, seed in runs:
     seeds_of[tuple(cell)].add(seed)
@@ -344,5 +363,7 @@ def _faults(name: str, text: str, runs: Iterable[tuple]) -> list[Fault]:
     listed = ', '.join(map(str, sorted(seeds)))
     predicate = text.format(f'{noun} {listed}')
     sentence = f'{cell[0]}: {cell_name(*cell[1:])} {predicate}.'
-    faults.append(Fault(name, cell, sentence, len(seeds)))
+    concerned = dict(zip(CELL, cell, strict=True))
+    numbers = dict(value=len(seeds), allowed=0)
+    faults.append(Check(name, text=sentence, **numbers, **concerned))
   return faults

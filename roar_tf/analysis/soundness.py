@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from roar_tf.analysis import families, results, tables
-from roar_tf.analysis.checks import Check
+from roar_tf.analysis.results import Check
 from roar_tf.analysis.verdicts import Verdict
 
 

@@ -36,7 +36,7 @@ from typing import Any
 import pandas as pd
 
 from roar_tf.analysis import curves, inference, results
-from roar_tf.analysis.checks import Check
+from roar_tf.analysis.results import Check
 
 CURVE = ('source', 'mode', 'granularity', 'fill', 'input', 'estimator')
 _TYPES = dict.fromkeys(CURVE, 'str') | {

@@ -14,8 +14,8 @@ from typing import NamedTuple
 import pandas as pd
 
 from roar_tf.analysis import results
-from roar_tf.analysis.checks import Check
 from roar_tf.analysis.inference import LEVEL
+from roar_tf.analysis.results import Check
 from roar_tf.analysis.tables import points
 
 # How many estimators a sentence names.

@@ -22,19 +22,6 @@ def runs(**accuracies):
   return pd.DataFrame(rows, columns=['threshold', 'seed', 'accuracy'])
 
 
-def test_weights_by_hand():
-  first, others = curves.weights(THRESHOLDS, 'remove')
-  assert first == pytest.approx(5 / 90)
-  assert others == pytest.approx(
-    {10: 15 / 90, 30: 20 / 90, 50: 20 / 90, 70: 20 / 90, 90: 10 / 90}
-  )
-  # Uneven nodes 0, 20, 80 % weigh what they span.
-  first, others = curves.weights([80, 20], 'remove')
-  assert [first, others[20], others[80]] == pytest.approx(
-    [10 / 80, 40 / 80, 30 / 80]
-  )
-
-
 def test_keep_runs_from_all_kept_to_little_kept():
   assert curves.gone([90, 10], 'keep') == pytest.approx([0.1, 0.9])
   first, kept = curves.weights(THRESHOLDS, 'keep')

@@ -5,8 +5,8 @@ import itertools
 import xml.etree.ElementTree
 
 import numpy as np
-import pandas as pd
 import pytest
+import synthetic
 
 from roar_tf.analysis import charts, drawing, families, figures, panels, results
 
@@ -14,19 +14,14 @@ MEANS = {'random': 0.7, 'grad': 0.8, 'sobel': 0.4, 'oracle': 0.1}
 
 
 def summary(seeds=2, means=MEANS, original=0.9):
-  rows = []
-  cells = [('original', '', '', 0, original)] if original else []
+  cells = [('original', '', 0, original)] if original else []
   cells += [
-    (name, 'pixel', mode, t, mean)
+    (name, mode, t, mean)
     for name, mean in means.items()
     for mode in ('remove', 'keep')
     for t in (10, 50, 90)
   ]
-  for *cell, mean in cells:
-    for seed in range(seeds):
-      numbers = (seed, mean + seed / 100, 0.95, 100, 1000, 1.0)
-      rows.append(('study', 'digits', *cell, 'mean', 'image', *numbers))
-  return results.summarise(pd.DataFrame(rows, columns=list(results.COLUMNS)))
+  return results.summarise(synthetic.runs(cells, seeds, 0.01))
 
 
 def panel(table, mode='remove', chance=0.1):
@@ -35,8 +30,7 @@ def panel(table, mode='remove', chance=0.1):
 
 
 def shapes(shown, role):
-  letters = drawing.longest_label([shown])
-  drawn = drawing.shapes(shown, *drawing.size([shown]), letters)
+  drawn = drawing.shapes(shown, *drawing.size([shown]))
   return [shape for shape in drawn if shape.role == role]
 
 
@@ -124,17 +118,28 @@ def test_a_missing_cell_parts_the_curve_and_a_lost_mean_is_not_drawn():
   assert figures.png(figures.draw([shown], 'title'))
 
 
+def test_of_many_curves_a_panel_names_no_more_than_can_be_told_apart():
+  frame = synthetic.frame(('food101',), ('remove', 'keep'), synthetic.PAPER, 1)
+  curves = panels.Curves(results.summarise(frame), 'food101', 0.01)
+  families_of = curves.by_family('remove')
+  assert [p.title for p in families_of] == [
+    title for title in families.FAMILIES.values() if 'Blurred' not in title
+  ]
+  assert sum(len(p.curves) - 1 for p in families_of) == 17
+  for shown in (*families_of, *curves.both_modes()):
+    named = [curve.label for curve in shown.curves if curve.named]
+    assert 'random' in named and len(named) <= 9
+
+
 def test_page_and_file_show_the_same_shapes():
   curves = panels.Curves(summary(2), 'digits', 0.1)
   points = tuple(panels.Point(t, 50, 40, 60) for t in (0, 100))
   band = panels.Curve('<band>', families.Look('k3'), points, band=True)
   shown = panels.Panel('', 'remove', (band,), None, 50, (30, 70))
   for one in (*curves.both_modes(), shown):
-    width, height = drawing.size([one])
-    letters = drawing.longest_label([one])
-    drawn = list(drawing.shapes(one, width, height, letters))
+    drawn = list(drawing.shapes(one, *drawing.size([one])))
     root = xml.etree.ElementTree.fromstring(
-      charts.svg(one, 'digits', width, height, letters)
+      charts.svg(one, 'digits', *drawing.size([one]))
     )
     paths = [x for x in root.iter() if x.tag in ('path', 'text')]
     assert [x.get('class').split()[0] for x in paths] == [

@@ -16,17 +16,6 @@ def welch(first, second):
   return inference.combined(*zip(*means, strict=True))
 
 
-@pytest.mark.parametrize('runs', [3, 5, 12])
-def test_welch_is_that_of_scipy(runs):
-  known = welch((0.02, runs), (0.005, 5))
-  expected = stats.ttest_ind_from_stats(
-    0.7, 0.02, runs, 0.69, 0.005, 5, equal_var=False
-  )
-  assert inference.p_value(0.01, *known) == pytest.approx(expected.pvalue)
-  half = inference.half_width(*known)
-  assert inference.p_value(half, *known) == pytest.approx(0.05)
-
-
 def test_below_three_runs_nothing_is_known():
   for known in (welch((0.02, 2), (0.02, 5)), welch((0.02, 5), (0.02, 1))):
     assert np.isnan(inference.p_value(0.5, *known))
@@ -48,7 +37,7 @@ def test_without_spread_there_is_no_test():
   assert inference.half_width(*known) == 0
 
 
-def test_many_comparisons_in_one_call():
+def test_many_tests_in_one_call_are_those_of_scipy():
   generator = np.random.default_rng(0)
   first = generator.normal(size=(7, 3, 5))
   second = generator.normal(size=(7, 1, 6))
@@ -63,6 +52,8 @@ def test_many_comparisons_in_one_call():
   for i, j in np.ndindex(7, 3):
     expected = stats.ttest_ind(first[i, j], second[i, 0], equal_var=False)
     assert p[i, j] == pytest.approx(expected.pvalue)
+  half = inference.half_width(*known)
+  assert inference.p_value(half, *known) == pytest.approx(np.full((7, 3), 0.05))
 
 
 def test_holm_by_hand():

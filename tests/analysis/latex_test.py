@@ -5,22 +5,13 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+import synthetic
 
 from roar_tf.analysis import latex, paper, results
 
 
-def summary(cells, runs=3, source='food101'):
-  """Of (estimator, mode, threshold, mean[, granularity, fill, input])."""
-  rows = []
-  for estimator, mode, threshold, mean, *others in cells:
-    granularity, fill, input_ = others or ('pixel', 'mean', 'image')
-    for seed in range(runs):
-      rows.append(
-        ('s', source, estimator, granularity if mode else '', mode, threshold)
-        + (fill, input_, seed, mean + (seed - (runs - 1) / 2) / 100)
-        + (1.0, 10, 100, 1.0)
-      )
-  return results.summarise(pd.DataFrame(rows, columns=list(results.COLUMNS)))
+def summary(cells, seeds=3, source='food101'):
+  return results.summarise(synthetic.runs(cells, seeds, 0.01, source))
 
 
 def body(text):
@@ -54,7 +45,7 @@ def test_the_papers_table_comes_out_as_printed():
   tables = [
     summary(
       list(rows.drop(columns='source').itertuples(index=False, name=None)),
-      runs=1,
+      seeds=1,
       source=source,
     )
     for source, rows in table.groupby('source', sort=False)
@@ -97,7 +88,7 @@ def test_what_was_not_run_or_is_no_number_stays_blank():
       ('ig', 'remove', 10, np.nan),
       ('grad', 'keep', 50, 0.7),
     ],
-    runs=1,
+    seeds=1,
   )
   _, thresholds, grad, ig = body(latex.table(table))
   assert thresholds[2:] == ['50', '10', '90']
@@ -113,7 +104,7 @@ def test_originals_stand_over_all_columns_and_other_inputs_nowhere():
       ('grad', 'remove', 90, 0.4),
       ('grad', 'remove', 50, 0.3, 'pixel', 'mean', 'deletion'),
     ],
-    runs=1,
+    seeds=1,
   )
   text = latex.table(table)
   assert 'Keep' not in text
@@ -123,29 +114,22 @@ def test_originals_stand_over_all_columns_and_other_inputs_nowhere():
   assert grad == ['', 'GRAD', '50.00', '40.00']
 
 
-def test_granularities_and_fills_have_rows_of_their_own():
-  cells = [
+def test_random_comes_first_then_the_papers_then_all_others():
+  names = ('zebra', 'inverse_oracle', 'var_gb', 'sobel', 'gb')
+  cells = [(name, 'remove', 10, 0.5) for name in (*names, 'random_bernoulli')]
+  cells += [
     ('grad', 'remove', 10, 0.5, granularity, fill, 'image')
     for granularity in ('pixel', 'element')
     for fill in ('mean', 'zero')
   ]
   rows = body(latex.table(summary(cells)))[2:]
-  assert [row[1] for row in rows] == [
-    'GRAD (element)',
-    'GRAD (element, zero)',
-    'GRAD (pixel)',
-    'GRAD (pixel, zero)',
-  ]
-
-
-def test_controls_come_first_then_the_papers_then_all_others():
-  names = ('zebra', 'inverse_oracle', 'var_gb', 'sobel', 'gb', 'grad')
-  cells = [(name, 'remove', 10, 0.5) for name in (*names, 'random_bernoulli')]
-  rows = body(latex.table(summary(cells)))[2:]
-  assert [row[1] for row in rows] == [
+  assert [row[1].removesuffix(' (pixel)') for row in rows] == [
     r'random\_bernoulli',
     'Sobel',
+    'GRAD (element)',
+    'GRAD (element, zero)',
     'GRAD',
+    'GRAD (pixel, zero)',
     'GB',
     'VAR-GB',
     r'inverse\_oracle',

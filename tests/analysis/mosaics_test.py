@@ -54,6 +54,7 @@ def test_accuracies_stand_above_their_images():
 
 def test_small_images_are_in_the_page_as_they_are():
   examples = synthetic.examples(['grad', 'random'], size=28)
+  assert mosaics.fitting([], 1000) == []
   shown = mosaics.fitting(examples, 3_000_000)
   assert len(shown) == 3
   for mosaic, example in zip(shown, examples, strict=True):
@@ -73,7 +74,3 @@ def test_large_ones_are_thinned_out_by_whole_steps_until_they_fit():
   data = shown[0].masked['grad', 30]
   expected = examples[0].masked['grad', 30][:: shown[0].step, :: shown[0].step]
   np.testing.assert_array_equal(pixels(data), expected)
-
-
-def test_without_images_there_is_no_mosaic():
-  assert mosaics.fitting([], 1000) == []

@@ -19,41 +19,34 @@ MEANS = {'random': 0.7, 'grad': 0.75, 'sobel': 0.6, 'ig': 0.68}
 CHANCES = {'digits': 0.1}
 
 
-def study(means, modes=('remove',), seeds=5, sd=0.01, noise=0, **changes):
+def study(means, modes=('remove',), seeds=5, sd=0.01, **changes):
   """Runs of every threshold; `original` has twice as many seeds."""
-  generator = np.random.default_rng(noise)
-  rows = []
-
-  def add(cell, mean, count):
-    for seed in range(count):
-      accuracy = mean + sd * generator.standard_normal()
-      numbers = (seed, accuracy, 0.95, 100, 1000, 1.0)
-      rows.append(('study', 'digits', *cell, 'mean', 'image', *numbers))
-
-  add(('original', '', '', 0), 0.9, 2 * seeds)
-  for name, mean in means.items():
-    for mode in modes:
-      for t in THRESHOLDS:
-        gone = t if mode == 'remove' else 100 - t
-        add((name, 'pixel', mode, t), mean - gone / 1000, seeds)
-  return pd.DataFrame(rows, columns=list(results.COLUMNS)).assign(**changes)
+  cells = [
+    (name, mode, t, mean - (t if mode == 'remove' else 100 - t) / 1000)
+    for name, mean in means.items()
+    for mode in modes
+    for t in THRESHOLDS
+  ]
+  frame = pd.concat(
+    [
+      synthetic.runs([('original', '', 0, 0.9)], 2 * seeds),
+      synthetic.runs(cells, seeds),
+    ],
+    ignore_index=True,
+  )
+  noise = np.random.default_rng(0).standard_normal(len(frame))
+  return frame.assign(accuracy=frame['accuracy'] + sd * noise, **changes)
 
 
 def number(table, quantity, estimator, column='value', **where):
-  rows = table[
-    (table['quantity'] == quantity) & (table['estimator'] == estimator)
-  ]
-  for key, value in where.items():
-    rows = rows[rows[key] == value]
+  rows = results.where(table, quantity=quantity, estimator=estimator, **where)
   (value,) = rows[column]
   return value
 
 
 def seeds_of(frame, estimator, **where):
   """Accuracies float [thresholds, seeds], least removed first."""
-  rows = frame[frame['estimator'] == estimator]
-  for key, value in where.items():
-    rows = rows[rows[key] == value]
+  rows = results.where(frame, estimator=estimator, **where)
   table = rows.pivot(index='threshold', columns='seed', values='accuracy')
   return table.to_numpy()
 
@@ -115,48 +108,6 @@ def test_gain_has_the_interval_of_statsmodels():
   assert number(table, 'gain', column='high', **cell) == pytest.approx(
     expected[1]
   )
-
-
-def test_cells():
-  frame = study(MEANS)
-  table = statistics.compute(frame, CHANCES)
-  runs = seeds_of(frame, 'grad', threshold=90)[0]
-  cell = {'estimator': 'grad', 'threshold': 90}
-  assert number(table, 'accuracy', **cell) == pytest.approx(runs.mean())
-  low = stats.t.interval(0.95, 4, runs.mean(), stats.sem(runs))[0]
-  assert number(table, 'accuracy', column='low', **cell) == pytest.approx(low)
-  assert number(table, 'accuracy_sd', **cell) == pytest.approx(runs.std(ddof=1))
-  sampling = math.sqrt(runs.mean() * (1 - runs.mean()) / 1000)
-  assert number(table, 'sampling_error', **cell) == pytest.approx(sampling)
-
-
-def test_the_modes_mirror_each_other():
-  frame = study(MEANS, ['remove'])
-  mirrored = frame.copy()
-  masked = mirrored['mode'] == 'remove'
-  mirrored.loc[masked, 'mode'] = 'keep'
-  mirrored.loc[masked, 'threshold'] = 100 - mirrored['threshold']
-  removed = statistics.compute(frame, CHANCES)
-  kept = statistics.compute(mirrored, CHANCES)
-  for quantity in ('area', 'racu'):
-    for name in ('grad', 'ig', 'sobel'):
-      value, low, high = (
-        number(removed, quantity, name, c) for c in ('value', 'low', 'high')
-      )
-      assert number(kept, quantity, name) == pytest.approx(-value)
-      assert number(kept, quantity, name, 'low') == pytest.approx(-high)
-      assert number(kept, quantity, name, 'high') == pytest.approx(-low)
-  assert number(kept, 'p', 'ig') == pytest.approx(number(removed, 'p', 'ig'))
-
-
-def test_an_estimator_at_chance_has_a_racu_of_one():
-  """The most there can be when a curve falls to chance at once."""
-  frame = study({'random': 0.7, 'grad': 0.1}, sd=0)
-  frame.loc[frame['estimator'] == 'grad', 'accuracy'] = 0.1
-  table = statistics.compute(frame, CHANCES)
-  first = WEIGHTS[0] * (0.9 - 0.1)  # Between 0 and 10 % it has to fall.
-  above = number(table, 'area', 'grad') + first
-  assert number(table, 'racu', 'grad') == pytest.approx(1 - first / above)
 
 
 def test_controls_are_tested_but_do_not_cost_the_others_power():
@@ -292,12 +243,6 @@ def test_each_granularity_and_fill_has_its_own_random():
   assert number(table, 'power', 'ig') < worst
 
 
-def test_studies_are_not_mixed():
-  frame = pd.concat([study(MEANS), study(MEANS, study='other')])
-  with pytest.raises(ValueError, match='several studies'):
-    statistics.compute(frame, CHANCES)
-
-
 def test_csv_holds_every_digit(tmp_path):
   frame = study(MEANS | {'nan': 0.7}, ['remove', 'keep'])
   table = statistics.compute(frame, CHANCES)
@@ -305,12 +250,4 @@ def test_csv_holds_every_digit(tmp_path):
   again = synthetic.statistics_of(tmp_path)
   pd.testing.assert_frame_equal(
     again, table, check_exact=True, check_dtype=False
-  )
-
-
-def test_the_order_of_runs_changes_nothing():
-  frame = study(MEANS, ['remove', 'keep'])
-  pd.testing.assert_frame_equal(
-    statistics.compute(frame, CHANCES),
-    statistics.compute(frame.iloc[::-1], CHANCES),
   )

@@ -20,6 +20,29 @@ PAPER = (
 THRESHOLDS = (10, 30, 50, 70, 90)
 
 
+def runs(cells, seeds=1, spread=0.0, source='digits', **changes):
+  """Returns a frame with runs of a few cells, told in short.
+
+  Args:
+    cells: (estimator, mode, threshold, mean) of each; granularity, fill and
+      input may follow.
+    seeds: how many runs each cell has.
+    spread: by how much the accuracies of following seeds differ.
+    source: the source.
+    **changes: other columns.
+  """
+  rows = []
+  for estimator, mode, threshold, mean, *others in cells:
+    granularity, fill, input = others or ('pixel', 'mean', 'image')
+    granularity = granularity if mode else ''
+    for seed in range(seeds):
+      accuracy = mean + spread * (seed - (seeds - 1) / 2)
+      cell = (estimator, granularity, mode, threshold, fill, input)
+      numbers = (seed, accuracy, 0.95, 100, 1000, 1.0)
+      rows.append(('study', source, *cell, *numbers))
+  return pd.DataFrame(rows, columns=list(results.COLUMNS)).assign(**changes)
+
+
 def frame(
   sources=('digits',),
   modes=('remove',),
@@ -36,12 +59,14 @@ def frame(
   rows = []
   for source in sources:
 
-    def add(cell, fill, kind, seed, mean, source=source, sd=sd):
+    def add(cell, fill, input, seed, mean, source=source, sd=sd):
       accuracy = float(np.clip(rng.normal(mean, sd), 0, 1))
       accuracy = round(accuracy * 25250) / 25250
       numbers = (accuracy, min(1.0, accuracy + 0.1), 20000, 25250)
       seconds = float(rng.uniform(8000, 9000))
-      rows.append(('study', source, *cell, fill, kind, seed, *numbers, seconds))
+      rows.append(
+        ('study', source, *cell, fill, input, seed, *numbers, seconds)
+      )
 
     for seed in range(2 * seeds):
       add(('original', '', '', 0), 'mean', 'image', seed, 0.85)
