@@ -8,12 +8,7 @@ import tensorflow as tf
 from small_training import SHAPE, make_trainer, network
 
 from roar_tf import errors, masking, randomness, ranking, shards
-<<<<<<< HEAD:tests/training/streams_test.py
-from roar_tf.models import resnet
-from roar_tf.training import examples, loop, settings, streams
-=======
-from roar_tf.training import examples, files
->>>>>>> part_tests:tests/training/files_test.py
+from roar_tf.training import examples, streams
 from roar_tf.training.order import Order, Share
 
 CLASSES = 3
