@@ -171,13 +171,15 @@ def test_noise_is_relative_to_the_range_of_each_image(
   assert np.abs(variance - 1).max() < 5 * np.sqrt(2 / samples)
 
 
-def test_noise_is_independent_between_samples_images_and_pixels(
-  compute, echo, quadratic
-):
+def test_noise_is_independent_between_samples_images_and_pixels(compute, echo):
   images = np.random.default_rng(4).normal(size=(3, 20, 20, 3))
+  dense = keras.layers.Dense(CLASSES, dtype='float64')
+  flatten = keras.layers.Flatten(dtype='float64')
+  given = keras.Input((20, 20, 3), dtype='float64')
+  model = keras.Model(given, dense(flatten(given)))
   # The mean of J values tells the last of them: J m_J - (J - 1) m_(J-1).
   sums = [
-    n * compute(quadratic, images, ['sg_echo'], samples=n)['sg_echo']
+    n * compute(model, images, ['sg_echo'], samples=n)['sg_echo']
     for n in range(1, 5)
   ]
   noise = np.diff([np.zeros_like(images), *sums], axis=0) - images

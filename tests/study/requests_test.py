@@ -50,7 +50,7 @@ def _check_few(requests, root) -> tuple[int, int]:
   assert not any(asked.values()), asked
   for paths in (listed, read):
     assert len(set(paths)) == len(paths)
-  assert all(os.path.basename(path) == markers.DONE for path in read)
+  assert all(path.endswith(markers.DONE) for path in read)
   return len(listed), len(read)
 
 
@@ -59,8 +59,9 @@ def test_a_finished_study_is_seen_by_a_listing_a_directory(
 ):
   assert make(tiny.pipeline(finished)).made == {}
   listings, reads = _check_few(requests, finished)
-  # Of the model, the report, ten runs and seven datasets, not of shards.
-  assert reads == 1 + 1 + 10 + 7
+  # Of the model, the report, ten runs, seven datasets, and of shards of
+  # `original` alone, which say what images they lack.
+  assert reads == 1 + 1 + 10 + 7 + 5
   folders = {finished}
   for marker in finished.rglob('DONE'):
     folders |= {path for path in marker.parents if finished in path.parents}
