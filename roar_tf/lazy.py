@@ -29,7 +29,9 @@ class _LazyModule(types.ModuleType):
   """A module that is imported when something in it is asked for."""
 
   def __getattr__(self, name: str):
-    return getattr(_imported(self.__name__), name)
+    value = getattr(_imported(self.__name__), name)
+    setattr(self, name, value)  # Python then finds it without this function.
+    return value
 
 
 def _imported(name: str) -> types.ModuleType:

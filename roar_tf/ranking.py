@@ -49,11 +49,6 @@ class Ranking:
     errors.check_choice('ties', self.ties, TIES)
     object.__setattr__(self, 'cuts', _checked_cuts(self.cuts))
 
-  @property
-  def some_threshold(self) -> int:
-    """A threshold that the stored maps can tell, to name a ranking by."""
-    return self.cuts[0] if self.cuts else 50
-
   def check_threshold(self, threshold: int) -> None:
     """Raises UsageError for a threshold that the stored maps cannot tell."""
     if self.cuts is not None and threshold not in self.cuts:

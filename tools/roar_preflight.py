@@ -53,24 +53,16 @@ cli_flags.define_shared_flags()
 
 def main() -> None:
   """Compiles, prints a report per source and topology, and fails if one did."""
-  topologies = _topologies()
+  topologies, contexts = _topologies(), _contexts()
   environment.check()
   from roar_tf.engine import files
   from roar_tf.preflight import preflight, report
   from roar_tf.preflight.subject import Subject
-  from roar_tf.study import experiment
 
-  experiments = experiment.load(
-    dataset=FLAGS.dataset,
-    study=FLAGS.study,
-    gin_files=FLAGS.gin_file,
-    gin_bindings=FLAGS.gin_bindings,
-    seed=FLAGS.seed,
-  )
   versions = environment.versions()
   results = []
-  for each in experiments:
-    subject = Subject(each, FLAGS.precision)
+  for context in contexts:
+    subject = Subject(context.experiment, FLAGS.precision)
     for topology in topologies:
       result = preflight.run(
         subject,
@@ -106,6 +98,15 @@ def _topologies() -> list[chips.Topology]:
       '--rates is of a study on one topology: give --study and one --topology.'
     )
   return topologies
+
+
+def _contexts() -> list:
+  """Returns a Context per source; raises UsageError for unknown names."""
+  if FLAGS.study is None:
+    return cli.recipe(dataset=FLAGS.dataset).contexts()
+  # A pipeline knows which rankings of the workspace are estimators, too.
+  pipeline = cli.pipeline(FLAGS.study, FLAGS.dataset, 'anywhere')
+  return [stages.context for stages in pipeline.stages]
 
 
 def _say(text: str) -> None:

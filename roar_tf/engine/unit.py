@@ -65,7 +65,8 @@ class Artefact:
       nothing of intermediate ones: what these hold follows from the others.
     parts: returns the artefacts that this one completes, such as the shards of
       a dataset, by name. They are inputs too; once the whole is committed only
-      their presence is asked for. Large studies have many, hence a function.
+      their presence is asked for, where `Stage.trusts_parts`. Large studies
+      have many, hence a function.
     soft_inputs: artefacts that are awaited and not required. What is made from
       whatever is there, such as a report, is made anew when more is there.
     intermediate: whether it is made only for a reader that is unfinished, as a

@@ -5,7 +5,6 @@ import functools
 
 import keras
 
-from roar_tf import errors
 from roar_tf.estimators import Plan, registry
 from roar_tf.models import precision
 from roar_tf.study.experiment import Experiment
@@ -89,7 +88,5 @@ def _needs_model(name: str) -> bool:
   A name that no estimator has stands for scores that were made elsewhere, which
   no device computes here.
   """
-  try:
-    return registry.parse(name).base.needs_model
-  except errors.UsageError:
-    return False
+  estimator = registry.find(name)
+  return estimator is not None and estimator.base.needs_model

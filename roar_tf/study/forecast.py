@@ -76,13 +76,10 @@ def left(
     unfinished[name] += bool(node.pending)
     waiting = {artefact.marker for artefact in node.pending}
     for artefact in node.unit.makes:
-      is_pending = artefact.marker in waiting
-      if is_pending and not snapshot.exists(artefact.marker):
-        pending.setdefault(stage, []).append(artefact)
-      elif is_pending and artefact.soft_inputs:
-        pending.setdefault(stage, []).append(artefact)
-      elif not is_pending:
+      if artefact.marker not in waiting:
         finished[stage].append(artefact)
+      elif artefact.soft_inputs or not snapshot.exists(artefact.marker):
+        pending.setdefault(stage, []).append(artefact)
   costs = collections.defaultdict(dict)
   for stage, artefacts in pending.items():
     source = pipeline.source_of(stage)

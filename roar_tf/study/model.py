@@ -70,7 +70,9 @@ class Model(engine.Stage):
       there = path and files.exists(path)
       return tested + costs.Cost(bytes=files.size(path) if there else 0)
     steps = experiment.explained.steps(source.count('train'))
-    return tested + costs.Cost(trainings=1, explained_steps=steps)
+    model = experiment.explained_model(source.image_shape, source.num_classes)
+    weights = 4 * model.count_params()
+    return tested + costs.Cost(weights, trainings=1, explained_steps=steps)
 
   def run(self, artefacts: Sequence[engine.Artefact]) -> Iterator[engine.Made]:
     """Trains the model, or tests and copies the one that is given."""

@@ -94,7 +94,8 @@ class Rank(DatasetStage):
     context, experiment = self.context, self.context.experiment
     check_granularity(granularity)
     config = config_name(estimator, granularity)
-    parsed = self.parse(estimator, config)
+    self._check_known(estimator, config)
+    parsed = _meaning(estimator)
     settings = {
       'estimator': estimator,
       'granularity': granularity,
@@ -118,29 +119,25 @@ class Rank(DatasetStage):
     layout = shards.Layout(levels=(height, width, depth))
     return self.dataset(config, layout, settings, inputs, discovered=discovered)
 
-  def parse(self, name: str, config: str = '') -> registry.Estimator:
-    """Returns what a name means: here also scores made elsewhere.
+  def _check_known(self, name: str, config: str) -> None:
+    """Refuses an estimator that cannot rank this source.
 
     Args:
-      name: of an estimator.
+      name: of the estimator.
       config: the ranking that makes an unregistered name valid, if it exists.
 
     Raises:
-      UsageError: it means nothing, or needs truth that the source lacks.
+      UsageError: the name means nothing, or needs truth that the source lacks.
     """
-    source = self.context.source
-    parsed = registry.find(name)
-    if parsed is None:
-      parsed = registry.made_elsewhere(name)
-      known = parsed.base.name in self._score_files
-      if not known and not files.exists(self.context.marker(config)):
-        registry.parse(name)  # Raises, and suggests the nearest name.
-    if parsed.base.needs_truth and not source.truth:
+    source, base = self.context.source, _meaning(name).base
+    known = registry.find(name) or base.name in self._score_files
+    if not known and not files.exists(self.context.marker(config)):
+      registry.parse(name)  # Raises, and suggests the nearest name.
+    if base.needs_truth and not source.truth:
       raise errors.UsageError(
         f'Estimator "{name}" needs ground truth, which dataset {source.name} '
         'does not carry; leave it out.'
       )
-    return parsed
 
   def unit_name(self, shard: Shard) -> str:
     """Returns a name: one unit makes a shard of all rankings at once."""
@@ -261,7 +258,7 @@ class Rank(DatasetStage):
         keys,
         granularity,
         experiment.ranking.ties,
-        self.parse(estimator, shard.config).base.counts,
+        _meaning(estimator).base.counts,
         experiment.ranking.cuts,
       )
       records = {'id': batch['id'][:count], 'levels': levels[:count]}
@@ -278,7 +275,7 @@ class Rank(DatasetStage):
     """
     scores, passes = {}, {}
     for name in names:
-      base = self.parse(name, config_name(name, 'pixel')).base
+      base = _meaning(name).base
       if registry.find(name) is None:
         try:
           scores[name] = self._scores_from_files(name, base.name, batch['id'])
@@ -348,7 +345,12 @@ class Rank(DatasetStage):
       )
     scores = tf.constant(self._score_files[base].rows(ids.numpy().tolist()))
     attribution = self.context.experiment.attribution
-    return plan.filtered(registry.made_elsewhere(name), scores, attribution)
+    return plan.filtered(_meaning(name), scores, attribution)
+
+
+def _meaning(name: str) -> registry.Estimator:
+  """Returns what a name means: here also scores made elsewhere."""
+  return registry.find(name) or registry.made_elsewhere(name)
 
 
 def _attribution_settings(parsed: registry.Estimator) -> list[str]:

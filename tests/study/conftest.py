@@ -1,6 +1,7 @@
 """What tests of studies share: counts of units, paths, ways to do damage."""
 
 import collections
+import json
 import pathlib
 
 import numpy as np
@@ -142,3 +143,25 @@ def flip():
     path.write_bytes(data)
 
   return change
+
+
+@pytest.fixture(scope='session')
+def check_rows(run_of):
+  """Function that holds every row of results against the files of its run."""
+
+  def check(frame, root) -> None:
+    for row in frame.itertuples():
+      cell = row.estimator
+      if cell == 'original':
+        assert (row.granularity, row.mode, row.threshold) == ('', '', 0)
+      else:
+        cell = f'{cell}_{row.granularity}_{row.mode}_{row.threshold}'
+      assert (row.study, row.source, row.input) == ('small', 'tiny', 'image')
+      directory = run_of(root, cell, row.seed)
+      result = json.loads((directory / 'result.json').read_text())
+      timing = json.loads((directory / 'timing.json').read_text())
+      for name in ('accuracy', 'top5', 'steps', 'test_images'):
+        assert getattr(row, name) == result[name]
+      assert row.seconds == timing['seconds']
+
+  return check

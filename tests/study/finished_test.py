@@ -1,6 +1,5 @@
 """Tests of which runs a report believes, and what it says of the others."""
 
-import json
 import shutil
 
 import pytest
@@ -24,24 +23,12 @@ def read(tiny, damaged):
 
 
 def test_every_intact_run_has_one_row_that_says_what_its_result_says(
-  read, damaged, run_of
+  read, damaged, check_rows
 ):
   runs = read()
   assert runs.excluded == [] and len(runs.frame) == 10
   assert set(runs.replicas.values()) == {1}
-  for row in runs.frame.itertuples():
-    cell = row.estimator
-    if cell == 'original':
-      assert (row.granularity, row.mode, row.threshold) == ('', '', 0)
-    else:
-      cell = f'{cell}_{row.granularity}_{row.mode}_{row.threshold}'
-    assert (row.study, row.source, row.input) == ('small', 'tiny', 'image')
-    directory = run_of(damaged, cell, row.seed)
-    result = json.loads((directory / 'result.json').read_text())
-    timing = json.loads((directory / 'timing.json').read_text())
-    for name in ('accuracy', 'top5', 'steps', 'test_images'):
-      assert getattr(row, name) == result[name]
-    assert row.seconds == timing['seconds']
+  check_rows(runs.frame, damaged)
 
 
 @pytest.mark.parametrize(

@@ -33,23 +33,13 @@ def report_fixture(tiny, damaged, make):
   return run
 
 
-def test_every_run_has_one_row_that_says_what_its_result_says(finished, run_of):
+def test_every_run_has_one_row_that_says_what_its_result_says(
+  finished, check_rows
+):
   frame = results.read_csv(str(finished / 'reports/small/results.csv'))
   assert tuple(frame.columns) == results.COLUMNS
   assert len(frame) == 10
-  for row in frame.itertuples():
-    cell = row.estimator
-    if cell == 'original':
-      assert (row.granularity, row.mode, row.threshold) == ('', '', 0)
-    else:
-      cell = f'{cell}_{row.granularity}_{row.mode}_{row.threshold}'
-    assert (row.study, row.source, row.input) == ('small', 'tiny', 'image')
-    directory = run_of(finished, cell, row.seed)
-    result = json.loads((directory / 'result.json').read_text())
-    timing = json.loads((directory / 'timing.json').read_text())
-    for name in ('accuracy', 'top5', 'steps', 'test_images'):
-      assert getattr(row, name) == result[name]
-    assert row.seconds == timing['seconds']
+  check_rows(frame, finished)
 
 
 def test_the_report_of_a_whole_study_has_no_complaint(finished):

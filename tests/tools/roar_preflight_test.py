@@ -11,6 +11,10 @@ from roar_tf.preflight import environment
     (['--topology=v9:2x2'], ['v9:2x2', 'v5e:2x2', 'v4:2x2x1']),
     (['--functions=training,masks'], ['masks', 'attribution']),
     ([], ['--dataset']),
+    (
+      ['--study=quickstart', "--gin_bindings=Study.estimators = ('gard',)"],
+      ['gard', '"grad"'],
+    ),
     (['--precision=float8'], ['precision', 'bfloat16']),
     (['--dataset=cifar10', '--rates=r.json'], ['--rates', '--study']),
     (
