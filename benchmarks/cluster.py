@@ -52,7 +52,10 @@ def _seconds(recipe: Recipe, cores: list[int]) -> np.ndarray:
   pipeline, runs = _runs(recipe)
   context = pipeline.context
   remote = recipes.RemoteRecipe(
-    recipe, os.getcwd(), recipes.share_identity(context.workspace)
+    recipe,
+    os.getcwd(),
+    recipes.share_identity(context.workspace),
+    recipes.code_of([context]),
   )
   files.remove(f'{recipe.workspace}/runs')
   start = time.perf_counter()

@@ -182,7 +182,12 @@ def cluster_pool(study_pipeline, asked):
       return stack.enter_context(
         ray_connection.connected(
           recipes.rebuild,
-          recipes.RemoteRecipe(asked, os.getcwd(), identity),
+          recipes.RemoteRecipe(
+            asked,
+            os.getcwd(),
+            identity,
+            recipes.code_of([each.context for each in study_pipeline.stages]),
+          ),
           resources,
           address=FLAGS.ray_address,
           cores=FLAGS.parallel * FLAGS.threads,

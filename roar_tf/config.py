@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import gin
 
-from roar_tf import errors
+from roar_tf import errors, own_code
 from roar_tf.engine import files
 from roar_tf.gin_files import available, root
 
@@ -144,12 +144,15 @@ class Factory:
     function: the function itself.
     arguments: all its keyword arguments, defaults included.
     scope: gin scope that they were bound in.
+    code: what fingerprints record of the code of a factory of the user's own,
+      and of the gin parameters that it may read.
   """
 
   name: str
   function: Callable
   arguments: Mapping
   scope: str = ''
+  code: Mapping = dataclasses.field(default_factory=dict)
 
   def __call__(self, *args):
     """Calls the function with the bound arguments."""
@@ -173,7 +176,19 @@ def factory(configurable: Callable, scope: str = '') -> Factory:
   }
   with gin.config_scope(scope or None):
     arguments.update(gin.get_bindings(configurable))
-  return Factory(function.__name__, function, arguments, scope)
+  name = function.__name__
+  bound = {
+    path: {key: v for key, v in values.items() if not _is_of(key, name)}
+    for path, values in own_code.bindings().items()
+  }
+  code = own_code.behind(function, f'model "{name}"').settings(bound)
+  return Factory(name, function, arguments, scope, code)
+
+
+def _is_of(parameter: str, configurable: str) -> bool:
+  """Whether a parameter, `scope/module.name.parameter`, is a configurable's."""
+  names = parameter.rpartition('/')[2].split('.')
+  return names[-2] == configurable
 
 
 def operative_config() -> str:

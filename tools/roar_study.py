@@ -47,6 +47,13 @@ flags.DEFINE_enum(
   "Delete the study's masked datasets, or what killed processes left half "
   'written in the workspace, then exit.',
 )
+flags.DEFINE_list(
+  'remake',
+  [],
+  'Delete the rankings of these estimators, or what these stages have made, '
+  'and everything that was made from it, then go on. Whoever else works on the '
+  'study must be stopped before.',
+)
 flags.DEFINE_multi_string(
   'only',
   [],
@@ -123,6 +130,11 @@ def _action() -> Action:
   for name in action.refuses:
     if FLAGS[name].value not in (None, [], False):
       raise errors.UsageError(f'{title} takes no --{name}; leave it out.')
+  if FLAGS.remake and (given or FLAGS.num_workers > 1):
+    raise errors.UsageError(
+      '--remake is for one process that runs the study; leave out '
+      f'{title or "--num_workers"}.'
+    )
   if FLAGS.rates is not None and not FLAGS.dry_run:
     raise errors.UsageError('--rates is for --dry_run; add it.')
   if FLAGS.price_per_hour is not None and FLAGS.rates == 'none':
@@ -198,6 +210,10 @@ def _clean_temporary() -> None:
 
 def _run(pipeline) -> None:
   """Makes what is asked for and prints the outcome."""
+  if FLAGS.remake:
+    from roar_tf.study import cleaning
+
+    print(cleaning.remake(pipeline, FLAGS.remake), flush=True)
   goals, within = _goals(pipeline)
   if FLAGS.first:
     goals, within = pipeline.first(goals, within), None

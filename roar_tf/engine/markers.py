@@ -3,9 +3,10 @@
 A marker is a JSON file, written last. It holds
 
 * the *fingerprint*: the stage, the version of the stage's code, every setting
-  that changes what is made, and the digests of the inputs' fingerprints;
-* the *digest* of that fingerprint, which the markers of later artefacts hold;
-* facts, which are recorded and never compared: checksums, the environment;
+  that changes what is made, and the seals of the inputs;
+* facts: checksums of the content, and the environment, which nobody compares;
+* the *seal* of fingerprint and content, which the markers of later artefacts
+  hold: what is made again with other content is another input;
 * a *checksum* of all the rest.
 """
 
@@ -16,6 +17,8 @@ from collections.abc import Iterator, Mapping
 from roar_tf import errors
 from roar_tf.engine import files
 
+CONTENT = ('files', 'contents')
+"""Facts that hold the checksums of all that an artefact is."""
 DONE = 'DONE'
 """Name of an artefact's marker; that of a file by itself is `<file>.DONE`."""
 
@@ -35,7 +38,7 @@ def fingerprint(
     stage: name of the stage.
     version: raised when the stage's code changes what it writes.
     settings: every setting that changes values, by the name the user knows.
-    inputs: digest of every input's fingerprint, by name.
+    inputs: the seal of every input, by name.
   """
   value = {
     'stage': stage,
@@ -54,11 +57,13 @@ def write(path: str, fingerprint_: Mapping, facts: Mapping = {}) -> None:
     fingerprint_: as `fingerprint` makes it.
     facts: JSON values to record, which are not compared.
   """
-  value = {'fingerprint': fingerprint_, 'digest': digest(fingerprint_), **facts}
-  files.publish(path, _sealed(value))
+  value = {'fingerprint': fingerprint_, **facts}
+  content = {name: value[name] for name in CONTENT if name in value}
+  seal = digest({'fingerprint': fingerprint_, **content})
+  files.publish(path, _checked({**value, 'seal': seal}))
 
 
-def _sealed(value: Mapping) -> bytes:
+def _checked(value: Mapping) -> bytes:
   """Returns a marker as it is written: with the checksum of all the rest."""
   return files.as_json({**value, 'checksum': digest(value)})
 
@@ -72,17 +77,24 @@ def parse(path: str, data: bytes) -> dict:
 
   Raises:
     DataError: any bit of it is not as it was written.
+    UsageError: an older roar_tf wrote it.
   """
   try:
     value = json.loads(data)
     del value['checksum']
-    intact = _sealed(value) == data
+    intact = _checked(value) == data
   except (ValueError, KeyError, TypeError):
     intact = False
   if not intact:
     raise errors.DataError(
       f'{path} is damaged, or older than the checksums of markers; delete it '
       'and run the same command again.'
+    )
+  if 'seal' not in value:
+    raise errors.UsageError(
+      f'{path} was written by a version of roar_tf before the one that seals '
+      'the content of what it makes: finish that workspace with that version, '
+      'or use another --workspace.'
     )
   return value
 
@@ -111,13 +123,14 @@ def require(path: str) -> dict:
   return marker
 
 
-def check(path: str, was: Mapping, wanted: Mapping) -> None:
+def check(path: str, was: Mapping, wanted: Mapping, remedy: str) -> None:
   """Refuses an artefact that another configuration made.
 
   Args:
     path: its marker.
     was: the fingerprint in the marker.
     wanted: the fingerprint that is asked for.
+    remedy: what makes it anew, as the end of a sentence.
 
   Raises:
     UsageError: they differ; the message names each difference.
@@ -126,13 +139,15 @@ def check(path: str, was: Mapping, wanted: Mapping) -> None:
     changes = '; '.join(differences(was, wanted))
     raise errors.UsageError(
       f'{path} was made with other settings ({changes}): ask for those '
-      'settings, use another --workspace, or delete that directory to make it '
-      'anew.'
+      f'settings, use another --workspace, or {remedy}.'
     )
 
 
 def differences(was: Mapping, wanted: Mapping) -> Iterator[str]:
-  """Yields phrases such as 'steps: 10 there, 20 asked for'."""
+  """Yields phrases such as 'steps: 10 there, 20 asked for'.
+
+  Settings that are checksums, {'sha256': ...}, are said to have changed.
+  """
   before, after = (
     f'version {value.get("version")} of stage {value.get("stage")}'
     for value in (was, wanted)
@@ -143,8 +158,10 @@ def differences(was: Mapping, wanted: Mapping) -> Iterator[str]:
     before, after = was.get(part, {}), wanted.get(part, {})
     for name in sorted({*before, *after}):
       if name not in before or name not in after or before[name] != after[name]:
+        old, new = before.get(name), after.get(name)
         if part == 'inputs':
           yield f'its input {name} has changed'
+        elif all(isinstance(v, Mapping) and 'sha256' in v for v in (old, new)):
+          yield f'{name} has changed'
         else:
-          old, new = before.get(name), after.get(name)
           yield f'{name}: {old!r} there, {new!r} asked for'

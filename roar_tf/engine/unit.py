@@ -5,6 +5,7 @@ number of workers may take it, at any time, in any order.
 """
 
 import dataclasses
+import functools
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -43,6 +44,14 @@ class Stage:
       Unit(artefact.marker, (artefact,), self.run, number)
       for number, artefact in enumerate(artefacts)
     ]
+
+  def remedy(self, artefact: 'Artefact') -> str:
+    """Returns what makes an artefact of other settings anew.
+
+    Messages end in it, such as "delete that directory to make it anew".
+    """
+    del artefact
+    return 'delete that directory to make it anew'
 
   def run(self, artefacts: Sequence['Artefact']) -> Iterator['Made']:
     """Makes the artefacts of a default unit, and yields each when it is there.
@@ -98,12 +107,12 @@ class Artefact:
       DataError: the marker of an input is damaged.
     """
     inputs = {
-      name: _required(artefact.marker, read)['digest']
+      name: _required(artefact.marker, read)['seal']
       for name, artefact in {**self._lasting(), **self.parts()}.items()
     }
     for name, artefact in self.soft_inputs.items():
-      if digest := _soft_digest(artefact.marker, read):
-        inputs[name] = digest
+      if seal := _soft_seal(artefact.marker, read):
+        inputs[name] = seal
     return markers.fingerprint(
       self.stage.name, self.stage.version, self._settings(read), inputs
     )
@@ -112,11 +121,20 @@ class Artefact:
     """Returns the inputs that are no caches."""
     return {n: a for n, a in self.inputs.items() if not a.intermediate}
 
-  def require_caches(self) -> None:
-    """Raises MissingInputsError if an intermediate input is not there."""
+  def require_caches(self, read: Callable[[str], dict | None]) -> None:
+    """Looks at the intermediate inputs, of which the fingerprint says nothing.
+
+    Args:
+      read: see `fingerprint`.
+
+    Raises:
+      MissingInputsError: one is not there.
+      UsageError: one was made with other settings, or from other inputs.
+    """
     for artefact in self.inputs.values():
       if artefact.intermediate:
-        markers.require(artefact.marker)
+        _required(artefact.marker, read)
+        artefact.check(read)
 
   def _settings(self, read) -> dict:
     """Returns the settings, and those that the work discovered."""
@@ -150,11 +168,11 @@ class Artefact:
     inputs = {name: was['inputs'].get(name) for name in names}
     for name, artefact in self._lasting().items():
       if there := read(artefact.marker):
-        inputs[name] = there['digest']
+        inputs[name] = there['seal']
     wanted = markers.fingerprint(
       self.stage.name, self.stage.version, self._settings(read), inputs
     )
-    markers.check(self.marker, was, wanted)
+    markers.check(self.marker, was, wanted, self.stage.remedy(self))
 
   def is_done(
     self, wanted: Mapping, read: Callable[[str], dict | None]
@@ -168,17 +186,18 @@ class Artefact:
     if marker is None:
       return False
     if not self.soft_inputs:
-      markers.check(self.marker, marker['fingerprint'], wanted)
+      was, remedy = marker['fingerprint'], self.stage.remedy(self)
+      markers.check(self.marker, was, wanted, remedy)
     return marker['fingerprint'] == wanted
 
 
-def _soft_digest(path: str, read) -> str:
+def _soft_seal(path: str, read) -> str:
   """Returns what stands for a soft input in a fingerprint; '' without it."""
   try:
     marker = read(path)
   except (errors.DataError, *files.storage_errors()):
     return 'damaged'
-  return marker['digest'] if marker else ''
+  return marker['seal'] if marker else ''
 
 
 def _required(path: str, read) -> dict:
@@ -294,12 +313,13 @@ def attempt(
   start, measured = time.monotonic(), {}
   state, passing = FAILED, False
   try:
-    wanted = {a.marker: a.fingerprint(markers.read) for a in unit.makes}
-    pending = [
-      a for a in unit.makes if not a.is_done(wanted[a.marker], markers.read)
-    ]
+    read = functools.cache(markers.read)
+    wanted = {a.marker: a.fingerprint(read) for a in unit.makes}
+    pending = [a for a in unit.makes if not a.is_done(wanted[a.marker], read)]
     for artefact in pending:
-      artefact.require_caches()
+      artefact.require_caches(read)
+      for part in artefact.parts().values():
+        part.check(read)  # A worker of another configuration may have made it.
     left = {a.marker for a in pending}
     for made in unit.run(pending) if pending else ():
       left.discard(made.artefact.marker)

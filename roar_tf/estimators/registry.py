@@ -15,9 +15,10 @@ its ROAR score (Song et al., "On Pitfalls of RemOve-And-Retrain").
 """
 
 import dataclasses
+import sys
 from collections.abc import Callable
 
-from roar_tf import cells, errors, ranking
+from roar_tf import cells, errors, own_code, ranking
 from roar_tf.lazy import tf
 
 Function = Callable[..., 'tf.Tensor']
@@ -42,6 +43,7 @@ class Registered:
       that a plan does not use itself are passed as keywords.
     counts: `exact` ranks the scores; `bernoulli` takes them for independent
       uniform draws that each select their own element (see `ranking.rank`).
+    code: the code of a user's own estimator.
   """
 
   name: str
@@ -53,6 +55,7 @@ class Registered:
   path: bool = False
   settings: tuple[str, ...] = ()
   counts: str = 'exact'
+  code: own_code.Code | None = None
 
   @property
   def is_built_in(self) -> bool:
@@ -98,6 +101,7 @@ def register(
   path=False,
   settings=(),
   counts='exact',
+  version: str | None = None,
 ) -> Callable[[Function], Function]:
   """Decorator that registers an estimator function under a name.
 
@@ -110,6 +114,9 @@ def register(
     path: likewise.
     settings: likewise.
     counts: `bernoulli` if the scores are draws that select one by one.
+    version: your own word for the version of an estimator of yours. Rankings
+      are made anew under another word; without one, when its source code has
+      changed, or that of a module of yours which it imports.
 
   Raises:
     UsageError: the name is taken or is not an identifier, or there are no such
@@ -122,6 +129,8 @@ def register(
       f'{counts!r}.'
     )
 
+  caller = sys._getframe(1).f_globals.get('__name__', '')
+
   def decorate(function: Function) -> Function:
     known = _registry.get(name)
     # Loading the same file again (gin imports, notebooks) is harmless.
@@ -130,6 +139,10 @@ def register(
       != (function.__module__, function.__qualname__)
     ):
       raise errors.UsageError(f'An estimator named {name!r} exists already.')
+    code = None
+    if not getattr(function, '__module__', '').startswith('roar_tf.'):
+      title = f'estimator "{name}"'
+      code = own_code.behind(function, title, version, named_in=caller)
     _registry[name] = Registered(
       name,
       function,
@@ -140,6 +153,7 @@ def register(
       path,
       tuple(settings),
       counts,
+      code,
     )
     return function
 

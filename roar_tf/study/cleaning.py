@@ -2,8 +2,12 @@
 
 import os
 import time
+from collections.abc import Sequence
 
+from roar_tf import engine, errors
 from roar_tf.engine import files, markers
+from roar_tf.engine import remake as remake_
+from roar_tf.estimators import registry
 from roar_tf.study.paths import Workspace
 from roar_tf.study.stages import Pipeline
 
@@ -40,6 +44,51 @@ def clean_shards(pipeline: Pipeline) -> str:
   return (
     f'clean: {datasets} masked datasets deleted, {count} files, {size:,} bytes'
   )
+
+
+def remake(pipeline: Pipeline, names: Sequence[str]) -> str:
+  """Deletes what some names stand for, and everything that was made from it.
+
+  Args:
+    pipeline: the study, which then makes it anew.
+    names: of estimators of the study, for their rankings; that of one of the
+      user's own stands for all that are made from it, such as `sg_` and `sq_`.
+      Or of stages, for all that they make of the study.
+
+  Returns:
+    A text that names what was deleted.
+
+  Raises:
+    UsageError: the study has no such estimator, and there is no such stage.
+  """
+  chosen = {}
+  for estimator in pipeline.study.estimators:
+    base = registry.find(estimator)
+    chosen.setdefault(estimator, set()).add(estimator)
+    if base and base.base.code:
+      chosen.setdefault(base.base.name, set()).add(estimator)
+  known = [*chosen, *pipeline.names]
+  for name in names:
+    if name not in known:
+      raise errors.UsageError(
+        f'--remake={name}: the study has no estimator, and there is no stage, '
+        f'of that name.{errors.nearest(name, known)} Known: {", ".join(known)}.'
+      )
+  estimators = {e for name in names for e in chosen.get(name, ())}
+  stages = {name for name in names if name not in chosen}
+
+  def is_chosen(artefact: engine.Artefact) -> bool:
+    return artefact.stage.name in stages or (
+      artefact.stage.name == 'rank'
+      and artefact.settings['estimator'] in estimators
+    )
+
+  workspace = pipeline.context.workspace
+  removed = remake_.remove(
+    pipeline.goals(), is_chosen, list(workspace.artefacts())
+  )
+  lines = sorted(f'  {workspace.relative(folder)}' for folder in removed)
+  return '\n'.join([f'remake: {len(removed)} artefacts deleted', *lines])
 
 
 def _markers_first(name: str) -> tuple[bool, bool]:

@@ -51,6 +51,18 @@ class Dataset(engine.Artefact):
   layout: shards.Layout
 
 
+def remaking(name: str) -> str:
+  """Returns what makes a stage or an estimator anew, as a sentence ends.
+
+  Args:
+    name: of either.
+  """
+  return (
+    f'add --remake={name} to the roar_study command, which deletes it and all '
+    'that was made from it, and makes that anew'
+  )
+
+
 class DatasetStage(engine.Stage):
   """A stage that makes datasets of one source.
 
@@ -128,6 +140,11 @@ class DatasetStage(engine.Stage):
       for name, group in groups.items()
     ]
     return [*writing, *completing]
+
+  def remedy(self, artefact: engine.Artefact) -> str:
+    """See `engine.Stage`."""
+    del artefact
+    return remaking(self.name)
 
   def unit_name(self, shard: Shard) -> str:
     """Returns the name of the unit that makes a shard, and others with it."""

@@ -2,11 +2,11 @@
 
 import dataclasses
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import gin
 
-from roar_tf import config, errors, ranking
+from roar_tf import config, errors, own_code, ranking
 from roar_tf.datasets.source import Source
 from roar_tf.estimators.settings import Settings
 from roar_tf.models import given, resnet
@@ -74,6 +74,8 @@ class Experiment:
     given: the explained model if it is not trained here.
     seed: seed of rankings and of the explained model, first seed of the runs.
     operative_config: the gin parameters in force, defaults included.
+    builder: what fingerprints record of a TFDS builder of the user's own.
+    bindings: what gin binds to code of the user's own, see `own_code.bindings`.
     configuration: what asks for this experiment again.
   """
 
@@ -88,6 +90,8 @@ class Experiment:
   given: given.ExplainedModel | None
   seed: int
   operative_config: str
+  builder: Mapping = dataclasses.field(default_factory=dict)
+  bindings: Mapping[str, Mapping] = dataclasses.field(default_factory=dict)
   configuration: Configuration = dataclasses.field(
     default=Configuration(), compare=False
   )
@@ -142,6 +146,13 @@ def load(
         ),
       )
     )
+  if any(e.bindings != experiments[0].bindings for e in experiments):
+    # Such code reads what gin holds when it is called, whatever the source.
+    raise errors.UsageError(
+      'The sources of one study bind different gin parameters of code of your '
+      'own: bind them in the file of the study, or run the sources one by one '
+      'with --dataset.'
+    )
   names = [experiment.source.name for experiment in experiments]
   if len(set(names)) < len(names):
     raise errors.UsageError(f'Two sources have the same name: {names}.')
@@ -152,8 +163,11 @@ def _frozen(source: str, study: str | None, seed: int) -> Experiment:
   """Reads every configurable once under the current gin configuration."""
   explained = config.configured(Training, scope='explained')
   retrained = config.configured(Training)
+  source_ = config.configured(Source, source)
+  bindings = own_code.bindings()
+  builder = own_code.builder(source_.tfds_name) if source_.tfds_name else None
   experiment = Experiment(
-    source=config.configured(Source, source),
+    source=source_,
     study=config.configured(Study, config.stem(study)) if study else None,
     attribution=config.configured(Attribution),
     ranking=config.configured(Ranking),
@@ -164,6 +178,8 @@ def _frozen(source: str, study: str | None, seed: int) -> Experiment:
     given=config.configured(given.ExplainedModel),
     seed=seed,
     operative_config='',
+    builder=builder.settings(bindings) if builder else {},
+    bindings=bindings,
   )
   text = '\n'.join(
     [

@@ -129,13 +129,13 @@ def _read(run: Run, artefact: Artefact) -> _Trial:
     return _Trial(run, fault=str(e).splitlines()[0].rstrip('.'))
 
 
-def _digest(path: str) -> str:
-  """Returns the digest in a marker; '' without one that is intact."""
+def _seal(path: str) -> str:
+  """Returns the seal in a marker; '' without one that is intact."""
   try:
     marker = markers.read(path)
   except (errors.DataError, *files.storage_errors()):
     return ''
-  return marker['digest'] if marker else ''
+  return marker['seal'] if marker else ''
 
 
 def _of_other_inputs(
@@ -148,24 +148,24 @@ def _of_other_inputs(
   """
   votes = collections.defaultdict(collections.Counter)
 
-  def digests(trial: _Trial):
-    """Yields (name, path, digest) of a run's inputs."""
+  def seals(trial: _Trial):
+    """Yields (name, path, seal) of a run's inputs."""
     inputs = runs[trial.run].inputs
-    for name, digest in trial.marker['fingerprint']['inputs'].items():
-      yield name, inputs[name].marker if name in inputs else '', digest
+    for name, seal in trial.marker['fingerprint']['inputs'].items():
+      yield name, inputs[name].marker if name in inputs else '', seal
 
   for trial in usable:
-    for _, path, digest in digests(trial):
-      votes[path][digest] += 1
-  right = {path: _digest(path) if path else '' for path in votes}
+    for _, path, seal in seals(trial):
+      votes[path][seal] += 1
+  right = {path: _seal(path) if path else '' for path in votes}
   strangers = {}
   for trial in usable:
-    for name, path, digest in digests(trial):
+    for name, path, seal in seals(trial):
       wanted, than = right[path], f'than {path} says now'
       if not wanted:
         wanted = votes[path].most_common(1)[0][0]
         than = 'than most runs of it'
-      if digest != wanted:
+      if seal != wanted:
         strangers[trial.run] = (
           f'was made from another {name} {than}: delete these runs and run '
           'roar_study again'

@@ -16,7 +16,7 @@ from roar_tf.lazy import tf
 from roar_tf.score_files import ScoreFiles
 from roar_tf.study.context import Cache, Context
 from roar_tf.study.costs import Cost, total
-from roar_tf.study.dataset import Dataset, DatasetStage, Shard
+from roar_tf.study.dataset import Dataset, DatasetStage, Shard, remaking
 from roar_tf.study.experiment import Experiment
 from roar_tf.study.model import Model
 from roar_tf.study.source import Source
@@ -106,6 +106,8 @@ class Rank(DatasetStage):
       settings['Ranking.ties'] = experiment.ranking.ties
     for name in _attribution_settings(parsed):
       settings[f'Attribution.{name}'] = getattr(experiment.attribution, name)
+    if parsed.base.code:
+      settings |= parsed.base.code.settings(experiment.bindings)
     discovered = ()
     if parsed.base.name in self._score_files:
       settings[_SCORES] = self._score_files[parsed.base.name].digest()
@@ -138,6 +140,10 @@ class Rank(DatasetStage):
         f'Estimator "{name}" needs ground truth, which dataset {source.name} '
         'does not carry; leave it out.'
       )
+
+  def remedy(self, artefact: engine.Artefact) -> str:
+    """See `engine.Stage`."""
+    return remaking(artefact.settings['estimator'])
 
   def unit_name(self, shard: Shard) -> str:
     """Returns a name: one unit makes a shard of all rankings at once."""

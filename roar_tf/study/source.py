@@ -42,7 +42,8 @@ class Source(DatasetStage):
   def original(self) -> Dataset:
     """The dataset of unmodified images, which all others are made from."""
     source = self.context.source
-    return self.dataset(ORIGINAL, source.layout, source.settings(), {})
+    settings = {**source.settings(), **self.context.experiment.builder}
+    return self.dataset(ORIGINAL, source.layout, settings, {})
 
   def shard(self, whole: Dataset, split: str, index: int, number: int) -> Shard:
     """Returns a shard; it may lack images that cannot be decoded."""

@@ -16,7 +16,7 @@ from roar_tf.estimators import registry
 from roar_tf.study import costs, shards, training
 from roar_tf.study.context import Context
 from roar_tf.study.data import Data
-from roar_tf.study.dataset import Dataset
+from roar_tf.study.dataset import Dataset, remaking
 from roar_tf.study.grid import Run
 from roar_tf.study.model import Model
 from roar_tf.study.rank import Rank
@@ -84,6 +84,11 @@ class Train(engine.Stage):
     marker = f'{self.directory(run)}/{markers.DONE}'
     self._runs.setdefault(marker, (len(self._runs), run))
     return engine.Artefact(marker, self, settings, inputs)
+
+  def remedy(self, artefact: engine.Artefact) -> str:
+    """See `engine.Stage`."""
+    del artefact
+    return remaking(self.name)
 
   def units(self, artefacts: Sequence[engine.Artefact]) -> list[engine.Unit]:
     """Returns one unit a run."""

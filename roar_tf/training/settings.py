@@ -112,6 +112,7 @@ class Training:
       **{f'Training.{k}': v for k, v in dataclasses.asdict(self).items()},
       'Training.model': factory.name,
       **{f'{factory.name}.{k}': v for k, v in factory.arguments.items()},
+      **factory.code,
     }
 
   def steps(self, train_images: int) -> int:

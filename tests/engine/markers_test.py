@@ -5,7 +5,7 @@ import hashlib
 import pytest
 
 from roar_tf import errors
-from roar_tf.engine import markers
+from roar_tf.engine import files, markers
 
 
 def _fingerprint(version=1, inputs=None, **settings):
@@ -46,7 +46,28 @@ def test_a_marker_is_read_as_it_was_written(tmp_path):
   marker = markers.require(path)
   assert marker['fingerprint'] == _fingerprint(b=None, a=[1, 2])
   assert marker['contents'] == {'records': 3}
-  assert marker['digest'] == markers.digest(value)
+
+
+def test_what_is_made_again_with_other_content_has_another_seal(tmp_path):
+  path, seals = str(tmp_path / 'DONE'), []
+  for facts in (
+    {'files': {'a': '1'}, 'environment': 'here'},
+    {'files': {'a': '1'}, 'environment': 'there'},
+    {'files': {'a': '2'}},
+    {'contents': {'sha256': '1'}},
+  ):
+    markers.write(path, _fingerprint(a=1), facts)
+    seals.append(markers.read(path)['seal'])
+  assert seals[0] == seals[1] and len({*seals}) == 3
+
+
+def test_a_marker_of_an_older_version_is_refused(tmp_path):
+  path = tmp_path / 'DONE'
+  value = {'fingerprint': _fingerprint(a=1), 'digest': 'f' * 64}
+  value['checksum'] = markers.digest(value)
+  path.write_bytes(files.as_json(value))
+  with pytest.raises(errors.UsageError, match='before the one that seals'):
+    markers.read(str(path))
 
 
 @pytest.mark.parametrize('bit', [0, 5])  # 5 makes capitals, as in \u00E9.
@@ -98,10 +119,10 @@ def test_what_is_no_marker_is_refused(text, tmp_path):
 def test_other_settings_are_refused_and_named(asked, words):
   was = _fingerprint(steps=10, noise=0.1)
   with pytest.raises(errors.UsageError) as caught:
-    markers.check('/w/DONE', was, asked)
+    markers.check('/w/DONE', was, asked, 'delete it')
   for word in ['/w/DONE', *words]:
     assert word in str(caught.value)
   equal = {'steps': 10, 'noise': 0.1}.items() & asked['settings'].items()
   for name, _ in equal:
     assert name not in str(caught.value)
-  markers.check('/w/DONE', was, was)
+  markers.check('/w/DONE', was, was, 'delete it')

@@ -76,7 +76,7 @@ def test_runs_from_another_ranking_are_left_out(read, damaged, run_of):
   path = str(run_of(damaged, RUN, 1) / 'DONE')
   record = markers.read(path)
   fingerprint = record.pop('fingerprint')
-  del record['digest']
+  del record['seal']
   fingerprint['inputs']['ranking'] = 'f' * 64
   markers.write(path, fingerprint, record)
   runs = read()

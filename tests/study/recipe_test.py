@@ -56,7 +56,7 @@ def test_what_a_user_gets_wrong_is_named(tiny, tmp_path):
 
 
 def _rebuilt(made, identity):
-  remote = recipe.RemoteRecipe(made, os.getcwd(), identity)
+  remote = recipe.RemoteRecipe(made, os.getcwd(), identity, ())
   return recipe.rebuild(remote, lambda: False)
 
 

@@ -161,7 +161,7 @@ def _seal(marker, change):
   done = json.loads(marker.read_text())
   change(done['fingerprint'])
   fingerprint = done.pop('fingerprint')
-  for name in ('digest', 'checksum'):
+  for name in ('seal', 'checksum'):
     del done[name]
   markers.write(str(marker), fingerprint, done)
 

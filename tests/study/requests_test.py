@@ -75,7 +75,7 @@ def _commit(artefact) -> None:
   inputs = dict.fromkeys(artefact.parts(), '')
   for name, source in artefact.inputs.items():
     _commit(source)
-    inputs[name] = markers.read(source.marker)['digest']
+    inputs[name] = markers.read(source.marker)['seal']
   stage = artefact.stage
   markers.write(
     artefact.marker,

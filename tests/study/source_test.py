@@ -270,13 +270,13 @@ def test_a_dataset_that_has_been_repaired_is_another_one(
   photographs, tmp_path, make
 ):
   photographs.damage(*BROKEN)
-  digests = set()
+  seals = set()
   for i in range(3):
     make(photographs.tiny.pipeline(tmp_path, SKIP), 'source')
-    digests.add(_dones(tmp_path)['DONE']['digest'])
+    seals.add(_dones(tmp_path)['DONE']['seal'])
     photographs.repair(BROKEN[i])
     shutil.rmtree(tmp_path / 'tfds')
-  assert len(digests) == 3
+  assert len(seals) == 3
 
 
 def test_a_split_without_a_readable_image_is_refused(
