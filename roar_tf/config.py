@@ -5,12 +5,16 @@ then the user's files, then the user's bindings; later ones win. The workspace,
 where TFDS looks and seeds are flags, never gin.
 """
 
+import collections.abc
 import dataclasses
 import importlib.util  # noqa: F401  gin 0.5.0 uses it without importing it.
 import inspect
 import io
+import math
 import os
 import re
+import types
+import typing
 from collections.abc import Callable, Mapping, Sequence
 
 import gin
@@ -119,9 +123,15 @@ def _guarded(where: str, action: Callable[[], object]) -> None:
 
 
 def configured(cls: Callable, *args, scope: str = '', **kwargs):
-  """Calls a gin configurable; turns what it raises into one sentence."""
+  """Calls a gin configurable; turns what it raises into one sentence.
+
+  Raises:
+    UsageError: a parameter of a dataclass is not of the type of its field, or
+      has an impossible value.
+  """
   try:
     with gin.config_scope(scope or None):
+      _check_types(cls, args)
       return cls(*args, **kwargs)
   except errors.RoarError as e:
     # gin appends its own call chain to whatever passes through it.
@@ -133,6 +143,58 @@ def configured(cls: Callable, *args, scope: str = '', **kwargs):
     raise errors.UsageError(
       f'gin configuration of {cls.__name__}: {text}'
     ) from e
+
+
+def _check_types(cls: Callable, given: Sequence) -> None:
+  """Raises UsageError where gin binds a value that is not of a field's type."""
+  label = _LABELS.get(cls.__name__, cls.__name__)
+  bound = gin.get_bindings(label)
+  hints = typing.get_type_hints(cls) if dataclasses.is_dataclass(cls) else {}
+  for name in list(hints)[: len(given)]:
+    if name in bound:
+      raise errors.UsageError(
+        f'{label}.{name} is no gin parameter: it is the name of the gin file.'
+      )
+  for name in bound.keys() & hints.keys():
+    words = _mismatch(bound[name], hints[name])
+    if words:
+      raise errors.UsageError(
+        f'gin parameter {label}.{name} must be {words}, found {bound[name]!r}.'
+      )
+
+
+_LABELS = {'Settings': 'Attribution'}
+"""Names that gin has for classes, where these have another one."""
+_WORDS = {
+  bool: 'True or False',
+  float: 'a number',
+  int: 'a whole number',
+  str: 'a text',
+  type(None): 'None',
+}
+
+
+def _mismatch(value, hint) -> str:
+  """Returns what a value should be instead; empty if it fits a type hint."""
+  origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+  if collections.abc.Callable in (hint, origin):
+    return '' if callable(value) else 'a reference such as @resnet50'
+  if origin in (types.UnionType, typing.Union):
+    words = [_mismatch(value, argument) for argument in arguments]
+    return ' or '.join(words) if all(words) else ''
+  if origin is tuple:
+    if not isinstance(value, tuple | list):
+      return 'a tuple, such as (1,)'
+    items = arguments[:1] * len(value) if ... in arguments else arguments
+    if len(items) != len(value):
+      return f'a tuple of {len(items)}'
+    words = filter(None, map(_mismatch, value, items))
+    return next((f'a tuple in which every value is {w}' for w in words), '')
+  if hint is float:
+    fits = type(value) in (int, float) and math.isfinite(value)
+  else:
+    fits = type(value) is hint
+  return '' if fits else _WORDS.get(hint, hint.__name__)
 
 
 @dataclasses.dataclass(frozen=True)
