@@ -20,6 +20,10 @@ import time
 
 import pytest
 
+from roar_tf.engine import verify
+from roar_tf.study import repairs
+from roar_tf.study.paths import Workspace
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 STAGES = ('source', 'model', 'rank', 'shards', 'train', 'report')
 LONGEST = 600
@@ -272,6 +276,58 @@ def test_a_stopped_study_saves_and_goes_on(tiny, finished, damaged, artefacts):
   assert 1 <= len(list(damaged.glob('runs/**/result.json'))) < 10
   bench.finish(())
   bench.check_equal()
+
+
+@pytest.mark.slow
+def test_a_hundred_kills_change_no_byte(tiny, finished, tmp_path, artefacts):
+  """Whatever is finished is deleted in part, so that there is work to kill."""
+  rng, root = random.Random(5), tmp_path / 'w'
+  bench = Bench(
+    [f'--study={tiny.study}', *tiny.flags(root)],
+    root,
+    artefacts,
+    artefacts(finished),
+  )
+  kills = 0
+  while kills < 100:
+    process, before = bench.start(), bench.markers()
+    goal, end = before + rng.randint(1, 12), time.monotonic() + 120
+    while process.poll() is None and bench.markers() < goal:
+      assert time.monotonic() < end
+      time.sleep(0.01)
+    time.sleep(rng.uniform(0, 0.3))
+    process.kill()
+    process.communicate()
+    kills += process.returncode == -signal.SIGKILL
+    bench.check_whole()
+    if process.returncode == 0:
+      bench.check_equal()
+      folders = [root / 'models', root / 'runs', *root.glob('tfds/roar_tiny/*')]
+      for folder in rng.sample(folders, 4):
+        shutil.rmtree(folder)
+  bench.finish(())
+  bench.check_equal()
+
+
+@pytest.mark.slow
+def test_a_thousand_flipped_bits_are_found(damaged, flip):
+  rng, every = random.Random(6), repairs.folders(Workspace(str(damaged)))
+  covered = [
+    path
+    for folder in every
+    for path in sorted(pathlib.Path(folder).iterdir())
+    if path.is_file()
+    and path.name not in ('timing.json', 'config.gin')
+    and '/reports/' not in folder
+  ]
+  assert len(covered) > 50
+  for _ in range(1000):
+    path = rng.choice(covered)
+    bit = rng.randrange(8 * path.stat().st_size)
+    flip(path, bit)
+    findings = verify.verify([str(path.parent)], layout=repairs.LAYOUT)
+    assert [d.path for d in findings.damages] == [str(path)], (path, bit)
+    flip(path, bit)
 
 
 # --- a cluster that loses a node --------------------------------------------
