@@ -33,6 +33,18 @@ def require_flag(name: str) -> str:
   return value
 
 
+def path(name: str) -> str | None:
+  """Returns the path that a flag names, without `~`; None if it is not given.
+
+  Raises:
+    UsageError: it is none that roar_tf takes.
+  """
+  from roar_tf.engine import files
+
+  value = FLAGS[name].value
+  return value and files.located(value, f'--{name}')
+
+
 def recipe(study: str | None = None, dataset: str | None = None, seed=None):
   """Returns the `Recipe` of what the flags ask for.
 
@@ -41,6 +53,7 @@ def recipe(study: str | None = None, dataset: str | None = None, seed=None):
     dataset: name or .gin file of one source.
     seed: --seed if None.
   """
+  from roar_tf.engine import files
   from roar_tf.study.experiment import Configuration
   from roar_tf.study.recipe import Recipe
 
@@ -48,15 +61,15 @@ def recipe(study: str | None = None, dataset: str | None = None, seed=None):
   names = ('strategy', 'tpu', 'price_per_hour')
   more = {name: FLAGS[name].value for name in names if name in FLAGS}
   return Recipe(
-    FLAGS.workspace,
+    path('workspace'),
     Configuration(
       study,
       dataset,
-      tuple(FLAGS.gin_file),
+      tuple(files.located(file, '--gin_file') for file in FLAGS.gin_file),
       tuple(FLAGS.gin_bindings),
       FLAGS.seed if seed is None else seed,
     ),
-    data_dir=FLAGS.data_dir,
+    data_dir=path('data_dir'),
     threads=FLAGS.threads,
     **more,
   )
@@ -158,6 +171,7 @@ def cluster_pool(study_pipeline, asked):
   Raises:
     UsageError: flags contradict each other.
   """
+  from roar_tf import engine
   from roar_tf.engine import progress, ray_connection
   from roar_tf.study import recipe as recipes
 
@@ -190,7 +204,7 @@ def cluster_pool(study_pipeline, asked):
           ),
           resources,
           address=FLAGS.ray_address,
-          cores=FLAGS.parallel * FLAGS.threads,
+          cores=(FLAGS.parallel or engine.cores()) * FLAGS.threads,
           retries=FLAGS.retries,
           accelerated=('model', 'rank', 'train'),
           say=progress.say,
@@ -202,7 +216,49 @@ def cluster_pool(study_pipeline, asked):
 
 def run(main: Callable[[], None]) -> None:
   """Parses flags, runs `main` and exits with the status of its outcome."""
-  sys.exit(_status(main))
+  out, err = map(_Stream, (sys.stdout, sys.stderr))
+  with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    status = _status(main)
+    out.flush()
+    err.flush()
+  sys.exit(status)
+
+
+class _Stream:
+  """Standard output or error, which no outcome of the work depends on.
+
+  What its encoding lacks is written as escapes. When its reader has gone, as
+  `head` does, what is still printed is lost.
+  """
+
+  def __init__(self, stream):
+    # Python has none where the shell has closed it.
+    self._stream = stream or open(os.devnull, 'w')  # noqa: SIM115
+    if hasattr(stream, 'reconfigure'):
+      stream.reconfigure(errors='backslashreplace')
+
+  def __getattr__(self, name):
+    return getattr(self._stream, name)
+
+  def write(self, text: str) -> int:
+    """See `io.TextIOBase`."""
+    try:
+      return self._stream.write(text)
+    except BrokenPipeError:
+      self._give_up()
+      return len(text)
+
+  def flush(self) -> None:
+    """See `io.TextIOBase`."""
+    try:
+      self._stream.flush()
+    except BrokenPipeError:
+      self._give_up()
+
+  def _give_up(self) -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, self._stream.fileno())
+    os.close(nowhere)
 
 
 def _status(main: Callable[[], None]) -> int:

@@ -42,8 +42,9 @@ def define_shared_flags() -> None:
   )
   flags.DEFINE_integer(
     'parallel',
-    _cores(),
-    'Units of work that run side by side; changes no byte.',
+    None,
+    'Units of work that run side by side; changes no byte. By default one on a '
+    'GPU or TPU, else one a CPU core.',
     lower_bound=1,
   )
 
@@ -107,10 +108,3 @@ def define_cluster_flags() -> None:
     'files could not be reached.',
     lower_bound=0,
   )
-
-
-def _cores() -> int:
-  """Returns the number of CPU cores that this process may use."""
-  if hasattr(os, 'sched_getaffinity'):
-    return len(os.sched_getaffinity(0))
-  return os.cpu_count() or 1

@@ -25,12 +25,14 @@ from roar_tf.gin_files import available, root
 
 
 def _open(path: str) -> io.StringIO:
-  """Opens a configuration whose path is a URL, for gin."""
-  return io.StringIO(files.read(path).decode())
+  """Opens a configuration for gin, whose path is a URL or begins with `~`."""
+  return io.StringIO(files.read(os.path.expanduser(path)).decode())
 
 
 def _is_readable(path: str) -> bool:
   """Whether a path is that of a configuration which `_open` opens."""
+  if path.startswith('~'):
+    return files.exists(os.path.expanduser(path))
   return files.is_remote(path) and files.exists(path)
 
 
@@ -49,17 +51,19 @@ def find(kind: str, name: str) -> str:
   Raises:
     UsageError: there is none; the nearest name is suggested.
   """
-  if name.endswith('.gin'):
-    if files.exists(name):
-      return name
-    raise errors.UsageError(f'There is no gin file {name}.')
-  known = available(kind)
-  if name in known:
-    return os.path.join(root(), kind, f'{name}.gin')
   what, flag = {
     'datasets': ('dataset', '--dataset'),
     'studies': ('study', '--study'),
   }[kind]
+  if name.endswith('.gin'):
+    path = files.located(name, flag)
+    files.check_reachable(path, flag)
+    if files.exists(path):
+      return path
+    raise errors.UsageError(f'There is no gin file {name}.')
+  known = available(kind)
+  if name in known:
+    return os.path.join(root(), kind, f'{name}.gin')
   raise errors.UsageError(
     f'Unknown {what} {flag}={name}.{errors.nearest(name, known)} Known: '
     f'{", ".join(known)}; or give the path of a .gin file.'
@@ -97,7 +101,9 @@ def parse(paths: Sequence[str], bindings: Sequence[str]) -> None:
 
 def _existing(file: str) -> str:
   """Returns the path of a file: the user's own, else one of `root()`."""
-  for path in (file, os.path.join(root(), file)):
+  own = files.located(file, '--gin_file')
+  files.check_reachable(own, '--gin_file')
+  for path in (own, os.path.join(root(), file)):
     if files.exists(path):
       return path
   raise errors.UsageError(f'--gin_file={file}: there is no such file.')

@@ -37,7 +37,8 @@ class ScoreFiles:
       UsageError: there are no such files, one of them is something else, or an
         id stands twice.
     """
-    self.directory = directory.rstrip('/')
+    self.directory = files.located(directory, '--scores').rstrip('/')
+    files.check_reachable(self.directory, '--scores')
     self.paths = [
       f'{self.directory}/{name}'
       for name in files.names_in(self.directory)
@@ -137,7 +138,7 @@ def _counted(ids: Sequence[bytes]) -> str:
 def _checked(path: str, image_shape) -> tuple[list[bytes], _Head]:
   """Returns ids and head of a file; raises UsageError if it is no such file."""
   try:
-    with files.opened(path, 'rb') as file:
+    with files.opened(path) as file:
       ids = np.load(file, allow_pickle=False)['ids']
     with _member(path) as stream:
       shape, fortran_order, dtype = _read_header(stream)
@@ -189,7 +190,7 @@ def _member(path: str) -> Iterator:
   What `numpy.savez` stores as it is can be read at any place; what
   `numpy.savez_compressed` writes is decompressed up to that place.
   """
-  with files.opened(path, 'rb') as file, zipfile.ZipFile(file) as archive:
+  with files.opened(path) as file, zipfile.ZipFile(file) as archive:
     info = archive.getinfo('scores.npy')
     if info.compress_type != zipfile.ZIP_STORED:
       with archive.open(info) as stream:

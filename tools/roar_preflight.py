@@ -54,6 +54,7 @@ cli_flags.define_shared_flags()
 def main() -> None:
   """Compiles, prints a report per source and topology, and fails if one did."""
   topologies, contexts = _topologies(), _contexts()
+  json, rates = cli.path('json'), cli.path('rates')
   environment.check()
   from roar_tf.engine import files
   from roar_tf.preflight import preflight, report
@@ -74,10 +75,10 @@ def main() -> None:
       )
       print(f'\n{report.text(result, versions)}', flush=True)
       results.append(result)
-  if FLAGS.json:
-    files.publish_json(FLAGS.json, report.as_json(results, versions))
-  if FLAGS.rates:
-    files.publish_json(FLAGS.rates, report.as_rates(results))
+  if json:
+    files.publish_json(json, report.as_json(results, versions))
+  if rates:
+    files.publish_json(rates, report.as_rates(results))
   if failures := report.failures(results):
     raise errors.UnitsFailedError(failures)
 

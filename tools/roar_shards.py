@@ -103,7 +103,7 @@ def _mend() -> None:
   """Verifies, and with --repair makes again what is damaged."""
   import functools
 
-  from roar_tf import config
+  from roar_tf import config, engine
   from roar_tf.engine import verify
   from roar_tf.study import paths, repairs
   from roar_tf.study.stages import local_pool
@@ -115,7 +115,9 @@ def _mend() -> None:
   if FLAGS.repair and (FLAGS.study or FLAGS.dataset):
     context, goals = _goals()
   execution = dict(
-    layout=repairs.LAYOUT, parallel=FLAGS.parallel, stop=cli.stopping
+    layout=repairs.LAYOUT,
+    parallel=FLAGS.parallel or engine.cores(),
+    stop=cli.stopping,
   )
   findings = verify.verify(folders, **execution)
   if not findings.damages:

@@ -167,15 +167,17 @@ def _list(pipeline) -> None:
 
 
 def _dry_run(pipeline) -> None:
+  from roar_tf import engine
   from roar_tf.study import forecast
 
+  pipeline.context.workspace.check_reachable()
   print(
     forecast.report(
       pipeline,
       *_goals(pipeline),
       rates_file=FLAGS.rates,
       price=FLAGS.price_per_hour,
-      parallel=FLAGS.parallel,
+      parallel=FLAGS.parallel or engine.cores(),
       workers=FLAGS.num_workers,
     )
   )

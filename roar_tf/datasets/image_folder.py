@@ -21,7 +21,8 @@ def open_folder(folder: str, what: str):
   Raises:
     UsageError: there is no such folder, or no such file in it.
   """
-  if not files.is_directory(os.path.expanduser(folder)):
+  folder = files.located(folder, 'gin parameter Source.folder')
+  if not files.is_directory(folder):
     raise errors.UsageError(f'{what}: there is no folder "{folder}".')
   builder = tfds.ImageFolder(folder)
   if not any(split.num_examples for split in builder.info.splits.values()):

@@ -25,7 +25,7 @@ goals, runs the units that make it, and commits each artefact by a marker.
 
 from roar_tf.engine import files, markers
 from roar_tf.engine.graph import Graph, Node, behind
-from roar_tf.engine.pools import LockstepPool, Pool, ThreadPool
+from roar_tf.engine.pools import LockstepPool, Pool, ThreadPool, cores
 from roar_tf.engine.scheduler import Observer, Share, make
 from roar_tf.engine.storage import Snapshot
 from roar_tf.engine.unit import (
@@ -53,6 +53,7 @@ __all__ = [
   'Unit',
   'attempt',
   'behind',
+  'cores',
   'files',
   'make',
   'markers',

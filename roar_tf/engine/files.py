@@ -1,12 +1,13 @@
 """Files on local disks and on object stores: read, published, listed, removed.
 
 Every module that touches storage calls these functions. Local paths go through
-`os`; URLs go through `tf.io.gfile`, and TensorFlow is imported when the first
-URL is met.
+`os`; URLs of object stores go through `tf.io.gfile`, and TensorFlow is imported
+when the first URL is met.
 
 *Publication:* a file appears under its name complete or not at all. It is
-written aside and renamed on a local disk, and written as one object on an
-object store.
+written aside, and then renamed on a local disk, or uploaded as one object to an
+object store. What lies on a local disk when a file named DONE appears there is
+still there after a power failure.
 """
 
 import concurrent.futures
@@ -18,6 +19,8 @@ import os
 import re
 import shutil
 import sys
+import tempfile
+import threading
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -25,20 +28,120 @@ from roar_tf import errors
 
 ASIDE = re.compile(r'.+\.tmp-[0-9a-f]{32}')
 """Names of what `publishing` writes aside."""
+STORES = ('gs://', 's3://')
+"""What URLs of object stores begin with."""
+_URL = re.compile(r'[A-Za-z][\w+.-]*://')
+_UNUSABLE = re.compile('[\0\n\r\ud800-\udfff]')
 _REQUESTS = 16
 """Requests side by side: an object store answers each after a while."""
+PATIENCE = 60.0
+"""Seconds in which an object store must give its first answer."""
+
+
+# --- paths ------------------------------------------------------------------
 
 
 def is_remote(path: str) -> bool:
-  """Whether a path is on an object store (a URL)."""
-  return '://' in path
+  """Whether a path is on an object store.
+
+  Raises:
+    UsageError: it is a URL of something else. What is written there might be
+      seen half written.
+  """
+  if path.startswith(STORES):
+    return True
+  if _URL.match(path):
+    raise errors.UsageError(f'{path} {_NO_STORE}')
+  return False
+
+
+_NO_STORE = (
+  'is no local path and no URL of an object store, which begins with gs:// or, '
+  'where an `import` line of gin brings it, with s3://.'
+)
+
+
+def located(path: str, what: str) -> str:
+  """Returns what a user calls a path as all other functions take it.
+
+  A `~` is expanded, and file:///x is /x.
+
+  Args:
+    path: a local path or a URL.
+    what: what the message calls the flag or gin parameter that it is from.
+
+  Raises:
+    UsageError: it cannot be a path here.
+  """
+  if path.startswith('file:///'):
+    path = path.removeprefix('file://')
+  found = os.path.expanduser(path)
+  if _UNUSABLE.search(found):
+    raise errors.UsageError(
+      f'{what}={path!r} holds a line break, or is not UTF-8; rename it.'
+    )
+  if _URL.match(found) and not found.startswith(STORES):
+    raise errors.UsageError(f'{what}={path} {_NO_STORE}')
+  if found in STORES:
+    raise errors.UsageError(f'{what}={path} names no bucket.')
+  if found.startswith('~'):
+    raise errors.UsageError(
+      f'{what}={path}: there is no user {found[1:].partition("/")[0]} whose '
+      'home it could be in; write ./~ for a file that is called so.'
+    )
+  return found
+
+
+def check_reachable(path: str, what: str) -> None:
+  """Has an object store answer once; local paths need no answer.
+
+  Args:
+    path: a local path or a URL.
+    what: see `located`.
+
+  Raises:
+    UsageError: it does not answer, or refuses.
+  """
+  bucket = '/'.join(path.split('/')[:3])
+  if not is_remote(path) or bucket in _reached:
+    return
+  answers: list[Exception | None] = []
+
+  def ask() -> None:
+    try:
+      exists(path)
+      answers.append(None)
+    except Exception as e:
+      answers.append(e)
+
+  # TensorFlow tries for many minutes, and cannot be interrupted.
+  thread = threading.Thread(target=ask, daemon=True)
+  thread.start()
+  thread.join(PATIENCE)
+  if not answers:
+    why = f'no answer within {PATIENCE:.0f} seconds'
+  elif answers[0] is None:
+    _reached.add(bucket)
+    return
+  elif isinstance(answers[0], errors.RoarError):
+    raise errors.UsageError(f'{what}={answers[0]}')  # It begins with the path.
+  else:
+    why = reason(answers[0])
+  raise errors.UsageError(f'{what}={path} cannot be reached ({why}): {_REMEDY}')
+
+
+_reached: set[str] = set()
+_REMEDY = (
+  'check the name, the network, and the credentials ("gcloud auth '
+  'application-default login", or the variable GOOGLE_APPLICATION_CREDENTIALS).'
+)
 
 
 def _gfile(path: str):
   """Returns `tf.io.gfile`, which serves URLs.
 
   Raises:
-    UsageError: TensorFlow is not installed.
+    UsageError: TensorFlow is not installed, or does not know such URLs.
   """
   try:
     import tensorflow as tf
@@ -47,6 +150,13 @@ def _gfile(path: str):
       f'{path} is a URL, which TensorFlow opens: install roar_tf[cpu], '
       'roar_tf[cuda] or roar_tf[tpu].'
     ) from e
+  scheme = path.partition('://')[0]
+  if scheme not in tf.io.gfile.get_registered_schemes():
+    raise errors.UsageError(
+      f'{path}: TensorFlow opens no {scheme}:// as it is installed here; '
+      'install what brings it (tensorflow-io for s3) and add its `import` line '
+      'to a --gin_file, or use gs:// or a local directory.'
+    )
   return tf.io.gfile
 
 
@@ -123,15 +233,21 @@ def modified(path: str) -> float:
 # --- reading ----------------------------------------------------------------
 
 
-def opened(path: str, mode: str):
-  """Opens a file as the built-in `open` does; `mode` is `rb` or `wb`."""
-  return _gfile(path).GFile(path, mode) if is_remote(path) else open(path, mode)
+def opened(path: str):
+  """Opens a file to read its bytes, as the built-in `open` does."""
+  return _gfile(path).GFile(path, 'rb') if is_remote(path) else open(path, 'rb')
 
 
 def read(path: str) -> bytes:
   """Returns the content of a file."""
-  with opened(path, 'rb') as file:
-    return file.read()
+  with opened(path) as file:
+    # TensorFlow would read as much as there was some seconds ago.
+    return b''.join(_blocks(file)) if is_remote(path) else file.read()
+
+
+def _blocks(file) -> Iterator[bytes]:
+  while block := file.read(1 << 20):
+    yield block
 
 
 def read_many(paths: Sequence[str]) -> list[bytes | None]:
@@ -168,8 +284,8 @@ def read_json(path: str):
 def sha256(path: str) -> str:
   """Returns the SHA-256 of a file, in hexadecimal."""
   digest = hashlib.sha256()
-  with opened(path, 'rb') as file:
-    while block := file.read(1 << 20):
+  with opened(path) as file:
+    for block in _blocks(file):
       digest.update(block)
   return digest.hexdigest()
 
@@ -183,37 +299,81 @@ def checksums(directory: str, names: Iterable[str]) -> dict[str, str]:
 
 
 def make_directory(path: str) -> None:
-  """Creates a directory and those above it, where they are not there."""
-  if is_remote(path):
-    _gfile(path).makedirs(path)
-  else:
+  """Creates a directory and those above it; object stores need none."""
+  if not is_remote(path):
     os.makedirs(path or '.', exist_ok=True)
 
 
 @contextlib.contextmanager
-def publishing(path: str) -> Iterator[str]:
-  """Yields a name to write to; the file appears at `path` when all went well.
+def publishing(path: str, commits: bool = False) -> Iterator[str]:
+  """Yields a local name to write to; the file appears when all went well.
 
   Two workers that publish the same path both succeed, and since units are pure
   functions of their inputs they publish the same bytes.
+
+  Args:
+    path: where the file appears.
+    commits: whether it says that other files of its folder are there: these
+      then outlive a power failure if it does.
   """
-  make_directory(os.path.dirname(path))
-  if is_remote(path):  # One object is written at once or not at all.
-    yield path
+  folder, name = os.path.split(path)
+  if is_remote(path):
+    with tempfile.TemporaryDirectory() as local:
+      aside = os.path.join(local, name)
+      yield aside
+      _gfile(path).copy(aside, path, overwrite=True)
     return
+  make_directory(folder)
   aside = f'{path}.tmp-{uuid.uuid4().hex}'
   try:
     yield aside
+    _sync(aside)
+    if commits:
+      _sync(folder)
     os.replace(aside, path)
+    if commits:
+      _sync(folder)
   finally:
     with contextlib.suppress(FileNotFoundError):
       os.remove(aside)
 
 
-def publish(path: str, data: bytes) -> None:
-  """Publishes `data` at `path`."""
-  with publishing(path) as name, opened(name, 'wb') as file:
+def _sync(path: str) -> None:
+  """Has a local file, or the names in a directory, reach the disk."""
+  handle = os.open(path or '.', os.O_RDONLY)
+  try:
+    os.fsync(handle)
+  except OSError as e:  # Some network file systems know no such call.
+    if e.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):
+      raise
+  finally:
+    os.close(handle)
+
+
+def publish(path: str, data: bytes, commits: bool = False) -> None:
+  """Publishes `data` at `path`; see `publishing`."""
+  with publishing(path, commits) as name, open(name, 'wb') as file:
     file.write(data)
+
+
+def publish_first(path: str, data: bytes) -> bytes:
+  """Publishes `data` at a local path unless there is a file already.
+
+  Returns:
+    What is there: the data of whoever came first, for all who do this at once.
+  """
+  aside = f'{path}.tmp-{uuid.uuid4().hex}'
+  publish(aside, data)
+  try:
+    os.link(aside, path)
+  except FileExistsError:
+    pass
+  except OSError:  # The file system has no links.
+    if not os.path.exists(path):
+      os.replace(aside, path)
+  finally:
+    remove(aside)
+  return read(path)
 
 
 def publish_json(path: str, value) -> None:

@@ -60,7 +60,7 @@ def write(path: str, fingerprint_: Mapping, facts: Mapping = {}) -> None:
   value = {'fingerprint': fingerprint_, **facts}
   content = {name: value[name] for name in CONTENT if name in value}
   seal = digest({'fingerprint': fingerprint_, **content})
-  files.publish(path, _checked({**value, 'seal': seal}))
+  files.publish(path, _checked({**value, 'seal': seal}), commits=True)
 
 
 def _checked(value: Mapping) -> bytes:

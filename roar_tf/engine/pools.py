@@ -5,7 +5,8 @@ are ready, and what their outcomes mean.
 """
 
 import concurrent.futures
-from collections.abc import Callable, Collection, Mapping
+import os
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Protocol
 
 from roar_tf import errors
@@ -167,3 +168,52 @@ class LockstepPool(ThreadPool):
   def agree(self) -> None:
     """Waits for all hosts: they must have seen the same workspace."""
     self._barrier()
+
+
+def cores(root: str = '') -> int:
+  """Returns how many CPU cores this process may keep busy, at least one.
+
+  They are those that it may run on, or fewer where a container has a quota.
+
+  Args:
+    root: what the paths of the system begin with; tests have their own.
+  """
+  if hasattr(os, 'sched_getaffinity'):
+    count = len(os.sched_getaffinity(0))
+  else:
+    count = os.cpu_count() or 1
+  return max(1, min([count, *map(int, _quotas(root))]))
+
+
+def _quotas(root: str) -> Iterator[float]:
+  """Yields the cores that each control group (v1 or v2) allows this process."""
+  mounts = f'{root}/sys/fs/cgroup'
+  for line in _lines(f'{root}/proc/self/cgroup'):
+    _, controllers, group = line.split(':', 2)
+    if not controllers:
+      tops, limits = [mounts, f'{mounts}/unified'], ['cpu.max']
+    elif 'cpu' in controllers.split(','):
+      tops = [f'{mounts}/{controllers}', f'{mounts}/cpu']
+      limits = ['cpu.cfs_quota_us', 'cpu.cfs_period_us']
+    else:
+      continue
+    # In a container the group that it has for itself is the top.
+    names = [name for name in group.split('/') if name]
+    folders = ['/'.join(names[:n]) for n in range(len(names) + 1)]
+    for folder in (f'{top}/{name}' for top in tops for name in folders):
+      words = [
+        word
+        for limit in limits
+        for line in _lines(f'{folder}/{limit}')
+        for word in line.split()
+      ]
+      if len(words) == 2 and words[0] not in ('max', '-1'):
+        yield int(words[0]) / int(words[1])
+
+
+def _lines(path: str) -> list[str]:
+  """Returns the lines of a small file of the system; none if it has none."""
+  try:
+    return files.read(path).decode().splitlines()
+  except OSError:
+    return []

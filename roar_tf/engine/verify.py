@@ -39,12 +39,9 @@ class Layout:
   Attributes:
     parts: matches the whole names of files that have a marker each; those that
       have one are parts in any case.
-    closing: names of files that are written when all parts are there, so that a
-      DONE belongs beside them.
   """
 
   parts: re.Pattern = re.compile('(?!)')  # Matches nothing.
-  closing: frozenset[str] = frozenset()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,7 +159,7 @@ def _checks(folder: str, layout: Layout) -> Iterator[_Check]:
   names = set(files.names_in(folder))
   done = f'{folder}/{DONE}'
   recorded = _content(done).get('files', {})
-  if DONE in names or not names.isdisjoint(layout.closing):
+  if DONE in names:
     yield _Check(done, done, functools.partial(_marker_fault, done))
   parts = {name for name in (*names, *recorded) if layout.parts.fullmatch(name)}
   parts |= {name[: -len('.DONE')] for name in names if name.endswith('.DONE')}

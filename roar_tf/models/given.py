@@ -92,7 +92,11 @@ class ExplainedModel:
   @property
   def path(self) -> str | None:
     """The file that weights come from; None if Keras downloads them."""
-    return self.file or (None if self.weights == 'imagenet' else self.weights)
+    name = 'file' if self.file else 'weights'
+    path = getattr(self, name)
+    if path in (None, 'imagenet'):
+      return None
+    return files.located(path, f'gin parameter ExplainedModel.{name}')
 
   @property
   def takes(self) -> str:
@@ -144,11 +148,11 @@ class ExplainedModel:
 
     with self._telling():
       if self.file:
-        with _local(path or self.file) as file:
+        with _local(path or self.path) as file:
           model = keras.saving.load_model(file, compile=False, safe_mode=True)
       else:
         model = _application(self.application)(
-          weights=self.weights if with_weights else None,
+          weights=(self.path or self.weights) if with_weights else None,
           input_shape=tuple(image_shape),
           classes=num_classes,
           classifier_activation=None,

@@ -7,10 +7,9 @@ builders (`datasets.registration`) call this.
 """
 
 import dataclasses
-import os
 import shlex
 
-from roar_tf import errors, gin_files
+from roar_tf import engine, errors, gin_files
 from roar_tf.cells import ORIGINAL, Cell, parse_cell
 from roar_tf.datasets.source import Source
 from roar_tf.engine import files, markers
@@ -88,9 +87,7 @@ def make(
   stages.check([cell])
   if overwrite:
     files.remove(workspace.dataset(source, name))
-  workforce = Workforce(
-    lambda context: local_pool(context, os.cpu_count() or 1)
-  )
+  workforce = Workforce(lambda context: local_pool(context, engine.cores()))
   try:
     # Original and ranking are what they are: their settings are not known.
     workforce.make(

@@ -117,7 +117,7 @@ class Model(engine.Stage):
     timing = training.Timing(time.monotonic() - start)
     self._training.write_outcome(self._directory, evaluation, test, 0, timing)
     if config.file:
-      files.publish(f'{self._directory}/{GIVEN}', files.read(config.file))
+      files.publish(f'{self._directory}/{GIVEN}', files.read(config.path))
       return GIVEN, timing
     training.save_weights(
       self._directory,

@@ -19,12 +19,13 @@ class Workspace:
   """The one directory, local or remote, that holds all artefacts.
 
   Attributes:
-    root: the directory; it may be any `tf.io.gfile` URL.
+    root: the directory, or the URL of one on an object store.
   """
 
   def __init__(self, root: str):
     if not root:
       raise errors.UsageError('--workspace is empty; name a directory.')
+    root = files.located(root, '--workspace')
     self.root = root.rstrip('/') or '/'
 
   @classmethod
@@ -44,6 +45,7 @@ class Workspace:
 
   def create(self) -> None:
     """Creates the root; raises UsageError when it cannot be written."""
+    self.check_reachable()
     probe = f'{self.root}/.write-{os.getpid()}'
     try:
       files.make_directory(self.root)
@@ -57,8 +59,13 @@ class Workspace:
         'choose another directory or fix its permissions.'
       ) from e
 
+  def check_reachable(self) -> None:
+    """Raises UsageError if it is on an object store that does not answer."""
+    files.check_reachable(self.root, '--workspace')
+
   def check_there(self) -> None:
     """Raises UsageError if there is no such directory."""
+    self.check_reachable()
     if not files.is_directory(self.root):
       raise errors.UsageError(
         f'--workspace={self.root} is no directory; name one that a study made.'

@@ -73,6 +73,8 @@ def read(
     UsageError: there is no such file, it holds something else, or it lacks one
       of the sources.
   """
+  path = files.located(path, '--rates')
+  files.check_reachable(path, '--rates')
   if not files.exists(path):
     raise errors.UsageError(
       f'--rates={path}: there is no such file; roar_preflight --rates=FILE '

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import hashlib
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -56,11 +57,12 @@ class Recipe:
       return distribution.connect(self.strategy, self.tpu)
 
     workspace = Workspace(self.workspace)
+    data_dir = self.data_dir and files.located(self.data_dir, '--data_dir')
     return [
       Context(
         workspace,
         each,
-        self.data_dir,
+        data_dir,
         stop,
         connect,
         price_per_hour=self.price_per_hour,
@@ -101,10 +103,19 @@ def code_of(contexts: Sequence[Context]) -> tuple[tuple[str, str], ...]:
 
 
 def share_identity(workspace: Workspace) -> str:
-  """Returns the word that marks a workspace, and gives it one if need be."""
-  if not files.exists(workspace.identity):
-    files.publish(workspace.identity, os.urandom(16).hex().encode())
-  return files.read(workspace.identity).decode(errors='replace')
+  """Returns the word that marks a workspace, and gives it one if need be.
+
+  Processes that do this at once end with one word.
+  """
+  path = workspace.identity
+  if files.exists(path):
+    word = files.read(path)
+  elif files.is_remote(path):  # Whoever sees this URL sees this store.
+    word = hashlib.sha256(path.encode()).hexdigest().encode()
+    files.publish(path, word)
+  else:
+    word = files.publish_first(path, os.urandom(16).hex().encode())
+  return word.decode(errors='replace')
 
 
 class RemoteStudy:

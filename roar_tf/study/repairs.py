@@ -11,11 +11,7 @@ from roar_tf.cells import ORIGINAL, parse_cell
 from roar_tf.engine import verify
 from roar_tf.study.paths import Workspace
 
-LAYOUT = verify.Layout(
-  parts=re.compile(r'.+\.tfrecord-\d{5}-of-\d{5}'),
-  # Metadata is written when all shards are there: no dataset half made.
-  closing=frozenset({'dataset_info.json'}),
-)
+LAYOUT = verify.Layout(re.compile(r'.+\.tfrecord-\d{5}-of-\d{5}'))
 """What the names of files in a dataset tell."""
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 from roar_tf import engine, errors
 from roar_tf.cells import Cell
-from roar_tf.study.context import Context, facts
+from roar_tf.study.context import Context, environment, facts
 from roar_tf.study.data import Data, check_fills
 from roar_tf.study.grid import Run, Study
 from roar_tf.study.model import Model
@@ -275,12 +275,13 @@ class Workforce:
     )
 
 
-def local_pool(context: Context, parallel: int = 1) -> engine.Pool:
+def local_pool(context: Context, parallel: int | None = 1) -> engine.Pool:
   """Returns what runs units in this process, and on the hosts it belongs to.
 
   Args:
     context: it says which devices there are.
-    parallel: units side by side, where each takes one device.
+    parallel: units side by side, where each takes one device; None for one on
+      an accelerator, and one a core on a CPU.
   """
   devices = context.devices
   local = len(devices.local_replicas)
@@ -290,4 +291,6 @@ def local_pool(context: Context, parallel: int = 1) -> engine.Pool:
     )
   # One unit uses all devices of a strategy that shares every batch.
   size = 1 if devices.replicas > 1 else parallel
+  if size is None:
+    size = engine.cores() if environment()['device'] == 'CPU' else 1
   return engine.ThreadPool(size, facts, local)

@@ -64,18 +64,15 @@ def test_flips_in_what_is_not_a_shard_are_found(damaged, flip):
 
 
 def test_names_tell_where_markers_are_missing(damaged, shard_of):
-  """Shards are told by their names; metadata are written after all of them."""
+  """Shards are told by their names; a dataset without DONE is unfinished."""
   shard = shard_of(damaged, 'grad_pixel_remove_70')
   folder = [str(shard.parent)]
   stray = shutil.copy(shard, shard.with_name(f'{shard.name[:-1]}9'))
   (damage,) = _damages(damaged, folder)
   assert damage.path == str(stray)
   stray.unlink()
-  shard.with_name('DONE').unlink()
-  (damage,) = _damages(damaged, folder)
-  assert damage.path == str(shard.with_name('DONE'))
-  for name in ('dataset_info.json', 'features.json'):
-    shard.with_name(name).unlink()
+  shard.with_name('DONE').unlink()  # Killed after the metadata were written.
+  assert not _damages(damaged, folder)
   _marker(shard).unlink()  # Published, and killed before it was committed.
   assert not _damages(damaged, folder)
 
