@@ -10,6 +10,8 @@ ORIGINAL = 'original'
 
 FILLS = fills.NAMES
 
+_ESTIMATOR = re.compile('[a-z_][a-z0-9_]*')
+
 
 def check_estimator_name(name: str) -> None:
   """Raises UsageError for what can be no name of an estimator.
@@ -19,8 +21,7 @@ def check_estimator_name(name: str) -> None:
   """
   if (
     not isinstance(name, str)
-    or not name.isidentifier()
-    or name != name.lower()
+    or not _ESTIMATOR.fullmatch(name)
     or name == ORIGINAL
   ):
     raise errors.UsageError(
@@ -96,6 +97,11 @@ _CELL = re.compile(
   r'(?P<estimator>.+)_(?P<granularity>pixel|element)_(?P<mode>remove|keep)'
   r'_(?P<threshold>\d+)(?:_(?P<fill>.+))?'
 )
+
+
+def is_cell(name: str) -> bool:
+  """Whether a name is built like that of a cell."""
+  return _CELL.fullmatch(name) is not None
 
 
 def parse_cell(name: str, what: str = '--cell=') -> Cell | None:

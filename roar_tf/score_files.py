@@ -6,6 +6,7 @@ important. Files hold any number of examples in any order. Nothing is unpickled.
 docs/external_attributions.md shows how to write them.
 """
 
+import collections
 import contextlib
 import os
 import struct
@@ -83,9 +84,16 @@ class ScoreFiles:
     """Returns how many ids of the files are not among these.
 
     Raises:
-      UsageError: some of these have no scores.
+      UsageError: some of these have no scores, or are those of several images.
     """
-    ids = set(ids)
+    counts = collections.Counter(ids)
+    ids = set(counts)
+    if twins := sorted(id_ for id_, count in counts.items() if count > 1):
+      raise errors.UsageError(
+        f'--scores={self.directory}: ids that several images have: '
+        f'{_counted(twins)}; each image needs scores of its own: make the '
+        'dataset again with other ids, see gin parameter Source.id_key.'
+      )
     missing = sorted(ids - self._places.keys())
     if missing:
       raise errors.UsageError(
@@ -116,8 +124,13 @@ class ScoreFiles:
         start = stream.tell()
         for row, i in rows:
           stream.seek(start + row * size)
-          values = np.frombuffer(stream.read(size), head.dtype)
-          found[i] = values.reshape(head.shape[1:])
+          data = stream.read(size)
+          if len(data) < size:
+            raise errors.DataError(
+              f'{self.paths[number]} has become shorter while it was read; '
+              'write it again and run the same command again.'
+            )
+          found[i] = np.frombuffer(data, head.dtype).reshape(head.shape[1:])
     return found
 
 
@@ -136,25 +149,24 @@ def _counted(ids: Sequence[bytes]) -> str:
 
 
 def _checked(path: str, image_shape) -> tuple[list[bytes], _Head]:
-  """Returns ids and head of a file; raises UsageError if it is no such file."""
+  """Returns ids and head of a file; raises UsageError if it is no such file.
+
+  Every byte is read, since rows are read later without their checksum.
+  """
   try:
     with files.opened(path) as file:
+      with zipfile.ZipFile(file) as archive:
+        if damaged := archive.testzip():
+          raise ValueError(f'{damaged} is damaged: its checksum is another')
+      file.seek(0)
       ids = np.load(file, allow_pickle=False)['ids']
     with _member(path) as stream:
       shape, fortran_order, dtype = _read_header(stream)
-  except (
-    ValueError,
-    KeyError,
-    TypeError,
-    EOFError,
-    IndexError,
-    zipfile.BadZipFile,
-    struct.error,
-    *files.storage_errors(),
-  ) as e:
+  except Exception as e:  # zipfile, zlib and numpy raise many types.
+    text = str(e) or type(e).__name__
     raise errors.UsageError(
       f'{path} is no npz file with arrays ids and scores '
-      f'({str(e).splitlines()[0]}); object arrays are not read.'
+      f'({text.splitlines()[0]}); object arrays are not read.'
     ) from e
   if ids.ndim != 1 or ids.dtype.kind not in 'USiu':
     raise errors.UsageError(
@@ -174,13 +186,18 @@ def _checked(path: str, image_shape) -> tuple[list[bytes], _Head]:
       f'{path}: scores lie in Fortran order, which is not read row by row; '
       'save numpy.ascontiguousarray(scores).'
     )
-  return _as_bytes(ids), _Head(shape, dtype)
+  return _as_bytes(path, ids), _Head(shape, dtype)
 
 
-def _as_bytes(ids: np.ndarray) -> list[bytes]:
+def _as_bytes(path: str, ids: np.ndarray) -> list[bytes]:
   if ids.dtype.kind == 'S':
     return ids.tolist()
-  return [str(id_).encode() for id_ in ids.tolist()]
+  try:
+    return [str(id_).encode() for id_ in ids.tolist()]
+  except UnicodeEncodeError as e:
+    raise errors.UsageError(
+      f'{path}: the id {e.object!r} is no text; save ids as bytes.'
+    ) from e
 
 
 @contextlib.contextmanager

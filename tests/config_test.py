@@ -332,6 +332,16 @@ def test_one_experiment_does_not_change_another(tmp_path):
     )
 
 
+@pytest.mark.parametrize('name', ['my-data.v2.gin', 'MyData.gin'])
+def test_a_dataset_that_tfds_could_not_find_is_refused_at_once(name, tmp_path):
+  mine = _file(
+    tmp_path, f"include '{config.find('datasets', 'planted_patch')}'\n", name
+  )
+  with pytest.raises(errors.UsageError, match='rename the file') as caught:
+    experiment.load(study='quickstart', dataset=mine)
+  assert len(str(caught.value).splitlines()) == 1
+
+
 def test_the_operative_config_shows_all_that_ran(tmp_path):
   mine = _file(tmp_path, 'Training.epochs = 6\nsmall_resnet.width = 9\n')
   (loaded,) = experiment.load(

@@ -68,6 +68,13 @@ def test_missing_ids_are_counted_and_named_and_extra_ones_counted(tmp_path):
     files.check_all(i.encode() for i in _ids(15))
 
 
+def test_fewer_rows_than_images_since_these_share_ids_are_refused(tmp_path):
+  np.savez(tmp_path / 'a.npz', ids=_ids(5), scores=_scores(5))
+  ids = [i.encode() for i in _ids(5)]
+  with pytest.raises(errors.UsageError, match='several images have: 2 ."exa'):
+    _files(tmp_path).check_all([*ids, *ids[3:]])
+
+
 def test_an_id_that_stands_twice_is_named(tmp_path):
   np.savez(tmp_path / 'a.npz', ids=_ids(4), scores=_scores(4))
   np.savez(tmp_path / 'b.npz', ids=_ids(2), scores=_scores(2))

@@ -77,7 +77,8 @@ def write(
     folder: where to write; any URL that `tf.io.gfile` knows.
     frame: the runs of one study, see `results.COLUMNS`.
     study: its name, the title.
-    chances: for each source the accuracy of guessing, a fraction.
+    chances: for each source the accuracy of guessing, a fraction: the share of
+      the most frequent class of its test images.
     expected: the runs that the study lists, as for `results.faults`.
     excluded: sentences about runs that are there and left out of `frame`.
     examples: for each source test images under its cells.

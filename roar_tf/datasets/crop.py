@@ -18,23 +18,55 @@ from __future__ import annotations
 from roar_tf.lazy import tf
 
 
-def decode(encoded) -> tf.Tensor:
-  """Decodes a JPEG, PNG or GIF of one frame.
+def decode(
+  encoded, channels: int = 3, dct_method: str = 'INTEGER_ACCURATE'
+) -> tf.Tensor:
+  """Decodes a JPEG, PNG, WebP or GIF of one frame, by its content.
 
   TensorFlow's default inverse DCT trades accuracy for speed and was up to 15
   grey levels off libjpeg's own, which PIL uses; the accurate one equals it.
 
   Args:
     encoded: scalar string.
+    channels: 3; or 1 for grey images, which WebP and GIF cannot give.
+    dct_method: inverse DCT of JPEGs; '' for TensorFlow's default.
 
   Returns:
-    uint8 [H, W, 3]. Grey becomes RGB, CMYK is converted without a colour
+    uint8 [H, W, channels]. Grey becomes RGB, CMYK is converted without a colour
     profile, transparency is dropped, 16 bits become the upper 8.
 
   Raises:
     tf.errors.InvalidArgumentError: the bytes are no such image, or cut short.
   """
-  return tf.io.decode_jpeg(encoded, channels=3, dct_method='INTEGER_ACCURATE')
+
+  def by_content():
+    image = tf.io.decode_jpeg(encoded, channels=channels, dct_method=dct_method)
+    return tf.ensure_shape(image, [None, None, channels])
+
+  if channels != 3 or not hasattr(tf.io, 'decode_webp'):
+    return by_content()
+  return tf.cond(
+    _is_still_webp(encoded),
+    lambda: tf.io.decode_webp(encoded)[0, ..., :3],
+    by_content,
+  )
+
+
+def _is_still_webp(encoded) -> tf.Tensor:
+  """Whether bytes begin as a WebP of one frame does.
+
+  TensorFlow 2.21 writes beyond its buffer, and may end the process, where it is
+  asked for whatever channels an animation has.
+  """
+  head = tf.strings.substr(encoded, 0, 21)
+  head = tf.io.decode_raw(head, tf.uint8, fixed_length=21)
+  riff, kind, chunk = head[:4], head[8:12], head[12:16]
+  animated = _equal(chunk, b'VP8X') & (head[20] & 2 != 0)
+  return _equal(riff, b'RIFF') & _equal(kind, b'WEBP') & ~animated
+
+
+def _equal(values: tf.Tensor, text: bytes) -> tf.Tensor:
+  return tf.reduce_all(values == tf.constant(list(text), tf.uint8))
 
 
 def resize_crop(image, short_side: int, height: int, width: int) -> tf.Tensor:

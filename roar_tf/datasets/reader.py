@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import io
 import itertools
@@ -15,8 +16,11 @@ import numpy as np
 
 from roar_tf import errors
 from roar_tf.datasets import crop, image_folder
-from roar_tf.datasets.source import SPLITS, Source
+from roar_tf.datasets.source import SPLITS, TFDS_ID, Source
 from roar_tf.lazy import tf, tfds
+
+_NAMED = 10
+"""How many classes a message names."""
 
 
 class _Fault(NamedTuple):
@@ -30,25 +34,55 @@ class _Fault(NamedTuple):
 class Reader:
   """Reads a source from TFDS or from a folder.
 
+  Attributes:
+    classes: names of the classes.
+    ignored: what lies in a folder and is not read, a phrase or empty.
+
   Raises:
     UsageError: there is no such dataset, or it is not what the source says.
   """
 
   def __init__(self, source: Source, data_dir: str | None, own_dir: str):
     """Opens the dataset; a generated one is prepared under `own_dir`."""
-    self._source = source
+    self._source, self.ignored = source, ''
+    self._where = f'{source.origin} of --dataset={source.name}'
     if source.folder:
       what = f'gin parameter Source.folder of --dataset={source.name}'
-      self._builder = image_folder.open_folder(source.folder, what)
+      self._folder = image_folder.Folder(source.folder, what)
+      self._splits = tfds.core.SplitDict(
+        [
+          tfds.core.SplitInfo(name=name, shard_lengths=[len(ids)], num_bytes=0)
+          for name, ids in self._folder.ids.items()
+        ]
+      )
+      features, self.classes = ('image', 'label'), self._folder.classes
+      self.ignored = self._folder.ignored
     else:
       self._open(own_dir if source.generated else data_dir)
-    self._check()
+      self._splits = self._builder.info.splits
+      features = self._builder.info.features
+    self._check_features(features)
+    self._check_completeness()
+    self._parts = {split: self._parts_of(split) for split in SPLITS}
+    self._check_apart()
+    if not source.folder:
+      self.classes = getattr(features[source.label_key], 'names', None) or []
+      self._check_image(features[source.image_key])
+      self._check_label(features[source.label_key])
+    self._check_classes()
 
   def _open(self, directory: str | None) -> None:
     """Finds a TFDS dataset, and prepares it where that was not done yet."""
     source = self._source
     if source.builder_module:
-      importlib.import_module(source.builder_module)
+      try:
+        importlib.import_module(source.builder_module)
+      except Exception as e:  # Code of a user may raise anything.
+        raise errors.UsageError(
+          f'gin parameter Source.builder_module="{source.builder_module}" of '
+          f'--dataset={source.name} cannot be imported '
+          f'({str(e).splitlines()[0]}).'
+        ) from e
     try:
       self._builder = tfds.builder(source.tfds_name, data_dir=directory)
     except (tfds.core.DatasetNotFoundError, ValueError) as e:
@@ -59,6 +93,13 @@ class Reader:
       ) from e
     if not self._builder.info.splits:
       self._prepare(directory)
+    if self._builder.info.file_format is tfds.core.FileFormat.ARRAY_RECORD:
+      raise errors.UsageError(
+        f'{self._where} is prepared as array_record in '
+        f'{self._builder.data_dir}, and TFDS reads that without TensorFlow '
+        f'only: prepare it with "tfds build {source.tfds_name} '
+        '--file_format=tfrecord --data_dir=DIR", and name that --data_dir.'
+      )
 
   def _prepare(self, directory: str | None) -> None:
     """Makes the dataset, downloading it where that is needed."""
@@ -102,38 +143,109 @@ class Reader:
       f'{source.tfds_name}{imports or ""} --data_dir=DIR"'
     )
 
-  def _check(self) -> None:
-    """Compares what there is with what the source's gin file pins."""
-    source, info = self._source, self._builder.info
-    where = f'{source.origin} of --dataset={source.name}'
-    for name in ('image', 'label', *(('truth',) if source.truth else ())):
-      if name not in info.features:
+  def _check_features(self, features) -> None:
+    """Refuses a dataset that lacks a feature that is read."""
+    source, keys = self._source, ['image_key', 'label_key']
+    needed = {f'Source.{key}': getattr(source, key) for key in keys}
+    if source.truth:
+      needed['Source.truth'] = 'truth'
+    if source.id_key not in (None, TFDS_ID):
+      needed['Source.id_key'] = source.id_key
+    for parameter, name in needed.items():
+      if name not in features:
         raise errors.UsageError(
-          f'{where} has no feature "{name}"; ROAR needs classified images. It '
-          f'has {", ".join(info.features)}.'
+          f'{self._where} has no feature "{name}" (gin parameter {parameter}); '
+          'ROAR needs classified images. It has '
+          f'{", ".join(sorted(features))}.'
         )
-    for split in SPLITS:
-      name = source.split_name(split)
-      if name not in info.splits:
+    name = source.id_key or 'id'
+    if source.folder or name not in features:
+      return
+    feature = features[name]
+    if not (
+      feature.shape == ()
+      and (feature.tf_dtype.is_integer or feature.tf_dtype == tf.string)
+    ):
+      raise errors.UsageError(
+        f'{self._where}: its feature "{name}" ({type(feature).__name__}) is no '
+        'id, since ids are strings or whole numbers; choose another feature by '
+        "gin parameter Source.id_key, or TFDS's own ids by Source.id_key = "
+        f'"{TFDS_ID}".'
+      )
+
+  def _parts_of(self, split: str) -> list[tuple[str, int, int]]:
+    """Returns (name of a split, start, stop) of what is read for a split.
+
+    It is a whole split in general, and more or less where gin slices it.
+
+    Raises:
+      UsageError: there is no such split, or not as many images in it.
+    """
+    source, name = self._source, self._source.split_name(split)
+    where = self._where
+    if name in self._splits:
+      parts = [(name, 0, self._splits[name].num_examples)]
+    else:
+      try:
+        slices = tfds.core.ReadInstruction.from_spec(name).to_absolute(
+          self._splits
+        )
+      except (ValueError, AssertionError) as e:
+        reason = str(e).splitlines()[0].rstrip('.')
         raise errors.UsageError(
           f'{where} has no split "{name}" (Source.{split}_split); it has '
-          f'{", ".join(info.splits)}.'
-        )
-    self._check_completeness(where)
-    for split in SPLITS:
-      name = source.split_name(split)
-      found = info.splits[name].num_examples
-      pinned = getattr(source, f'{split}_images')
-      if found != pinned:
-        raise errors.UsageError(
-          f'{where}: split "{name}" has {found} images, gin parameter '
-          f'Source.{split}_images says {pinned}.'
-        )
-    self._check_image(where, info.features['image'])
-    self._check_label(where, info.features['label'])
+          f'{", ".join(self._splits)}, or slices of them such as '
+          f'"{next(iter(self._splits))}[:80%]" ({reason}).'
+        ) from e
+      parts = [
+        (each.splitname, each.from_ or 0, self._stop(each)) for each in slices
+      ]
+    found = sum(stop - start for _, start, stop in parts)
+    pinned = getattr(source, f'{split}_images')
+    if found != pinned or any(stop < start for _, start, stop in parts):
+      raise errors.UsageError(
+        f'{where}: split "{name}" has {found} images, gin parameter '
+        f'Source.{split}_images says {pinned}'
+        f'{self.ignored and f"; not read: {self.ignored}"}.'
+      )
+    return [part for part in parts if part[1] < part[2]]
 
-  def _check_image(self, where: str, feature) -> None:
-    shape = feature.shape
+  def _stop(self, part) -> int:
+    """Returns where a slice ends."""
+    size = self._splits[part.splitname].num_examples
+    return size if part.to is None else part.to
+
+  def _check_apart(self) -> None:
+    """Refuses splits that have images in common, or one twice."""
+    source = self._source
+    used = sorted(
+      part for s in SPLITS for part in self._range(s, 0, source.count(s))
+    )
+    for (name, _, stop), (other, start, end) in itertools.pairwise(used):
+      if name == other and start < stop:
+        raise errors.UsageError(
+          f'{self._where}: images {start}..{min(stop, end) - 1} of split '
+          f'"{name}" are taken twice by gin parameters Source.train_split='
+          f'"{source.train_split}" and Source.test_split='
+          f'"{source.test_split}"; an image trains or tests, once.'
+        )
+
+  def _range(
+    self, split: str, start: int, stop: int
+  ) -> list[tuple[str, int, int]]:
+    """Returns the parts of splits that examples start..stop-1 lie in."""
+    found, before = [], 0
+    for name, first, last in self._parts[split]:
+      low, high = (
+        min(max(first + edge - before, first), last) for edge in (start, stop)
+      )
+      if low < high:
+        found.append((name, low, high))
+      before += last - first
+    return found
+
+  def _check_image(self, feature) -> None:
+    where, shape = self._where, feature.shape
     single = isinstance(shape, tuple) and len(shape) == 3
     if not single or shape[-1] not in (1, 3, None):
       raise errors.UsageError(
@@ -153,22 +265,26 @@ class Reader:
         'images.'
       )
 
-  def _check_label(self, where: str, feature) -> None:
+  def _check_label(self, feature) -> None:
+    where = self._where
     # A sequence of classes has `num_classes` too.
     if feature.shape != ():
       raise errors.UsageError(
         f'{where} has several labels per image; ROAR needs exactly one.'
       )
-    classes = getattr(feature, 'num_classes', None)
-    if classes is None:
+    if getattr(feature, 'num_classes', None) is None:
       raise errors.UsageError(
         f'{where} has labels that are no classes but {type(feature).__name__}; '
         'ROAR needs a ClassLabel.'
       )
-    if classes != self._source.num_classes:
+
+  def _check_classes(self) -> None:
+    names, classes = self.classes, self._source.num_classes
+    if len(names) != classes:
+      more = ', ...' if len(names) > _NAMED else ''
       raise errors.UsageError(
-        f'{where} has {classes} classes, gin parameter Source.num_classes says '
-        f'{self._source.num_classes}.'
+        f'{self._where} has {len(names)} classes ({", ".join(names[:_NAMED])}'
+        f'{more}), gin parameter Source.num_classes says {classes}.'
       )
 
   def completeness(self) -> dict[str, dict]:
@@ -178,19 +294,23 @@ class Reader:
     numbers `expected`, `listed` and `present` and whatever else it knows, as
     `info.metadata['completeness']`. Empty for all other datasets.
     """
-    record = (self._builder.info.metadata or {}).get('completeness')
-    if not record:
+    if self._source.folder:
       return {}
-    return {split: record[self._source.split_name(split)] for split in SPLITS}
+    record = (self._builder.info.metadata or {}).get('completeness', {})
+    names = {split: self._source.split_name(split) for split in SPLITS}
+    if not record.keys() >= set(names.values()):  # Gin slices the splits.
+      return {}
+    return {split: record[name] for split, name in names.items()}
 
-  def _check_completeness(self, where: str) -> None:
+  def _check_completeness(self) -> None:
     """Refuses too few images; tells how to use those of an incomplete dataset.
 
     Shards are counted out before any data is looked at. So the number of images
     that are here becomes part of the configuration instead of being found out.
     """
     source, record = self._source, self.completeness()
-    check_completeness(source, record, str(self._builder.data_dir))
+    if record:
+      check_completeness(source, record, str(self._builder.data_dir))
     if any(
       r['present'] != getattr(source, f'{split}_images')
       for split, r in record.items()
@@ -200,8 +320,8 @@ class Reader:
         for split, found in record.items()
       )
       raise errors.UsageError(
-        f'{where} has {_counts(record)}; to use them, add {bindings} to every '
-        'command.'
+        f'{self._where} has {_counts(record)}; to use them, add {bindings} to '
+        'every command.'
       )
 
   def batches(
@@ -242,7 +362,7 @@ class Reader:
       )
       if not faults:
         raise errors.UsageError(
-          f'{self._where(split)} cannot be read ({str(e).splitlines()[0]}).'
+          f'{self._where_in(split)} cannot be read ({str(e).splitlines()[0]}).'
         ) from e
       if left_out is None:
         raise faults[0].error from e
@@ -270,41 +390,60 @@ class Reader:
       if wrong.any():
         index = int(np.argmax(wrong))
         raise errors.UsageError(
-          f'{self._where(split)}: example {batch["id"][index].decode()} has '
-          f'label {batch["label"][index]}, not one of '
+          f'{self._where_in(split)}: example '
+          f'{batch["id"][index].decode(errors="replace")} has label '
+          f'{batch["label"][index]}, not one of '
           f'0..{source.num_classes - 1}; ROAR needs labels.'
         )
       yield batch
 
   def encoded(self, split: str, start: int, stop: int) -> tf.data.Dataset:
     """Returns examples start..stop-1 of a split, images as they are stored."""
-    source = self._source
-    name = source.split_name(split)
+    source, parts = self._source, self._range(split, start, stop)
     if source.folder:
-      return image_folder.examples(self._builder, name, start, stop)
+      first, *more = (self._folder.examples(*part) for part in parts)
+      return functools.reduce(tf.data.Dataset.concatenate, more, first)
     dataset = self._builder.as_dataset(
-      split=f'{name}[{start}:{stop}]',
+      split='+'.join(f'{name}[{low}:{high}]' for name, low, high in parts),
       shuffle_files=False,
       read_config=tfds.ReadConfig(
         interleave_cycle_length=1, add_tfds_id=True, try_autocache=False
       ),
-      decoders={'image': tfds.decode.SkipDecoding()},
+      decoders={source.image_key: tfds.decode.SkipDecoding()},
+    )
+    id_key = source.id_key or (
+      'id' if 'id' in self._builder.info.features else TFDS_ID
     )
 
     def used(example):
-      kept = {name: example[name] for name in ('image', 'label')}
-      kept['id'] = _text(example['id' if 'id' in example else 'tfds_id'])
+      kept = {
+        'image': example[source.image_key],
+        'label': example[source.label_key],
+        'id': _text(example[id_key]),
+      }
       if source.truth:
         kept['truth'] = example['truth']
       return kept
 
     return dataset.map(used)
 
+  def digest(self, split: str, start: int, stop: int) -> str:
+    """Returns what names and sizes of files examples start..stop-1 have.
+
+    Only the images of a folder are files.
+    """
+    parts = self._range(split, start, stop)
+    return ' '.join(self._folder.digest(*part) for part in parts)
+
   def _decoded(self, encoded) -> tf.Tensor:
     """Returns a stored image, of any size, as uint8 [H, W, C]."""
-    if self._source.preprocessing == 'resize_crop':
+    source = self._source
+    if source.preprocessing == 'resize_crop':
       return crop.decode(encoded)
-    return self._builder.info.features['image'].decode_example(encoded)
+    if source.folder:
+      return crop.decode(encoded, source.image_shape[2], dct_method='')
+    feature = self._builder.info.features[source.image_key]
+    return feature.decode_example(encoded)
 
   def prepare(self, encoded) -> tf.Tensor:
     """Returns a stored image as uint8 of the source's shape."""
@@ -314,7 +453,7 @@ class Reader:
       image = crop.resize_crop(image, source.resize_short_side, height, width)
     return tf.ensure_shape(image, source.image_shape)
 
-  def _where(self, split: str) -> str:
+  def _where_in(self, split: str) -> str:
     return f'{self._source.origin}, split "{self._source.split_name(split)}"'
 
   def _faults(self, split: str, start: int, stop: int) -> Iterator[_Fault]:
@@ -326,14 +465,15 @@ class Reader:
     Raises:
       UsageError: an image has another shape than the source says.
     """
-    source, where = self._source, self._where(split)
+    source, where = self._source, self._where_in(split)
     for place, example in enumerate(self.encoded(split, start, stop)):
-      name = example['id'].numpy().decode()
+      name = example['id'].numpy().decode(errors='replace')
       try:
         image = self._decoded(example['image'])
-      except tf.errors.InvalidArgumentError as e:
+      except (ValueError, tf.errors.InvalidArgumentError) as e:
         # Without the names of graph nodes that TensorFlow adds.
-        text = re.sub(r'\{\{.*?\}\} *| *\[Op:.*', '', e.message.splitlines()[0])
+        text = getattr(e, 'message', str(e)).splitlines()[0]
+        text = re.sub(r'\{\{.*?\}\} *| *\[Op:.*', '', text)
         error = errors.DataError(
           f'{where}: image {name} cannot be decoded ({text}); replace it, '
           'prepare the dataset again, or leave out all such images with '
@@ -345,9 +485,24 @@ class Reader:
       if source.preprocessing == 'none' and shape != tuple(source.image_shape):
         raise errors.UsageError(
           f'{where}: image {name} has shape {shape}, gin parameter '
-          f'Source.image_shape says {tuple(source.image_shape)}; for images of '
-          'several sizes set Source.preprocessing = "resize_crop".'
+          f'Source.image_shape says {source.image_shape}; '
+          f'{_advice(source, shape)}.'
         )
+
+
+def _advice(source: Source, shape: tuple[int, int, int]) -> str:
+  """Returns what may be done about an image of another shape than wanted."""
+  height, width, channels = source.image_shape
+  if shape[:2] == (height, width):
+    return f'set Source.image_shape = {shape}'
+  if channels == 3:
+    return (
+      'for images of several sizes set Source.preprocessing = "resize_crop"'
+    )
+  return (
+    f'for images of several sizes set Source.image_shape = ({height}, {width}, '
+    '3) and Source.preprocessing = "resize_crop"'
+  )
 
 
 def check_completeness(

@@ -7,16 +7,40 @@ always called `train` and `test`.
 
 import dataclasses
 import functools
+import re
 from collections.abc import Mapping
 
 import gin
 import numpy as np
 
-from roar_tf import errors, shards
+from roar_tf import cells, errors, masking, ranking, shards
 
 SPLITS = ('train', 'test')
 PREPROCESSING = ('none', 'resize_crop')
 UNREADABLE = ('stop', 'skip')
+TFDS_ID = 'tfds_id'
+"""Value of `Source.id_key` that stands for the ids that TFDS itself gives."""
+MOST_SHARDS = 99_999
+"""Of a split: their numbers have five digits."""
+
+_NAME = re.compile('[a-z][a-z0-9_]*')
+_RESERVED = (
+  cells.ORIGINAL,
+  *ranking.GRANULARITIES,
+  *masking.MODES,
+  *cells.FILLS,
+)
+_COUNTS = (
+  'num_classes',
+  'train_images',
+  'test_images',
+  'images_per_shard',
+  'resize_short_side',
+)
+_TEXTS = ('image_key', 'label_key', 'train_split', 'test_split')
+_OPTIONAL_TEXTS = ('tfds_name', 'folder', 'id_key', 'builder_module')
+_SWITCHES = ('truth', 'generated')
+_KEYS = ('image_key', 'label_key', 'id_key')
 
 
 @gin.configurable
@@ -25,17 +49,26 @@ class Source:
   """Where a source's images come from and what they are.
 
   Attributes:
-    name: the source's name, the stem of its gin file; not a gin parameter.
+    name: the source's name, the stem of its gin file; not a gin parameter. It
+      consists of lower-case letters, digits and `_`, and begins with a letter.
     tfds_name: name of the TFDS dataset, with config and version if it has them,
       e.g. `fashion_mnist:3.*.*`; or else
-    folder: directory of images, `<split>/<class>/<name>.jpg` (or png), whose
-      ids are the paths below it. Exactly one of the two is set.
+    folder: directory of images, `<split>/<class>/<name>.jpg` (or jpeg, png,
+      webp), whose ids are the paths below it. Exactly one of the two is set.
     image_shape: (H, W, C), after preprocessing.
     num_classes: number of classes.
     train_images: size of the train split.
     test_images: size of the test split.
-    train_split: its TFDS name, or that of its folder.
-    test_split: likewise.
+    train_split: its TFDS name, or that of its folder. A dataset with one split
+      is divided by slices of TFDS: `train[:80%]`, and `train[80%:]` for
+      `test_split`.
+    test_split: likewise; no image may be in both.
+    image_key: the feature of the TFDS dataset that holds the image.
+    label_key: the feature that holds the class.
+    id_key: the feature that holds the id, a string or whole number that no
+      other image of either split has. None takes the feature `id` where there
+      is one, and else the ids that TFDS gives (shard and place in it), which
+      `tfds_id` always takes.
     train_subset: if set, only the first so many images of the train split.
     truth: whether examples carry a `truth` map, uint8 [H, W, 1].
     generated: whether the builder makes its data itself and downloads nothing;
@@ -63,6 +96,9 @@ class Source:
   test_images: int = gin.REQUIRED
   train_split: str = 'train'
   test_split: str = 'test'
+  image_key: str = 'image'
+  label_key: str = 'label'
+  id_key: str | None = None
   train_subset: int | None = None
   truth: bool = False
   generated: bool = False
@@ -75,57 +111,90 @@ class Source:
 
   def __post_init__(self):
     """Raises UsageError for values that mean nothing."""
+    self._check_name()
+    self._check_types()
     if bool(self.tfds_name) == bool(self.folder):
       raise errors.UsageError(
         'exactly one of the gin parameters Source.tfds_name and Source.folder '
         f'says where {self.name} comes from, found {self.tfds_name!r} and '
         f'{self.folder!r}.'
       )
-    for field in (
-      'num_classes',
-      'train_images',
-      'test_images',
-      'images_per_shard',
-      'resize_short_side',
-    ):
-      value = getattr(self, field)
-      if not (isinstance(value, int) and value >= 1):
-        raise errors.UsageError(
-          f'gin parameter Source.{field} must be 1 or more for {self.name}, '
-          f'found {value!r}.'
-        )
-    shape = self.image_shape
-    if not isinstance(shape, tuple | list) or len(shape) != 3:
+    keys = [key for key in _KEYS if getattr(self, key) != _default(key)]
+    if self.folder and keys:
       raise errors.UsageError(
-        'gin parameter Source.image_shape must be (height, width, channels) '
-        f'for {self.name}, found {shape!r}.'
+        f'gin parameter Source.{keys[0]} names a feature of a TFDS dataset; '
+        f'{self.name} is a folder, and has none: leave it out.'
       )
     subset = self.train_subset
-    if subset is not None and not 1 <= subset <= self.train_images:
-      raise errors.UsageError(
-        f'gin parameter Source.train_subset must be 1..{self.train_images} for '
-        f'{self.name}, found {subset}.'
-      )
+    if subset is not None and not (
+      type(subset) is int and 1 <= subset <= self.train_images
+    ):
+      self._refuse('train_subset', f'1..{self.train_images}')
+    for split in SPLITS:
+      if (number := self.shard_count(split)) > MOST_SHARDS:
+        raise errors.UsageError(
+          f'{self.name} would have {number} shards of {split} images; raise '
+          f'gin parameter Source.images_per_shard={self.images_per_shard} '
+          f'until they are at most {MOST_SHARDS}.'
+        )
     share = self.min_completeness
     if not (isinstance(share, int | float) and 0 <= share <= 1):
-      raise errors.UsageError(
-        f'gin parameter Source.min_completeness must be 0..1 for {self.name}, '
-        f'found {share!r}.'
-      )
+      self._refuse('min_completeness', '0..1')
     if self.unreadable not in UNREADABLE:
-      raise errors.UsageError(
-        f'gin parameter Source.unreadable must be one of '
-        f'{", ".join(UNREADABLE)} for {self.name}, found {self.unreadable!r}.'
-      )
+      self._refuse('unreadable', f'one of {", ".join(UNREADABLE)}')
     self._check_preprocessing()
+
+  def _refuse(self, field: str, wanted: str) -> None:
+    raise errors.UsageError(
+      f'gin parameter Source.{field} must be {wanted} for {self.name}, found '
+      f'{getattr(self, field)!r}.'
+    )
+
+  def _check_name(self) -> None:
+    if not _NAME.fullmatch(self.name):
+      other = re.sub('[^a-z0-9]+', '_', self.name.lower()).strip('_')
+      other = other if _NAME.fullmatch(other) else f'my_{other or "data"}'
+      raise errors.UsageError(
+        f'A source is called by its gin file, and TFDS finds only names of '
+        'lower-case letters, digits and _ that begin with a letter, found '
+        f'"{self.name}": rename the file, e.g. {other}.gin.'
+      )
+    if self.name in _RESERVED or cells.is_cell(self.name):
+      raise errors.UsageError(
+        f'A source cannot be called "{self.name}", which is part of the names '
+        f'of cells: rename its gin file, e.g. my_{self.name}.gin.'
+      )
+
+  def _check_types(self) -> None:
+    """Refuses values of other types; a list of three numbers is a shape."""
+    for field in _COUNTS:
+      value = getattr(self, field)
+      if not (type(value) is int and value >= 1):
+        self._refuse(field, '1 or more')
+    for field in (*_TEXTS, *_OPTIONAL_TEXTS):
+      value = getattr(self, field)
+      if not (
+        isinstance(value, str)
+        and (value or field not in _TEXTS)
+        or (value is None and field in _OPTIONAL_TEXTS)
+      ):
+        self._refuse(field, 'a text')
+    for field in _SWITCHES:
+      if not isinstance(getattr(self, field), bool):
+        self._refuse(field, 'True or False')
+    shape = self.image_shape
+    if (
+      not isinstance(shape, tuple | list)
+      or len(shape) != 3
+      or not all(type(size) is int and size >= 1 for size in shape)
+      or shape[2] not in (1, 3)
+    ):
+      self._refuse('image_shape', '(height, width, channels), 1 or 3 channels,')
+    object.__setattr__(self, 'image_shape', tuple(shape))
 
   def _check_preprocessing(self) -> None:
     if self.preprocessing not in PREPROCESSING:
-      raise errors.UsageError(
-        'gin parameter Source.preprocessing must be one of '
-        f'{", ".join(PREPROCESSING)} for {self.name}, found '
-        f'{self.preprocessing!r}.'
-      )
+      self._refuse('preprocessing', f'one of {", ".join(PREPROCESSING)}')
     if self.preprocessing == 'none':
       return
     height, width, channels = self.image_shape
@@ -142,18 +211,27 @@ class Source:
       )
 
   def settings(self) -> dict:
-    """Returns what a fingerprint records, by the names of gin parameters."""
+    """Returns what a fingerprint records, by the names of gin parameters.
+
+    Where a folder lies makes no difference: a shard records its files.
+    """
     values = dataclasses.asdict(self)
     name = values.pop('name')
     del values['min_completeness']  # Decides whether, not what is made.
     del values['unreadable']  # A shard records it where it made a difference.
+    for key in _KEYS:  # Datasets that were made before there were keys.
+      if values[key] == _default(key):
+        del values[key]
+    if self.folder:
+      values['folder'] = 'anywhere'
     return {'source': name, **{f'Source.{k}': v for k, v in values.items()}}
 
   @classmethod
   def from_settings(cls, settings: Mapping) -> 'Source':
     """Returns the source that a fingerprint records, as JSON or not.
 
-    It is the inverse of `settings`, up to `min_completeness`.
+    It is the inverse of `settings`, up to `min_completeness`, `unreadable` and
+    the place of a folder.
     """
     values = {
       name.removeprefix('Source.'): tuple(v) if isinstance(v, list) else v
@@ -196,6 +274,11 @@ class Source:
   def shard_bounds(self, split: str) -> list[tuple[int, int]]:
     """Returns (start, stop) of every shard of a split, of nearly equal size."""
     return list(_bounds(self.count(split), self.shard_count(split)))
+
+
+def _default(field: str) -> str | None:
+  """Returns the default of a gin parameter."""
+  return getattr(Source, field)
 
 
 @functools.cache  # Every path of a shard asks how many there are.

@@ -133,7 +133,7 @@ def load(
   sources: Sequence[str] = [dataset or '']
   if not dataset:
     config.parse([*study_files, *gin_files], gin_bindings)
-    sources = config.configured(Study, config.stem(study or '')).sources
+    sources = config.configured(Study, config.stem(study or 'study')).sources
   experiments = []
   for source in sources:
     file = config.find('datasets', source)

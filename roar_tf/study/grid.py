@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import re
 from collections.abc import Iterator
 
 import gin
@@ -13,6 +14,8 @@ from roar_tf.estimators import registry
 MASKINGS = ('shards', 'ranking')
 RANDOMS = ('random', 'random_bernoulli')
 """Controls that may stand for a study's `random`."""
+
+_NAME = re.compile(r'[^\W_][^\x00-\x1f\x7f/\\*?\[\]\ud800-\udfff]*')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,6 +122,12 @@ class Study:
 
   def __post_init__(self):
     """Raises UsageError for axes that are empty or hold unknown names."""
+    if not _NAME.fullmatch(self.name):
+      raise errors.UsageError(
+        'A study is called by its gin file, and gives its name to folders: '
+        f'rename the file "{self.name}.gin" so that its name begins with a '
+        'letter or digit and has none of /\\*?[] in it, e.g. my_study.gin.'
+      )
     self._check_axes()
     for name in ('seeds', 'original_seeds'):
       value = getattr(self, name)
@@ -168,6 +177,11 @@ class Study:
         raise errors.UsageError(
           f'gin parameter Study.{axis} names something twice: {values!r}.'
         )
+    if not all(isinstance(source, str) for source in self.sources):
+      raise errors.UsageError(
+        'gin parameter Study.sources must be names of sources, found '
+        f'{self.sources!r}.'
+      )
 
   def _choose_random(self):
     """Puts the control that `random` names in the place of the estimator."""

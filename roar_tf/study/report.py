@@ -92,10 +92,7 @@ class Report(engine.Stage):
       self.folder,
       runs.frame,
       study=self._study.name,
-      chances={
-        name: 1 / context.source.num_classes
-        for name, context in contexts.items()
-      },
+      chances={name: chance(context) for name, context in contexts.items()},
       expected=[run.columns for run in self._runs],
       excluded=runs.excluded,
       examples={
@@ -148,6 +145,8 @@ class Report(engine.Stage):
       facts += [
         (f'{name}: {label}', text) for label, text in facts_of_images(context)
       ]
+      text = f'{100 * chance(context):.4g} %, the most frequent test class'
+      facts.append((f'{name}: accuracy of guessing', text))
       if (accuracy := self._accuracy(context)) is not None:
         label = f'{name}: explained model'
         facts.append((label, f'{accuracy:.2%} test accuracy'))
@@ -208,12 +207,28 @@ def run_command(context: Context, run: Run) -> str:
   return context.experiment.configuration.command('roar_train', *more)
 
 
+def chance(context: Context) -> float:
+  """Returns the accuracy of guessing: always the most frequent test class.
+
+  Where nobody counted the classes, because `original` is gone or older, they
+  are taken for equally frequent.
+  """
+  labels = _manifest(context).get('labels')
+  if labels is None:
+    return 1 / context.source.num_classes
+  return max(labels['test']) / sum(labels['test'])
+
+
+def _manifest(context: Context) -> Mapping:
+  """Returns the manifest of `original`, empty if that is gone."""
+  if not files.exists(context.manifest_path):
+    return {}
+  return files.read_json(context.manifest_path)
+
+
 def facts_of_images(context: Context) -> list[tuple[str, str]]:
   """Returns (label, text): how many images there are, and are missing."""
-  source = context.source
-  manifest: Mapping = {}  # A report on runs alone: `original` is gone.
-  if files.exists(context.manifest_path):
-    manifest = files.read_json(context.manifest_path)
+  source, manifest = context.source, _manifest(context)
   counts = manifest.get('images') or {s: source.count(s) for s in SPLITS}
   facts = [('images', ', '.join(f'{counts[s]} {s}' for s in SPLITS))]
   record = manifest.get('completeness', {})

@@ -5,18 +5,12 @@ any estimator. From then on the ranking makes the name valid in that workspace,
 and the files are needed no more.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-import numpy as np
-
-from roar_tf import errors, shards
-from roar_tf.cells import ORIGINAL
+from roar_tf import errors
 from roar_tf.engine import progress
 from roar_tf.score_files import ScoreFiles
-from roar_tf.study.context import Context
 from roar_tf.study.stages import Stages, Workforce
-
-_BATCH = 1024
 
 
 def rank(
@@ -53,17 +47,12 @@ def rank(
   stages.rank.read_scores(base, score_files)
   # Which ids there must be is known once the source is made.
   workforce.make(context, [stages.source.original])
-  if more := score_files.check_all(_all_ids(context)):
+  parts = context.all_shards()
+  ids = (id_ for part in parts for id_ in stages.source.ids(part))
+  if more := score_files.check_all(ids):
     progress.say(
       f'rank {context.source.name}: {more} of {len(score_files)} ids in '
       f'{score_files.directory} are not of this dataset, and are ignored'
     )
   goals = [stages.rank.ranking(name, granularity) for name in names]
   workforce.make(context, goals)
-
-
-def _all_ids(context: Context) -> Iterator[bytes]:
-  """Yields the ids of both splits."""
-  for part in context.all_shards():
-    for batch in context.batches(ORIGINAL, shards.Layout(), *part, _BATCH):
-      yield from np.asarray(batch['id']).tolist()

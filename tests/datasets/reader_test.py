@@ -191,6 +191,123 @@ def test_whole_numbers_as_ids_become_texts(odd):
   assert _decoded(batch['id']) == ['7', '8', '9', '10']
 
 
+@pytest.mark.parametrize(
+  'feature, values',
+  [
+    (tfds.features.Tensor(shape=(2,), dtype=np.int64), np.zeros((4, 2), int)),
+    (tfds.features.Scalar(np.float32), np.zeros(4, np.float32)),
+    (tfds.features.Scalar(np.bool_), np.zeros(4, bool)),
+    (tfds.features.FeaturesDict({'a': np.int64}), {'a': np.arange(4)}),
+    (tfds.features.Sequence(np.int64, length=1), np.zeros((4, 1), int)),
+  ],
+  ids=['vector', 'float', 'bool', 'dict', 'sequence'],
+)
+def test_what_can_be_no_id_is_refused_and_can_be_left(feature, values, odd):
+  features = {'image': _image_feature(), 'label': LABEL, 'id': feature}
+  arrays = {'image': _images(), 'label': [0, 1, 0, 1], 'id': values}
+  with pytest.raises(errors.UsageError, match='"id".*Source.id_key'):
+    odd(features, arrays)
+
+
+def test_ids_of_tfds_take_the_place_of_others(odd, read):
+  features = {
+    'image': _image_feature(),
+    'label': LABEL,
+    'id': tfds.features.Text(),
+    'number': tfds.features.Scalar(np.uint64),
+  }
+  values = {'image': _images(), 'label': [0, 1, 0, 1], 'id': ['one'] * 4}
+  values['number'] = np.array([7, 8, 9, 2**64 - 1], np.uint64)
+  own = read(odd(features, values, id_key='tfds_id'), 'train', 0, 4)['id']
+  assert len(set(own)) == 4 and own[3].endswith(
+    b'train.tfrecord-00000-of-00001__3'
+  )
+
+
+def test_features_of_other_names_are_read(odd, read):
+  features = {
+    'picture': _image_feature(),
+    'species': LABEL,
+    'number': tfds.features.Scalar(np.uint64),
+  }
+  values = {
+    'picture': _images(),
+    'species': [0, 1, 1, 0],
+    'number': np.array([7, 8, 9, 2**64 - 1], np.uint64),
+  }
+  keys = {'image_key': 'picture', 'label_key': 'species', 'id_key': 'number'}
+  reader = odd(features, values, **keys)
+  found = read(reader, 'train', 0, 4)
+  np.testing.assert_array_equal(found['image'], values['picture'])
+  assert found['label'].tolist() == values['species']
+  assert _decoded(found['id']) == ['7', '8', '9', str(2**64 - 1)]
+  for key in keys:
+    source = dataclasses.replace(reader._source, **{key: 'nmber'})
+    with pytest.raises(
+      errors.UsageError, match=f'"nmber".*Source.{key}.*number, picture, spec'
+    ):
+      Reader(source, str(reader._builder.data_path.parent.parent), '/nowhere')
+
+
+SLICES = {
+  ('train[:50%]', 'train[50%:]'): [[0, 1], [2, 3]],
+  ('train[3:]', 'train[:3]'): [[3], [0, 1, 2]],
+  ('train[:1]+train[2:]', 'train[1:2]'): [[0, 2, 3], [1]],
+  ('train', 'test[-1:]'): [[0, 1, 2, 3], [3]],
+}
+
+
+@pytest.mark.parametrize('names', SLICES, ids=str)
+def test_slices_of_tfds_divide_a_dataset(names, odd, read):
+  features = {'image': _image_feature(), 'label': LABEL}
+  values = {'image': _images(), 'label': [0, 1, 0, 1]}
+  wanted = dict(zip(('train', 'test'), SLICES[names], strict=True))
+  counts = {f'{split}_images': len(w) for split, w in wanted.items()}
+  splits = dict(zip(('train_split', 'test_split'), names, strict=True))
+  reader = odd(features, values, **counts, **splits)
+  for split, rows in wanted.items():
+    found = read(reader, split, 0, len(rows))
+    np.testing.assert_array_equal(found['image'], values['image'][rows])
+    last = read(reader, split, len(rows) - 1, len(rows))
+    assert last['id'].tolist() == found['id'].tolist()[-1:]
+
+
+@pytest.mark.parametrize(
+  'names, counts, words',
+  [
+    (('train[:3]', 'train[2:]'), (3, 2), 'images 2..2 of split "train" are'),
+    (('train', 'train'), (4, 4), 'images 0..3 of split "train" are taken'),
+    (('train+train', 'test'), (8, 4), 'taken twice'),
+    (('train[:50%]', 'train[50%:]'), (3, 2), 'has 2 images.*train_images'),
+    (('train[:', 'test'), (4, 4), 'Source.train_split.*slices'),
+    (('train[3:1]', 'test'), (4, 4), 'Source.train_images'),
+    (('train[:9]', 'test'), (4, 4), 'Source.train_split'),
+    (('trian', 'test'), (4, 4), 'no split "trian".*it has'),
+  ],
+)
+def test_slices_that_overlap_or_are_none_are_refused(names, counts, words, odd):
+  features = {'image': _image_feature(), 'label': LABEL}
+  values = {'image': _images(), 'label': [0, 1, 0, 1]}
+  changes = dict(zip(('train_split', 'test_split'), names, strict=True))
+  changes |= dict(zip(('train_images', 'test_images'), counts, strict=True))
+  with pytest.raises(errors.UsageError, match=words) as caught:
+    odd(features, values, **changes)
+  assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_dataset_prepared_as_array_record_is_told(odd, tmp_path):
+  features = {'image': _image_feature(), 'label': LABEL}
+  reader = odd(features, {'image': _images(), 'label': [0, 1, 0, 1]})
+  info = tmp_path / 'odd/1.0.0/dataset_info.json'
+  info.write_text(
+    info.read_text()
+    .replace('"tfrecord"', '"array_record"')
+    .replace('FILEFORMAT', 'FILE_FORMAT')
+  )
+  with pytest.raises(errors.UsageError, match='array_record.*file_format=tfr'):
+    Reader(reader._source, str(tmp_path), '/nowhere')
+
+
 def test_labels_that_are_no_class_are_refused(odd, read):
   # TFDS marks unlabelled test images by -1.
   features = {'image': _image_feature(), 'label': LABEL}

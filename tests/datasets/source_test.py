@@ -43,18 +43,55 @@ def test_a_subset_is_the_first_images_of_train_and_all_of_test():
 
 
 def test_settings_hold_every_field_that_changes_values():
-  settings = TINY.settings()
+  keys = {'image_key': 'picture', 'label_key': 'species', 'id_key': 'tfds_id'}
+  settings = dataclasses.replace(TINY, **keys).settings()
   assert settings.pop('source') == 'tiny'
   fields = {f.name for f in dataclasses.fields(Source)}
   fields -= {'name', 'min_completeness', 'unreadable'}
   assert set(settings) == {f'Source.{name}' for name in fields}
+  # Datasets that were made before there were keys are what they were.
+  assert set(TINY.settings()) == {
+    'source',
+    *(f'Source.{name}' for name in fields - set(keys)),
+  }
 
 
 def test_settings_in_json_are_a_source_again():
-  others = dataclasses.replace(TINY, train_subset=7, tfds_name=None, folder='f')
-  for source in (TINY, others):
+  other = dataclasses.replace(TINY, train_subset=7, id_key='tfds_id')
+  for source in (TINY, other):
     settings = json.loads(json.dumps(source.settings()))
     assert Source.from_settings(settings) == source
+
+
+def test_a_folder_that_was_moved_has_the_same_settings():
+  here, there = (
+    dataclasses.replace(TINY, tfds_name=None, folder=folder)
+    for folder in ('/here', '~/there/')
+  )
+  assert here.settings() == there.settings() != TINY.settings()
+  again = Source.from_settings(here.settings())
+  assert again.settings() == here.settings()
+
+
+@pytest.mark.parametrize(
+  'name, other',
+  [
+    ('my-data.v2', 'my_data_v2.gin'),
+    ('MyData', 'mydata.gin'),
+    ('2cats', 'my_2cats.gin'),
+    ('größe', 'gr_e.gin'),
+    ('_cats', 'cats.gin'),
+    ('cats\n', 'cats.gin'),
+    ('', 'my_data.gin'),
+    ('original', 'my_original.gin'),
+    ('remove', 'my_remove.gin'),
+    ('grad_pixel_remove_90', 'my_grad_pixel_remove_90.gin'),
+  ],
+)
+def test_a_gin_file_whose_name_is_no_source_is_refused(name, other):
+  with pytest.raises(errors.UsageError, match='rename') as caught:
+    dataclasses.replace(TINY, name=name)
+  assert other in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -74,6 +111,11 @@ def test_settings_in_json_are_a_source_again():
       '3 channels',
     ),
     ({'preprocessing': 'resize_crop'}, 'Source.truth = False'),
+    ({'images_per_shard': 1, 'train_images': 10**9}, 'images_per_shard=1'),
+    ({'image_shape': (8, 8, 2)}, '1 or 3 channels'),
+    ({'tfds_name': None, 'folder': 'f', 'label_key': 'y'}, 'Source.label_key'),
+    ({'truth': 'False'}, 'Source.truth must be True or False'),
+    ({'train_subset': '7'}, 'Source.train_subset'),
   ],
 )
 def test_a_source_that_cannot_be_is_refused(changes, words):

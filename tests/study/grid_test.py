@@ -268,6 +268,25 @@ def test_impossible_axes_are_refused_and_named(axes, words):
     assert word in str(caught.value)
 
 
+@pytest.mark.parametrize(
+  'name', ['', '..', '.hidden', 'a/b', 'a*', 'a[1]', 'a\nb', '\udcff', '_a']
+)
+def test_a_study_whose_name_is_no_folder_is_refused(name):
+  with pytest.raises(errors.UsageError, match='rename the file'):
+    grid.Study(name, sources=('a',), estimators=('grad',))
+
+
+def test_a_study_may_be_called_as_people_call_files():
+  for name in ('My-Study.v2', 'größe 7', '90%', '2024_{a}'):
+    assert grid.Study(name, sources=('a',), estimators=('grad',)).name == name
+
+
+@pytest.mark.parametrize('name', ['größe', 'Grad', 'my-map', 'a b', '', 'x\n'])
+def test_an_estimator_that_tfds_could_not_name_is_refused(name):
+  with pytest.raises(errors.UsageError, match='lower-case identifier'):
+    _study(estimators=('grad', name))
+
+
 def test_runs_of_other_seeds_and_cells_have_other_places():
   # A repetition that is found finished under another's name repeats nothing.
   study = _study(modes=('remove', 'keep'), seeds=2)

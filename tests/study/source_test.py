@@ -10,9 +10,16 @@ import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from roar_tf import errors
+from roar_tf import engine, errors
 from roar_tf.engine import files, markers
-from roar_tf.study import context, experiment, paths, source, stages
+from roar_tf.study import (
+  context,
+  experiment,
+  paths,
+  report,
+  source,
+  stages,
+)
 
 SKIP = "Source.unreadable = 'skip'"
 BROKEN = ('train/class_1/03.jpg', 'train/class_0/08.jpg', 'test/class_0/02.jpg')
@@ -108,19 +115,123 @@ def alone(work, tmp_path):
   It returns the workspace's root.
   """
 
-  def run(gin: str):
+  def run(gin: str, *bindings: str, name='w', **how):
     (tmp_path / 'tiny.gin').write_text(gin)
-    (loaded,) = experiment.load(dataset=str(tmp_path / 'tiny.gin'))
-    root = tmp_path / 'w'
+    (loaded,) = experiment.load(
+      dataset=str(tmp_path / 'tiny.gin'), gin_bindings=bindings
+    )
+    root = tmp_path / name
     of_source = stages.Stages(
       context.Context(
         paths.Workspace(str(root)), loaded, str(tmp_path / 'data')
       )
     )
-    work(of_source, [of_source.source.original])
+    work(of_source, [of_source.source.original], **how)
     return root
 
   return run
+
+
+@pytest.fixture
+def stored(tmp_path, store_dataset):
+  """Function that stores ids and labels and returns the gin file of a source.
+
+  It has four images in each split, two in a shard.
+  """
+
+  def store(ids=None, labels=((0, 1, 0, 1), (0, 1, 0, 1))):
+    features = {
+      'image': tfds.features.Image(shape=(4, 4, 1), encoding_format='png'),
+      'label': tfds.features.ClassLabel(names=['cat', 'dog']),
+    }
+    splits = {}
+    for i, split in enumerate(('train', 'test')):
+      splits[split] = {
+        'image': np.full((4, 4, 4, 1), 9, np.uint8),
+        'label': list(labels[i]),
+      }
+      if ids:
+        features['id'] = tfds.features.Text()
+        splits[split]['id'] = list(ids[i])
+    store_dataset(tmp_path / 'data', 'flat', '1.0.0', splits, features)
+    return (
+      "include 'train/small_images.gin'\n"
+      "Source.tfds_name = 'flat'\nSource.image_shape = (4, 4, 1)\n"
+      'Source.num_classes = 2\nSource.train_images = 4\n'
+      'Source.test_images = 4\nSource.images_per_shard = 2\n'
+    )
+
+  return store
+
+
+REPEATED = {
+  'in one shard': ('aabc', 'defg', 'a'),
+  'in two shards': ('abca', 'defg', 'a'),
+  'in both splits': ('abcd', 'efgb', 'b'),
+}
+
+
+@pytest.mark.parametrize('where', REPEATED)
+def test_ids_that_several_images_share_are_refused(where, stored, alone):
+  *ids, twin = REPEATED[where]
+  gin = stored(ids)
+  with pytest.raises(errors.UsageError) as caught:
+    alone(gin)
+  for words in (f'id "{twin}"', 'Source.id_key = "tfds_id"', 'roar_tiny/orig'):
+    assert words in str(caught.value)
+  # The way out that it names.
+  root = alone(gin, "Source.id_key = 'tfds_id'", name='other')
+  assert _manifest(root)['images'] == {'train': 4, 'test': 4}
+
+
+def test_of_several_workers_the_last_one_finds_ids_of_two_shards(stored, alone):
+  gin = stored(('abcd', 'efgb'))
+  alone(gin, share=engine.Share(0, 2))
+  with pytest.raises(errors.UsageError, match='id "b"'):
+    alone(gin, share=engine.Share(1, 2))
+
+
+def test_ids_of_shards_without_keys_are_read(stored, alone, monkeypatch):
+  gin = stored(('abcd', 'efgb'))
+  write = markers.write
+  monkeypatch.setattr(
+    markers,
+    'write',
+    lambda path, print_, facts: write(
+      path, print_, {k: v for k, v in facts.items() if k != 'keys'}
+    ),
+  )
+  with pytest.raises(errors.UsageError, match='id "b"'):
+    alone(gin)
+
+
+def test_classes_are_counted_and_those_without_images_are_told(
+  stored, alone, capsys
+):
+  root = alone(stored(labels=((0, 0, 0, 0), (1, 0, 1, 1))))
+  assert _manifest(root)['labels'] == {'train': [4, 0], 'test': [1, 3]}
+  said = capsys.readouterr().out.splitlines()
+  (line,) = [s for s in said if ' of 2 classes ' in s]
+  assert line.startswith('tiny: 1 of 2 classes have no train image')
+  assert line.endswith(': dog')
+
+
+@pytest.mark.parametrize(
+  'manifest, chance',
+  [
+    ({'labels': {'train': [9, 1], 'test': [1, 3]}}, 0.75),
+    ({'labels': {'train': [9, 1], 'test': [200, 200]}}, 1 / 2),
+    ({}, 1 / 3),  # Made before classes were counted.
+    (None, 1 / 3),  # Gone.
+  ],
+)
+def test_chance_is_the_share_of_the_most_frequent_test_class(
+  manifest, chance, tiny, tmp_path
+):
+  of_source = tiny.pipeline(tmp_path).context
+  if manifest is not None:
+    files.publish_json(of_source.manifest_path, manifest)
+  assert report.chance(of_source) == chance
 
 
 def test_a_channel_without_contrast_can_be_normalised(
@@ -289,3 +400,31 @@ def test_a_split_without_a_readable_image_is_refused(
     fails=['none of the 8 test images', str(photographs.folder)],
   )
   assert len(counts.failures) == 1
+
+
+def test_a_folder_that_was_moved_or_is_gone_is_the_same(
+  photographs, tmp_path, make
+):
+  make(photographs.tiny.pipeline(tmp_path / 'w'), 'source')
+  moved = tmp_path / 'moved'
+  photographs.folder.rename(moved)
+  binding = f'Source.folder = {str(moved)!r}'
+  pipeline = photographs.tiny.pipeline(tmp_path / 'w', binding)
+  assert make(pipeline, 'source').made == {}
+  shutil.rmtree(moved)
+  pipeline = photographs.tiny.pipeline(tmp_path / 'w', binding)
+  assert make(pipeline, 'source').made == {}
+
+
+@pytest.mark.parametrize('change', ['rename', 'replace'])
+def test_a_folder_whose_files_were_changed_is_noticed(
+  change, photographs, tmp_path, make
+):
+  make(photographs.tiny.pipeline(tmp_path / 'w'), 'source')
+  path = photographs.folder / 'train/class_1/03.jpg'
+  if change == 'rename':
+    path.rename(path.with_name('zz.jpg'))
+  else:
+    path.write_bytes(path.read_bytes() + b'more')
+  with pytest.raises(errors.UsageError, match='names and sizes of the files'):
+    make(photographs.tiny.pipeline(tmp_path / 'w'), 'source')
