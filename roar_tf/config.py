@@ -18,6 +18,7 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 
 import gin
+from gin import resource_reader
 
 from roar_tf import errors, own_code
 from roar_tf.engine import files
@@ -36,9 +37,21 @@ def _is_readable(path: str) -> bool:
   return files.is_remote(path) and files.exists(path)
 
 
+def _is_in_package(path: str) -> bool:
+  """Whether gin finds a path in a Python package; a mere folder is none."""
+  try:
+    return resource_reader.system_path_file_exists(path)
+  except TypeError:  # gin 0.5.0, where a user has a folder `train`, say.
+    return False
+
+
 # gin itself opens local files. `import gin.tf` would register a reader of URLs,
 # but imports TensorFlow, and fails with 2.20.
-gin.config.register_file_reader(_open, _is_readable)
+gin.config._FILE_READERS = [
+  (open, os.path.isfile),
+  (_open, _is_readable),
+  (resource_reader.system_path_reader, _is_in_package),
+]
 
 
 def find(kind: str, name: str) -> str:

@@ -184,11 +184,11 @@ def _dry_run(pipeline) -> None:
 
 
 def _status(pipeline) -> None:
-  from roar_tf.engine import screen
+  from roar_tf.engine import status
 
   workspace, study = pipeline.context.workspace, pipeline.study.name
   print(
-    screen.show(
+    status.show(
       f'Study {study}',
       workspace.root,
       workspace.heartbeats(study),
@@ -237,9 +237,7 @@ def _make(pipeline, goals, within) -> None:
 
   context = pipeline.context
   beat = heartbeat.Heartbeat(
-    context.workspace.heartbeats(pipeline.study.name),
-    worker=FLAGS.worker,
-    num_workers=FLAGS.num_workers,
+    context.workspace.heartbeats(pipeline.study.name), cli.share()
   )
   if FLAGS.executor == 'local':
     with beat, cli.workforce(beat) as workforce:

@@ -57,7 +57,8 @@ def main() -> None:
   # Of a study: its --status shows this process too.
   beat = None
   if study:
-    beat = heartbeat.Heartbeat(context.workspace.heartbeats(run_.study))
+    folder = context.workspace.heartbeats(run_.study)
+    beat = heartbeat.Heartbeat(folder, cli.share())
   with beat or contextlib.nullcontext(), cli.workforce(beat) as workforce:
     workforce.make(context, [stages.train.artefact(run_)])
   result = files.read_json(f'{stages.train.directory(run_)}/result.json')

@@ -6,6 +6,7 @@ are ready, and what their outcomes mean.
 
 import concurrent.futures
 import os
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Protocol
 
@@ -20,15 +21,12 @@ class Pool(Protocol):
   Attributes:
     retries: how often a unit may begin again after a failure that may pass.
     devices: how many devices the units share.
-    helps: whether this process only takes part in units that another process
-      of the same program counts.
     queues: whether units may wait in the pool before they begin; `begun` then
       tells when they do.
   """
 
   retries: int
   devices: int
-  helps: bool
   queues: bool
 
   def has_room(self, stage: str, running: Mapping[str, int]) -> bool:
@@ -66,7 +64,6 @@ class ThreadPool:
   """
 
   retries = 0
-  helps = False
   queues = False
 
   def __init__(
@@ -144,7 +141,7 @@ class LockstepPool(ThreadPool):
     """
     super().__init__(1, facts, devices)
     self._together, self._barrier = together, barrier
-    self._is_chief, self.helps = is_chief, not is_chief
+    self._is_chief = is_chief
 
   def submit(self, unit: Unit) -> concurrent.futures.Future:
     """Runs a unit; returns when all hosts are through with it."""
@@ -160,9 +157,10 @@ class LockstepPool(ThreadPool):
       outcome = attempt(unit, self._facts, commits=self._is_chief)
       self._barrier()
       return outcome
+    start = time.monotonic()
     self._barrier()
     if all(files.exists(artefact.marker) for artefact in unit.makes):
-      return Outcome(MADE)
+      return Outcome(MADE, seconds=time.monotonic() - start)
     return Outcome(FAILED, f'{unit.name}: the first host has not finished it.')
 
   def agree(self) -> None:

@@ -152,7 +152,7 @@ class Bars:
     """See `scheduler.Observer`."""
     self._tallies[stage] = _Tally(units)
 
-  def uses(self, devices: int, helps: bool) -> None:
+  def uses(self, devices: int) -> None:
     """Bars do not tell devices."""
 
   def begin(self, stage: str, unit: str) -> None:

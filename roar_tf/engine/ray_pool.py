@@ -81,7 +81,6 @@ class RayPool:
     retries: see `Pool`; Ray begins a unit as often whose process or node died.
   """
 
-  helps = False
   queues = True
 
   def __init__(

@@ -39,7 +39,7 @@ class Observer(Protocol):
   def plan(self, stage: str, units: int) -> None:
     """Is told of every stage, before any work, how many units it has."""
 
-  def uses(self, devices: int, helps: bool) -> None:
+  def uses(self, devices: int) -> None:
     """Is told how many devices the units share; see `Pool`."""
 
   def begin(self, stage: str, unit: str) -> None:
@@ -150,7 +150,7 @@ class _Work:
     """Makes all units; see `make`."""
     self._pool.agree()
     for observer in self._observers:
-      observer.uses(self._pool.devices, self._pool.helps)
+      observer.uses(self._pool.devices)
     while self._running or not self._ending and self._left():
       if stop():
         self._end(
@@ -232,7 +232,7 @@ class _Work:
     ended = self._pool.wait(list(self._running), _PATIENCE)
     running = {self._graph.nodes[i].unit.name for i in self._running.values()}
     for observer in self._observers:
-      observer.uses(self._pool.devices, self._pool.helps)
+      observer.uses(self._pool.devices)
     for stage, name in self._pool.begun():
       if name in running:  # News of one that has ended may come late.
         self._tell_begin(stage, name)

@@ -1,76 +1,57 @@
-"""What is done, who works on the rest and how long it will take.
+"""What is done, who works on the rest and how long it will take: one screen.
 
 What is done is what has a marker, whoever made it. What runs, has failed and
-how fast it goes is what the processes say (`heartbeat`). `screen` shows it.
+how long units take is what the processes say (`heartbeat`).
 """
 
-import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+import collections
+import textwrap
+import time
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 
 from roar_tf.engine import files, heartbeat
 from roar_tf.engine.graph import Graph
-from roar_tf.engine.heartbeat import Failure, Record
+from roar_tf.engine.heartbeat import Counts, Event, Record
+from roar_tf.engine.storage import Snapshot
+from roar_tf.engine.unit import Artefact
 
-LOST_AFTER = 180.0
-"""Seconds without a heartbeat after which a process is taken for lost. That
-many times what lies between two of them: storage may be slow, clocks differ."""
+WIDTH = 80
+SHOWN = {'alive': 6, 'lost': 3, 'ended': 3}
+"""Processes that are shown of each state."""
+MOST_FAILURES = 3
+MOST_LINES = 3
+"""Of one failure, or of whatever is longer than a line."""
+
+_STATES = 'done', 'running', 'failed', 'left'
+_COLUMNS = '{:6} {:>9} {:>8} {:>8} {:>9} {:>9} {:>12} {:>12}'
 
 
-@dataclasses.dataclass(frozen=True)
-class Row:
-  """One stage: how many of its units are in which state.
+def show(
+  title: str,
+  root: str,
+  folder: str,
+  goals: Iterable[Artefact],
+  price: float | None = None,
+) -> str:
+  """Returns how far some goals are at this moment, in lines of 80 columns.
 
-  Attributes:
-    stage: its name.
-    done: units whose artefacts are all there.
-    running: others at which somebody works.
-    failed: others at whose last try something went wrong.
-    left: all others.
-    rate: units per second of all who work; None if nobody works, or nothing was
-      measured.
-    seconds: that it will take; None likewise.
+  Args:
+    title: what the work is called.
+    root: the directory below which all artefacts lie.
+    folder: the directory of the heartbeats.
+    goals: artefacts that were asked for.
+    price: of an hour of a device.
   """
-
-  stage: str
-  done: int
-  running: int
-  failed: int
-  left: int
-  rate: float | None
-  seconds: float | None
-
-  @property
-  def total(self) -> int:
-    """How many units there are."""
-    return self.done + self.running + self.failed + self.left
-
-  @property
-  def is_done(self) -> bool:
-    """Whether nothing remains."""
-    return self.done == self.total
-
-
-@dataclasses.dataclass(frozen=True)
-class Status:
-  """The work at one moment.
-
-  Attributes:
-    now: that moment, in seconds since 1970.
-    rows: the stages in their order.
-    alive: processes at work; all processes in the order of their last news.
-    lost: processes that fell silent or were killed.
-    ended: processes that said that they ended.
-    failures: the last one of each unit that is not done, the newest first.
-    device_hours: of all processes.
-  """
-
-  now: float
-  rows: Sequence[Row]
-  alive: Sequence[Record]
-  lost: Sequence[Record]
-  ended: Sequence[Record]
-  failures: Sequence[Failure]
-  device_hours: float
+  # Before the markers: what ends meanwhile is shown as done.
+  records, damaged = read(folder)
+  now = time.time()
+  graph = Graph(goals, Snapshot(root), checks=False)
+  units = {stage: {} for stage in graph.stages}
+  for node in graph.nodes:
+    units[node.unit.stage][node.unit.name] = not node.pending
+  moment = time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(now))
+  head = [f'{title}, {moment}', f'in {root}', '']
+  return '\n'.join([*head, text(units, records, now, damaged, price)])
 
 
 def read(folder: str) -> tuple[list[Record], list[str]]:
@@ -88,110 +69,186 @@ def read(folder: str) -> tuple[list[Record], list[str]]:
   return records, damaged
 
 
-def units(graph: Graph) -> dict[str, dict[str, bool]]:
-  """Returns whether each unit of a graph is done, by stage and name."""
-  stages = {stage: {} for stage in graph.stages}
-  for node in graph.nodes:
-    stages[node.unit.stage][node.unit.name] = not node.pending
-  return stages
-
-
-def summarise(
-  units: Mapping[str, Mapping[str, bool]], records: Sequence[Record], now: float
-) -> Status:
-  """Returns the status of the work.
+def text(
+  units: Mapping[str, Mapping[str, bool]],
+  records: Sequence[Record],
+  now: float,
+  damaged: Sequence[str] = (),
+  price: float | None = None,
+) -> str:
+  """Returns the status of some work as text.
 
   Args:
     units: whether each unit is done, by stage and name.
-    records: the heartbeats.
+    records: what the processes say.
     now: seconds since 1970.
+    damaged: sentences about heartbeats that could not be read.
+    price: of an hour of a device.
   """
-  todo = {
-    stage: {name for name, is_done in names.items() if not is_done}
+  processes = {'alive': [], 'lost': [], 'ended': []}
+  for record in sorted(records, key=lambda record: -record.updated):
+    processes[record.state(now)].append(record)
+  alive = processes['alive']
+  running = {(e.stage, e.unit) for record in alive for e in record.current}
+  failures = {}  # The last one of each unit that is not done.
+  events = (failure for record in records for failure in record.failures)
+  for failure in sorted(events, key=lambda failure: failure.at):
+    if not units.get(failure.stage, {}).get(failure.unit, True):
+      failures[failure.stage, failure.unit] = failure
+  counts = {
+    stage: _count(stage, names, running, failures, records)
     for stage, names in units.items()
   }
-  processes = {'alive': [], 'lost': [], 'ended': []}
-  for record in sorted(records, key=lambda record: record.updated):
-    processes[_state(record, now)].append(record)
-  last = {}  # By unit.
-  for failure in sorted(
-    (failure for record in records for failure in record.failures),
-    key=lambda failure: failure.at,
-  ):
-    if failure.unit in todo.get(failure.stage, ()):
-      last[failure.stage, failure.unit] = failure
+  mean = {**means(records), **means(alive)}  # Who is alive knows best.
+  every = sum(counts.values(), collections.Counter())
+  left = {n: count['running'] + count['left'] for n, count in counts.items()}
+  times = seconds_left(mean, left, every['running']) if alive else {}
   seconds = sum(max(0.0, r.updated - r.started) * r.devices for r in records)
-  return Status(
-    now=now,
-    rows=[
-      _row(stage, len(names), todo[stage], records, processes['alive'], last)
-      for stage, names in units.items()
-    ],
-    **processes,
-    failures=sorted(last.values(), key=lambda failure: -failure.at),
-    device_hours=seconds / 3600,
-  )
+  hours = seconds / 3600
+  cost = ' (their cost with --price_per_hour).'
+  if price is not None:
+    cost = f', cost {hours * price:,.2f} at {price:,g} an hour.'
+  lines = [
+    _COLUMNS.format('stage', 'units', *_STATES, 'each takes', 'time left'),
+    *(_row(n, counts[n], mean.get(n), times.get(n)) for n in units),
+    _row('all', every, None, sum(times.values()) if times else None),
+    '',
+    f'So far: {hours:,.2f} device-hours' + cost,
+    '',
+    *_processes(processes, now),
+    *_failures(failures.values(), every['failed'], now),
+    *damaged,
+  ]
+  return '\n'.join(part for line in lines for part in _wrapped(line))
 
 
-def _state(record: Record, now: float) -> str:
-  """Returns whether a process is alive, lost or ended."""
-  if record.finished is not None:
-    return 'ended'
-  is_silent = now - record.updated > LOST_AFTER
-  return 'lost' if is_silent or heartbeat.is_gone(record) else 'alive'
+def _count(
+  stage: str,
+  names: Mapping[str, bool],
+  running: Container[tuple[str, str]],
+  failures: Container[tuple[str, str]],
+  records: Sequence[Record],
+) -> collections.Counter:
+  """Returns how many units of a stage are in which of `_STATES`."""
+  counts = collections.Counter()
+  for name, is_done in names.items():
+    if is_done:
+      counts['done'] += 1
+    elif (stage, name) in running:
+      counts['running'] += 1
+    else:
+      counts['failed' if (stage, name) in failures else 'left'] += 1
+  for record in records:  # Of many failures a process names the newest.
+    named = sum(failure.stage == stage for failure in record.failures)
+    failed = record.stages.get(stage, Counts()).failed - named
+    unnamed = max(0, min(counts['left'], failed))
+    counts['failed'] += unnamed
+    counts['left'] -= unnamed
+  return counts
+
+
+def means(records: Iterable[Record]) -> dict[str, float]:
+  """Returns the mean seconds of the units made, by stage, if there are any."""
+  made, seconds = collections.Counter(), collections.Counter()
+  for record in records:
+    for stage, counts in record.stages.items():
+      made[stage] += counts.made
+      seconds[stage] += counts.seconds
+  return {stage: seconds[stage] / made[stage] for stage in made if made[stage]}
+
+
+def seconds_left(
+  mean: Mapping[str, float], units: Mapping[str, int], side_by_side: int
+) -> dict[str, float]:
+  """Returns how long units take, by stage, where the mean of one is known."""
+  return {
+    stage: mean[stage] * number / max(1, min(side_by_side, number))
+    for stage, number in units.items()
+    if stage in mean
+  }
 
 
 def _row(
   stage: str,
-  total: int,
-  todo: set[str],
-  records: Sequence[Record],
-  alive: Sequence[Record],
-  failures: Iterable[tuple[str, str]],
-) -> Row:
-  """Returns the row of a stage."""
-  running = todo & {
-    unit for record in alive for at, unit, _ in record.current if at == stage
-  }
-  named = {unit for at, unit in failures if at == stage} - running
-  waiting = len(todo) - len(running)
-  unnamed = sum(_unnamed(stage, record) for record in records)
-  failed = min(waiting, len(named) + unnamed)
-  left, rate = waiting - failed, _rate(stage, records, alive)
-  seconds = None
-  if not todo:
-    seconds = 0.0
-  elif rate:
-    # What failed is not tried again before somebody runs the command again.
-    seconds = (len(running) + left) / rate
-  done = total - len(todo)
-  return Row(stage, done, len(running), failed, left, rate, seconds)
+  counts: collections.Counter,
+  mean: float | None,
+  seconds: float | None,
+) -> str:
+  """Returns a line of the table."""
+  takes = left = ''
+  if mean is not None:
+    takes = f'{mean:.1f} s' if mean < 60 else duration(mean)
+  if counts['done'] == counts.total():
+    left = 'done'
+  elif seconds is not None:
+    left = duration(seconds)
+  numbers = counts.total(), *(counts[state] for state in _STATES)
+  return _COLUMNS.format(stage, *map('{:,}'.format, numbers), takes, left)
 
 
-def _unnamed(stage: str, record: Record) -> int:
-  """Returns how many failures a process has counted, but no longer names."""
-  counts = record.stages.get(stage, heartbeat.Counts())
-  named = sum(failure.stage == stage for failure in record.failures)
-  return max(0, counts.failed - named)
+def _processes(
+  processes: Mapping[str, Sequence[Record]], now: float
+) -> Iterator[str]:
+  """Yields who works, was lost or has ended, the last heard of first."""
+  numbers = (f'{len(group)} {state}' for state, group in processes.items())
+  yield f'Processes: {", ".join(numbers)}'
+  for state, group in processes.items():
+    if state == 'alive':  # What has been at one thing for longest may hang.
+      group = sorted(group, key=lambda r: r.current[0].at if r.current else now)
+    for record in group[: SHOWN[state]]:
+      name = f'  {state}: {record.host}, process {record.pid}'
+      if record.num_workers > 1:
+        name += f', worker {record.worker} of {record.num_workers}'
+      if record.devices > 1:
+        name += f', {record.devices} devices'
+      yield f'{name}, heartbeat {duration(now - record.updated)} ago'
+      yield f'    {record.reason or _work(record)}'
+    if len(group) > SHOWN[state]:
+      yield f'  and {len(group) - SHOWN[state]:,} more {state}'
 
 
-def _rate(
-  stage: str, records: Sequence[Record], alive: Sequence[Record]
-) -> float | None:
-  """Returns the units per second of all who share a stage, if measured.
+def _work(record: Record) -> str:
+  """Returns what a process was at when it was last heard of."""
+  if not record.current:
+    return 'between units' if record.stages else 'begins'
+  event = record.current[0]  # In the order in which they began.
+  others = len(record.current) - 1
+  text = f'{event.stage} {event.unit} for {duration(record.updated - event.at)}'
+  return text + (f', and {others:,} more' if others else '')
 
-  It is the mean rate of those that were measured, preferably of those still
-  alive, times the number of those who are at the stage, or if nobody is of all
-  who are alive and will come to it.
-  """
-  workers = [record for record in alive if not record.helper]
-  here = [record for record in workers if record.stage == stage] or workers
-  for group in (workers, records):
-    rates = [
-      rate
-      for record in group
-      if (rate := record.stages.get(stage, heartbeat.Counts()).rate())
-    ]
-    if rates and here:
-      return sum(rates) / len(rates) * len(here)
-  return None
+
+def _failures(
+  failures: Iterable[Event], count: int, now: float
+) -> Iterator[str]:
+  """Yields the newest failures, causes before what follows from them."""
+  newest = sorted(failures, key=lambda event: (event.missing, -event.at))
+  if newest:
+    yield ''
+    yield f'Failed and not made since: {count:,} units; the newest:'
+  for failure in newest[:MOST_FAILURES]:
+    words = ' '.join(failure.text.split())
+    yield f'  {duration(now - failure.at)} ago: {words}'
+
+
+def _wrapped(line: str) -> list[str]:
+  """Returns a line in lines that fit, without what would move a cursor."""
+  line = ''.join(c if c.isprintable() else '?' for c in line)
+  return textwrap.wrap(
+    line,
+    WIDTH,
+    subsequent_indent='      ',
+    max_lines=MOST_LINES,
+    placeholder=' ...',
+    break_on_hyphens=False,
+  ) or ['']
+
+
+def duration(seconds: float) -> str:
+  """Returns a time such as '42 s', '3 h 12 min'; clocks differ, so >= 0."""
+  seconds = max(0, round(seconds))
+  minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86400
+  if days:
+    return f'{days:,} d {hours % 24} h'
+  if hours:
+    return f'{hours} h {minutes % 60} min'
+  return f'{minutes} min' if minutes else f'{seconds} s'

@@ -12,7 +12,7 @@ import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 
 from roar_tf import engine
-from roar_tf.engine import heartbeat, screen, status
+from roar_tf.engine import heartbeat, status
 from roar_tf.study import rates
 from roar_tf.study.costs import Cost, total
 from roar_tf.study.stages import Pipeline
@@ -119,22 +119,16 @@ def pace_of_heartbeats(
     records: the heartbeats of the study.
     parallel: units side by side, over all workers.
   """
-  seconds, told = {}, []
-  for stage in stages:
-    counts = [r.stages[stage.stage] for r in records if stage.stage in r.stages]
-    made = sum(count.made for count in counts)
-    if stage.left and made:
-      mean = sum(count.seconds for count in counts) / made
-      seconds[stage.stage] = mean * stage.left / min(parallel, stage.left)
-      told.append(f'{made:,} of {stage.stage}')
+  units = {stage.stage: stage.left for stage in stages if stage.left}
+  seconds = status.seconds_left(status.means(records), units, parallel)
   if not seconds:
     return None
   devices = max((record.devices for record in records), default=1)
   return Pace(
     seconds,
     devices,
-    'Times are means over the units that processes of this study have made: '
-    f'{", ".join(told)}. A first unit of a process takes longer than others.',
+    'Times are means over the units that processes of this study have made. A '
+    'first unit of a process takes longer than others.',
   )
 
 
@@ -237,7 +231,7 @@ def _table(stages: Sequence[Left], pace: Pace | None) -> list[str]:
       seconds = pace.seconds.get(stage.stage)
       if stage is every:
         seconds = sum(pace.seconds.values())
-      text = 'unknown' if seconds is None else screen.duration(seconds)
+      text = 'unknown' if seconds is None else status.duration(seconds)
       line += f'{text if stage.left else "":>18}'
     lines.append(line.rstrip())
   return lines
@@ -282,7 +276,7 @@ def _cost(
   shared = f', {workers} workers' if workers > 1 else ''
   cost = '' if price is None else f', cost {hours * price:,.2f}'
   lines = [
-    f'{least}{screen.duration(wall)} wall time{shared}; '
+    f'{least}{status.duration(wall)} wall time{shared}; '
     f'{hours:,.3g} device-hours{cost}.'
   ]
   unknown = [s.stage for s in stages if s.left and s.stage not in pace.seconds]

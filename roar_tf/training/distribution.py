@@ -15,7 +15,7 @@ import textwrap
 from collections.abc import Callable, Sequence
 
 from roar_tf import errors
-from roar_tf.lazy import tf
+from roar_tf.lazy import keras, tf
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -169,6 +169,7 @@ def connect(name: str = 'auto', tpu: str | None = None) -> Devices:
   Raises:
     UsageError: they are not there.
   """
+  keras.config.backend()  # Another one than TensorFlow is refused by now.
   if name == 'auto':
     name = _best(tpu)
   if tpu is not None and name != 'tpu':

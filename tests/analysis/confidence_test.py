@@ -61,15 +61,3 @@ def test_two_points_are_found_at_small_spread(confidence, of_areas):
   power, detectable = confidence.told(confidence.area_sd(sd))
   assert found >= 0.98 and power >= 0.98
   assert detectable <= 0.0127
-
-
-def test_power_at_large_spread_is_told_as_it_is(confidence):
-  sd = 1.2 * POINT
-  effects = np.zeros(confidence.ESTIMATORS)
-  effects[0] = confidence.POINTS / confidence.PARTS.sum()
-  sds = np.full(confidence.ESTIMATORS, sd)
-  found = confidence.simulate(8000, sds, sd, effects)['p'][:, 0]
-  found = (found <= 0.05 / confidence.ESTIMATORS).mean()
-  power, _ = confidence.told(confidence.area_sd(sd))
-  assert power == pytest.approx(found, abs=0.02)
-  assert power < 0.4

@@ -153,24 +153,6 @@ def test_a_draw_depends_on_its_number_and_the_seed_alone():
 # --- what is shown -----------------------------------------------------------
 
 
-def test_summary_holds_quartiles_in_the_order_of_the_figure(frame):
-  summary = toy.summarise(frame)
-  assert len(summary) == 2 * 3 * 17
-  order = summary[['retrained', 'ranking']].drop_duplicates()
-  assert list(order.itertuples(index=False, name=None)) == [
-    (retrained, name) for retrained in (False, True) for name in toy.RANKINGS
-  ]
-  row = summary.iloc[20]
-  same = frame[
-    (frame['retrained'] == row['retrained'])
-    & (frame['ranking'] == row['ranking'])
-    & (frame['removed'] == row['removed'])
-  ]['accuracy']
-  assert len(same) == 50
-  expected = np.quantile(same, [0.25, 0.5, 0.75])
-  assert row[['low', 'median', 'high']].tolist() == pytest.approx(expected)
-
-
 def test_figure_has_a_curve_and_a_band_for_each_ranking_and_method(frame):
   summary = toy.summarise(frame)
   axes = figures.toy(summary).axes[0]

@@ -302,33 +302,6 @@ def original(tmp_path, work):
   return make
 
 
-def test_the_manifest_of_original_lists_what_is_missing(
-  folder, original, small
-):
-  make_archive(
-    folder, without=['Bird_2/0001.jpg'], broken=['Bird_500/12345.jpg']
-  )
-  one = original('Source.min_completeness = 0.5', train_images=7, test_images=2)
-  manifest = json.loads(pathlib.Path(one.manifest_path).read_text())
-  assert manifest['images'] == {'train': 7, 'test': 2}
-  assert manifest['completeness'] == {
-    'train': {
-      'expected': 8,
-      'listed': 8,
-      'present': 7,
-      'missing': ['Bird_2/0001.jpg'],
-      'undecodable': [],
-    },
-    'test': {
-      'expected': 3,
-      'listed': 3,
-      'present': 2,
-      'missing': [],
-      'undecodable': ['Bird_500/12345.jpg'],
-    },
-  }
-
-
 def test_images_left_out_while_shards_are_made_are_missing_too(
   folder, original, small, monkeypatch
 ):

@@ -197,8 +197,8 @@ class Log:
   def plan(self, stage, units):
     self.plans[stage] = units
 
-  def uses(self, devices, helps):
-    self.used.add((devices, helps))
+  def uses(self, devices):
+    self.used.add(devices)
 
   def begin(self, stage, unit):
     self.begun.append(unit)

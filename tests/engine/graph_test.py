@@ -35,11 +35,6 @@ def test_goals_are_made_with_all_they_need(study):
   assert study.contents() == before
 
 
-def test_a_goal_is_made_with_nothing_else(study):
-  study.make('read_a')
-  assert study.there() == {'origin', 'a', 'a/0', 'a/1', 'read_a'}
-
-
 def test_intermediates_are_made_for_unfinished_readers_only(study):
   study.make(*GOALS)
   before = study.contents()
@@ -302,23 +297,6 @@ def requests(monkeypatch):
     engine.files, 'opened', lambda p, mode: opened.append(p) or open_(p, mode)
   )
   return listed, opened
-
-
-def test_directories_are_listed_and_markers_read_once(study, requests):
-  listed, opened = requests
-  study.graph()  # Of a workspace that is not there.
-  assert listed == [study.root] and not opened
-  study.make(*GOALS)
-  for requests_ in requests:
-    requests_.clear()
-  study.make(*GOALS)
-  assert len(listed) == len(set(listed)) == 7
-  assert len(opened) == len(set(opened)) == 6  # Parts of wholes are not read.
-  for requests_ in requests:
-    requests_.clear()
-  study.graph(*GOALS, checks=False)
-  assert len(listed) == len(set(listed)) == 7
-  assert opened == [study.marker('sum')]
 
 
 def test_nothing_is_listed_below_a_missing_directory(bench, requests):

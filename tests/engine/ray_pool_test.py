@@ -47,7 +47,7 @@ class Ears:
   def plan(self, stage, units):
     pass
 
-  def uses(self, devices, helps):
+  def uses(self, devices):
     self.devices = devices
 
   def begin(self, stage, unit):

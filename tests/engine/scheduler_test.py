@@ -26,7 +26,7 @@ def test_finished_units_are_kept(bench, pool):
   assert bench.make('u0', 'u1', 'u2', 'u3', pool=pool).counts() == {'made': 4}
   log = bench.make(pool=pool)
   assert log.counts() == {'made': 2, 'kept': 4}
-  assert log.plans == {'toy': 6} and log.used == {(1, False)}
+  assert log.plans == {'toy': 6} and log.used == {1}
   assert sorted(log.begun) == ['u4', 'u5']
   assert sorted(bench.worked) == [f'u{n}' for n in range(6)]
 

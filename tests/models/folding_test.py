@@ -122,7 +122,6 @@ CONVOLUTIONS = {
   'strided': lambda: L.Conv2D(
     4, (3, 2), strides=(2, 2), padding='same', use_bias=False
   ),
-  'dilated': lambda: L.Conv2D(4, 3, dilation_rate=(2, 3), padding='same'),
   'grouped': lambda: L.Conv2D(6, 3, groups=3),
   'depthwise': lambda: L.DepthwiseConv2D(
     3, depth_multiplier=2, strides=2, padding='same', use_bias=False
@@ -237,10 +236,6 @@ def test_a_convolution_with_channels_first_is_none():
   assert len(graphs.normalised_convolutions(graphs.graph_of(_block()))) == 1
 
 
-def test_features_that_are_no_images():
-  _check(_model(lambda x: L.BatchNormalization()(L.Dense(4)(L.Flatten()(x)))))
-
-
 # --- kinds of models ----------------------------------------------------------
 
 
@@ -251,20 +246,6 @@ def test_a_sequential_that_the_first_call_builds():
   np.testing.assert_allclose(first, model(images, training=False), rtol=1e-10)
   _check(model, images)
   assert not _multiplies_images(model, images)
-
-
-def test_a_subclass_of_model():
-  class Subclass(keras.Model):
-    def __init__(self):
-      super().__init__()
-      self.convolution = L.Conv2D(4, 3)
-      self.norm = L.BatchNormalization()
-
-    def call(self, inputs, training=None):
-      return self.norm(self.convolution(inputs), training=training)
-
-  model = Subclass()
-  _check(_model(lambda x: L.Flatten()(model(x))))
 
 
 def test_a_functional_model_with_a_call_of_its_own():
@@ -311,10 +292,8 @@ def test_evaluation_mode_reaches_layers_inside_layers():
   ('convolution', 'norm', 'rtol'),
   [
     ('float32', 'float32', 1e-5),
-    ('float32', 'float64', 1e-5),
     # Eight bits of mantissa.
     ('mixed_bfloat16', 'mixed_bfloat16', 2**-5),
-    ('bfloat16', 'float32', 2**-5),
   ],
 )
 def test_types_of_a_convolution_and_its_batch_norm(convolution, norm, rtol):
@@ -419,11 +398,3 @@ def test_gradients_of_the_images_are_the_models():
   scale = np.abs(expected).max()
   assert scale > 0
   np.testing.assert_allclose(found, expected, rtol=0, atol=1e-10 * scale)
-
-
-def test_a_published_architecture():
-  keras.utils.set_random_seed(0)
-  model = keras.applications.MobileNetV2(
-    alpha=0.35, weights=None, input_shape=(32, 32, 3), classes=5
-  )
-  _check(model, _images((32, 32, 3), count=1))

@@ -28,7 +28,7 @@ class Counts:
   def plan(self, stage, units):
     pass
 
-  def uses(self, devices, helps):
+  def uses(self, devices):
     pass
 
   def begin(self, stage, unit):

@@ -105,15 +105,6 @@ def test_a_third_of_the_papers_study_is_as_in_the_whole(source):
     assert getattr(part, field) == getattr(whole, field)
 
 
-def test_cifar10_trains_an_eighth_of_the_published_steps():
-  (loaded,) = experiment.load(study='cifar10')
-  (published,) = experiment.load(dataset='cifar10')
-  assert published.retrained.train_steps == 8 * loaded.retrained.train_steps
-  # The schedule keeps its shape.
-  assert loaded.retrained.schedule_epochs == 1
-  assert loaded.explained == loaded.retrained
-
-
 def test_cells_are_the_product_of_the_axes():
   study = _study(
     modes=('remove', 'keep'), granularities=('pixel', 'element'), seeds=3
@@ -242,21 +233,14 @@ def test_cells_of_a_ranking_stand_together():
   'axes, words',
   [
     ({'estimators': ('grad', 'random', 'grad')}, ['estimators', 'twice']),
-    ({'thresholds': (30, 30)}, ['thresholds', 'twice']),
-    ({'sources': ('a', 'a')}, ['sources', 'twice']),
     ({'modes': ()}, ['modes', 'empty']),
     ({'estimators': 'grad'}, ['estimators', "('grad',)"]),
-    ({'thresholds': 30}, ['thresholds', '(30,)']),
     ({'modes': ('remove', 'kep')}, ['kep', '"keep"']),
-    ({'granularities': ('pixels',)}, ['pixels', '"pixel"']),
     ({'fills': ('median',)}, ['median']),
     ({'thresholds': (0,)}, ['0', 'original']),
     ({'thresholds': (10, 55.5)}, ['55.5']),
-    ({'thresholds': (-1,)}, ['-1']),
     ({'thresholds': (101,)}, ['101']),
     ({'seeds': 0}, ['seeds', '0']),
-    ({'seeds': 2.5}, ['seeds', '2.5']),
-    ({'original_seeds': 0}, ['original_seeds', '0']),
     ({'masking': 'rankings'}, ['masking', 'rankings']),
     ({'random': 'sobel'}, ['Study.random', "'random_bernoulli'", 'sobel']),
   ],
@@ -285,11 +269,3 @@ def test_a_study_may_be_called_as_people_call_files():
 def test_an_estimator_that_tfds_could_not_name_is_refused(name):
   with pytest.raises(errors.UsageError, match='lower-case identifier'):
     _study(estimators=('grad', name))
-
-
-def test_runs_of_other_seeds_and_cells_have_other_places():
-  # A repetition that is found finished under another's name repeats nothing.
-  study = _study(modes=('remove', 'keep'), seeds=2)
-  runs = [*study.runs('a'), *study.runs('b')]
-  assert len({str(run) for run in runs}) == len(runs)
-  assert len({dataclasses.astuple(run) for run in runs}) == len(runs)

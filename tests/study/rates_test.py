@@ -30,17 +30,6 @@ def test_rates_come_back(file):
   assert (machine, by_source['birds']) == (MACHINE, RATES)
 
 
-def test_a_file_of_an_earlier_version_is_read(file):
-  def as_before(value):
-    value['machine'].update(parallel=1, start=0.0, report=0.0)
-    for seconds in value['sources'].values():
-      seconds.update(run=0.0, read=0.0, ranked=0.0, masked=0.0, loaded=0.0)
-      seconds.update(dataset=0.0, once={})
-
-  machine, by_source = rates.read(file(as_before), ['birds'])
-  assert (machine, by_source['birds']) == (MACHINE, RATES)
-
-
 @pytest.mark.parametrize(
   'change, words',
   [

@@ -50,11 +50,6 @@ def test_devices_are_asked_for_when_they_are_wanted(
   assert asked == [('tpu', 'local')]
 
 
-def test_what_a_user_gets_wrong_is_named(tiny, tmp_path):
-  with pytest.raises(errors.UsageError, match='no.gin'):
-    _recipe(tiny, tmp_path, gin_files=('no.gin',)).contexts()
-
-
 def _rebuilt(made, identity):
   remote = recipe.RemoteRecipe(made, os.getcwd(), identity, ())
   return recipe.rebuild(remote, lambda: False)

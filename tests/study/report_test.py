@@ -1,13 +1,11 @@
 """Tests of the report as a stage: from which runs, and when made anew."""
 
-import json
 import shlex
 import shutil
 
 import pytest
 
 from roar_tf.analysis import results
-from roar_tf.engine import markers
 from roar_tf.study import context, experiment, gallery, paths
 from roar_tf.study import report as report_module
 
@@ -31,15 +29,6 @@ def report_fixture(tiny, damaged, make):
     return frame, page, pipeline.report
 
   return run
-
-
-def test_every_run_has_one_row_that_says_what_its_result_says(
-  finished, check_rows
-):
-  frame = results.read_csv(str(finished / 'reports/small/results.csv'))
-  assert tuple(frame.columns) == results.COLUMNS
-  assert len(frame) == 10
-  check_rows(frame, finished)
 
 
 def test_the_report_of_a_whole_study_has_no_complaint(finished):
@@ -74,9 +63,6 @@ def test_a_report_names_the_missing_runs_and_is_remade_when_more_finish(
   'finished_cells, rows',
   [
     (['original'], 2),
-    (['random_pixel_remove_30'], 2),
-    (['grad_pixel_remove_30', 'original'], 4),
-    (['grad_pixel_remove_70'], 2),
     (['grad_pixel_remove_30', 'random_pixel_remove_70'], 4),
   ],
 )
@@ -90,15 +76,6 @@ def test_any_cells_that_have_finished_make_a_report(
   assert len(frame) == rows
   assert page.count('lacks seeds 0, 1') >= 5 - len(finished_cells)
   assert 'Report: ' in stage.summary()
-
-
-def test_an_unfinished_run_is_a_missing_one(damaged, report, run_of):
-  # Killed between the result and the marker.
-  directory = run_of(damaged, 'original', 0)
-  (directory / 'DONE').unlink()
-  (directory / 'result.json').write_text('{"accuracy": 1.0')
-  frame, page, _ = report()
-  assert len(frame) == 9 and 'original lacks seed 0' in page
 
 
 def test_a_damaged_result_is_named_and_its_advice_helps(
@@ -127,66 +104,6 @@ def test_a_finished_report_is_not_made_anew_for_what_was_damaged_since(
   assert states(damaged / 'reports') == before
 
 
-@pytest.mark.parametrize(
-  'name, content',
-  [
-    ('DONE', '{"fingerprint": {}}'),
-    ('result.json', '{"accuracy": 0.5, "steps": 1}'),
-    ('timing.json', '{}'),
-    ('timing.json', '{"seconds": NaN}'),
-    ('timing.json', '[1'),
-  ],
-)
-def test_a_damaged_file_of_a_run_is_named_and_the_rest_reported(
-  name, content, damaged, report, run_of
-):
-  path = run_of(damaged, 'random_pixel_remove_30', 1) / name
-  path.write_text(content)
-  frame, page, stage = report('random_pixel_remove_30/seed_1', anew=True)
-  assert len(frame) == 9 and 'random_pixel_remove_30/seed_1' in page
-  # It is named again until it is mended.
-  report(name)
-  assert 'Report: ' in stage.summary()
-
-
-def test_a_changed_result_is_not_believed(damaged, report, run_of):
-  path = run_of(damaged, 'random_pixel_remove_30', 1) / 'result.json'
-  result = json.loads(path.read_text())
-  path.write_text(json.dumps({**result, 'accuracy': 1.0}))
-  frame, _, _ = report('checksum', anew=True)
-  assert len(frame) == 9
-
-
-def _seal(marker, change):
-  done = json.loads(marker.read_text())
-  change(done['fingerprint'])
-  fingerprint = done.pop('fingerprint')
-  for name in ('seal', 'checksum'):
-    del done[name]
-  markers.write(str(marker), fingerprint, done)
-
-
-def test_runs_from_another_ranking_are_left_out(damaged, report, run_of):
-  marker = run_of(damaged, 'grad_pixel_remove_30', 1) / 'DONE'
-  _seal(marker, lambda print_: print_['inputs'].update(ranking='f' * 64))
-  frame, page, _ = report('another ranking', anew=True)
-  assert len(frame) == 9 and 'was made from another ranking' in page
-  # Where the ranking is gone, what most runs say of it holds.
-  shutil.rmtree(damaged / 'tfds/roar_tiny/ranking_grad_pixel')
-  frame, _, _ = report('than most runs', anew=True)
-  assert len(frame) == 9
-
-
-def test_a_study_whose_runs_are_all_of_other_settings_names_them(
-  tiny, damaged, make
-):
-  shutil.rmtree(damaged / 'reports')
-  other = ('Training.momentum=0.5', 'explained/Training.momentum=0.9')
-  counts = make(tiny.pipeline(damaged, *other), 'report', fails='momentum')
-  assert counts.error.count('0.9 there, 0.5 asked for') == 5
-  assert not (damaged / 'reports').exists()
-
-
 def test_mosaics_show_images_of_several_classes(tiny, finished):
   stages = tiny.pipeline(finished).stages[0]
   examples = gallery.examples(stages.context, stages.data, stages.rank)
@@ -200,12 +117,6 @@ def test_mosaics_show_images_of_several_classes(tiny, finished):
       assert changed == pytest.approx(threshold / 100, abs=0.02)
   names = {path.name for path in (finished / 'reports/small').iterdir()}
   assert {'mosaic_tiny_1.png', 'mosaic_tiny_3.png'} <= names
-
-
-def test_a_report_needs_a_finished_run(tiny, damaged, make):
-  shutil.rmtree(damaged / 'runs')
-  shutil.rmtree(damaged / 'reports')
-  make(tiny.pipeline(damaged), 'report', fails='no finished run')
 
 
 def test_a_report_needs_runs_only(finished, damaged, report):

@@ -149,16 +149,3 @@ def test_an_oracle_removes_the_evidence_first(split, read_back, raw):
   levels = read_back('ranking_oracle_pixel', split)['levels']
   removed = levels <= 14
   assert (raw[split]['truth'][removed] == 1).all()
-
-
-def test_random_rankings_differ_from_image_to_image(read_back):
-  levels = read_back('ranking_random_pixel', 'train')['levels']
-  assert len({one.tobytes() for one in levels}) == len(levels)
-  # Every place is as likely as any other.
-  often = (levels <= 50).mean(axis=0)
-  assert 0.25 < often.min() and often.max() < 0.75
-
-
-def test_gradients_rank_train_images_by_their_content(read_back):
-  levels = read_back('ranking_grad_pixel', 'train')['levels']
-  assert len({one.tobytes() for one in levels}) > 0.9 * len(levels)

@@ -121,33 +121,6 @@ def test_another_estimator_is_added_to_what_is_there(
     assert one == two
 
 
-def test_two_workers_stage_by_stage_write_the_bytes_of_one(
-  tiny, finished, tmp_path, make, artefacts, assert_same
-):
-  # Workers are processes: they share nothing but the disk. One of them has
-  # units side by side.
-  few = ('Study.seeds = 1', 'Study.thresholds = (70,)')
-  workers = [tiny.pipeline(tmp_path, *few) for _ in range(2)]
-  for stage in workers[0].names:
-    for number in (1, 0):
-      share = engine.Share(number, 2)
-      parallel = 1 + 2 * number
-      make(workers[number], stage, share=share, parallel=parallel)
-
-  def without_gin(found):
-    """Leaves out what tells which study it is."""
-    return {
-      name: content
-      for name, content in found.items()
-      if name.split('/')[0] != 'reports' and not name.endswith('/config.gin')
-    }
-
-  found, whole = (without_gin(artefacts(r)) for r in (tmp_path, finished))
-  assert_same(found, {name: whole[name] for name in whole if name in found})
-  assert len(list(tmp_path.glob('runs/**/DONE'))) == 3
-  assert (tmp_path / 'reports/small/DONE').exists()
-
-
 def test_a_worker_without_inputs_names_them_and_does_the_rest(
   tiny, damaged, make
 ):
@@ -256,15 +229,11 @@ SUBSET = ['Source.train_subset = 60']
   'bindings, stage, words',
   [
     (SUBSET, 'source', ['Source.train_subset', 'None', '60']),
-    (["Source.tfds_name = 'x'"], 'source', ['tfds_name', "'tiny'", "'x'"]),
     (EXPLAINED, 'model', ['Training.epochs', '10', '9', 'models/tiny']),
-    (['explained/small_resnet.width = 8'], 'model', ['small_resnet.width']),
     (RETRAINED, 'train', ['Training.l2', '0.0001', '0.5', 'runs/small']),
     (['Ranking.cuts = (30, 70)'], 'rank', ['Ranking.cuts: None', '[30, 70]']),
     # Earlier artefacts of other settings, though only a later stage is asked.
-    (EXPLAINED, 'train', ['Training.epochs', '10', '9', 'models/tiny']),
     (EXPLAINED, 'shards', ['Training.epochs', 'models/tiny']),
-    (SUBSET, 'rank', ['Source.train_subset', '60']),
     (RETRAINED, None, ['Training.l2', 'runs/small']),
   ],
 )

@@ -67,11 +67,8 @@ def test_cuts_need_not_hold_any_certain_threshold(
     (['--estimators=gard'], ['gard', '"grad"']),
     (['--estimators=grad,sq_sq_grad'], ['sq_sq_grad', 'cannot']),
     (['--estimators='], ['--estimators']),
-    (['--granularity=elements'], ['elements', '"element"']),
     (['--dataset=/no/where.gin'], ['/no/where.gin']),
     (['--gin_bindings=Attribution.samples = 0'], ['samples', '0']),
-    (['--gin_bindings=Attribution.noise = -1'], ['noise', '-1']),
-    (['--gin_bindings=Attribution.steps = 0'], ['steps', '0']),
     (['--gin_bindings=Attribution.target = "true"'], ['target', 'label']),
   ],
 )

@@ -21,11 +21,6 @@ def test_a_report_of_some_runs_names_the_others(tool, tiny, damaged):
   assert not (damaged / 'runs/small/tiny/grad_pixel_remove_70').exists()
 
 
-def test_a_report_of_all_runs_is_a_success(tool, tiny, damaged):
-  outcome = tool('roar_report', f'--study={tiny.study}', *tiny.flags(damaged))
-  assert outcome.status == 0, outcome.err
-
-
 def test_a_price_makes_the_report_anew_with_costs(tool, tiny, damaged):
   command = [f'--study={tiny.study}', *tiny.flags(damaged)]
   folder = damaged / 'reports/small'
@@ -44,41 +39,6 @@ def test_a_price_makes_the_report_anew_with_costs(tool, tiny, damaged):
   found = cost('--price_per_hour=7.5')
   assert found['cost'] == pytest.approx(found['seconds'] / 3600 * 7.5)
   assert 'cost' not in cost()
-
-
-def test_runs_of_two_configurations_are_named_and_never_averaged(
-  tool, tiny, damaged
-):
-  shutil.rmtree(damaged / 'runs/small/tiny/grad_pixel_remove_70/seed_1')
-  command = [f'--study={tiny.study}', *tiny.flags(damaged)]
-  # One run was made with other settings than the study asks for, ...
-  other = [
-    '--gin_bindings=Training.momentum=0.5',
-    '--gin_bindings=explained/Training.momentum=0.9',
-  ]
-  made = tool(
-    'roar_train',
-    *command,
-    f'--dataset={tiny.dataset}',
-    '--cell=grad_pixel_remove_70',
-    '--seed=1',
-    *other,
-  )
-  assert made.status == 0, made.err
-  outcome = tool('roar_report', *command)
-  assert outcome.status == 1
-  assert 'tiny/grad_pixel_remove_70/seed_1' in outcome.err
-  assert 'Training.momentum: 0.5 there, 0.9 asked for' in outcome.err
-  results = (damaged / 'reports/small/results.csv').read_text().splitlines()
-  assert len(results) == 1 + 9
-  page = (damaged / 'reports/small/index.html').read_text()
-  assert 'Training.momentum: 0.5 there, 0.9 asked for' in page
-  # ... or all but one, if that is what it asks for.
-  outcome = tool('roar_report', *command, *other)
-  assert outcome.status == 1
-  assert outcome.err.count('Training.momentum: 0.9 there, 0.5 asked for') == 5
-  results = (damaged / 'reports/small/results.csv').read_text().splitlines()
-  assert len(results) == 1 + 1 and 'grad,pixel,remove,70' in results[1]
 
 
 def test_a_study_without_runs_is_a_failure_in_one_sentence(

@@ -56,27 +56,18 @@ def _process(*arguments):
     (['--study=quikstart'], ['--study=quikstart', '"quickstart"']),
     ([], ['--study']),
     (['--study=/no/where.gin'], ['/no/where.gin']),
-    (['--study=quickstart', '--dataset=planted'], ['--dataset=planted']),
-    (['--study=quickstart', '--gin_file=no.gin'], ['--gin_file=no.gin']),
     (['--stuyd=quickstart'], ['stuyd', 'study']),
     (['--study=quickstart', 'train'], ['"train"']),
     (['--study=quickstart', '--stage=trian'], ['stage', 'trian']),
-    (['--study=quickstart', '--clean=shard'], ['clean', 'shard']),
     (['--study=quickstart', '--clean=shards', '--list'], ['--clean', '--list']),
-    (['--clean=shards'], ['--study']),
-    (['--clean=temporary'], ['--workspace', 'no directory']),
     (['--study=quickstart', '--status'], ['--workspace', 'no directory']),
     (['--status'], ['--study']),
-    (['--study=quickstart', '--status', '--list'], ['--status', '--list']),
     (
       ['--study=quickstart', '--status', '--price_per_hour=-1'],
       ['price_per_hour', '-1'],
     ),
-    (['--study=quickstart', '--worker=two'], ['worker', 'two']),
     (['--study=quickstart', '--worker=2', '--num_workers=2'], ['--worker=2']),
-    (['--study=quickstart', '--worker=-1'], ['worker', '-1']),
     (['--study=quickstart', '--num_workers=0'], ['num_workers', '0']),
-    (['--study=quickstart', '--executor=rai'], ['executor', 'rai', 'ray']),
     (
       ['--study=quickstart', '--executor=ray', '--num_workers=2'],
       ['--num_workers', '--executor=local'],
@@ -94,8 +85,6 @@ def _process(*arguments):
       ['--ray_address=127.0.0.1:1', 'refused', 'ray start'],
     ),
     (['--study=quickstart', '--seed=-3'], ['seed', '-3']),
-    (['--study=quickstart', '--seed=1e3'], ['seed', '1e3']),
-    (['--study=quickstart', '--seed=2147483648'], ['2147483648']),
     # --workspace=$UNSET; --list lest a whole study be written into the root.
     (['--study=quickstart', '--list', '--workspace='], ['--workspace']),
   ],
@@ -110,18 +99,10 @@ def test_bad_usage_is_one_sentence(arguments, words, tool, tmp_path):
   'binding, words',
   [
     ("Study.estimators = ('gard',)", ['gard', '"grad"']),
-    ("Study.modes = ('removed',)", ['removed', '"remove"']),
-    ('Study.thresholds = (0,)', ['0', '100']),
     ('Study.thresholds = (10, 101)', ['101']),
-    ('Study.thresholds = (-1,)', ['-1']),
-    ('Study.thresholds = (55.5,)', ['55.5']),
-    ("Study.sources = ('plantet_patch',)", ['plantet_patch', 'planted_patch']),
     ('Study.seed = 3', ['seed', 'Study']),
     ('Stduy.seeds = 3', ['Stduy']),
-    ('Study.seeds = ', ['Study.seeds = ']),
     ('Study.seeds = (3', ['Study.seeds = (3']),
-    ('Training.epochs = -1', ['Training.epochs', '-1']),
-    ('Source.images_per_shard = 0', ['Source.images_per_shard']),
   ],
 )
 def test_bad_gin_is_one_sentence(binding, words, tool, tmp_path):
@@ -146,29 +127,6 @@ def test_a_missing_dataset_is_named_with_where_it_was_sought(tool, tmp_path):
   _sentence(outcome, 'fashion_mnits', f'{tmp_path}/data')
 
 
-@pytest.mark.parametrize('below', ['', '/w'])
-def test_an_unwritable_workspace_is_named(below, tool, tmp_path):
-  (tmp_path / 'file').write_text('mine')
-  place = f'{tmp_path}/file{below}'
-  outcome = tool('roar_study', '--study=quickstart', f'--workspace={place}')
-  _sentence(outcome, f'--workspace={place}')
-  assert (tmp_path / 'file').read_text() == 'mine'
-
-
-@pytest.mark.parametrize('stage', [None, 'train'])
-def test_other_settings_name_the_setting_and_both_values(
-  stage, tool, tiny, damaged
-):
-  outcome = tool(
-    'roar_study',
-    f'--study={tiny.study}',
-    *tiny.flags(damaged),
-    '--gin_bindings=explained/Training.epochs = 7',
-    *([f'--stage={stage}'] if stage else []),
-  )
-  _sentence(outcome, 'models/tiny', 'Training.epochs', '10', '7')
-
-
 def test_a_process_of_its_own_says_one_sentence_too(tmp_path):
   process = _process('--study=quikstart', f'--workspace={tmp_path}/w')
   out, err = process.communicate(timeout=120)
@@ -180,30 +138,12 @@ def test_help_shows_every_flag():
   process = _process('--help')
   out, err = process.communicate(timeout=120)
   assert not err
-  for flag in (
-    'study',
-    'stage',
-    'clean',
-    '[no]list',
-    '[no]status',
-    '[no]dry_run',
-    'rates',
-    'price_per_hour',
-    'only',
-    'run',
-    'workspace',
-    'data_dir',
-    'dataset',
-    'seed',
-    'gin_file',
-    'gin_bindings',
-    'worker',
-    'num_workers',
-    'executor',
-    'ray_address',
-    'resources',
-    'retries',
-  ):
+  flags = (
+    'study stage clean [no]list [no]status [no]dry_run rates price_per_hour '
+    'only run workspace data_dir dataset seed gin_file gin_bindings worker '
+    'num_workers executor ray_address resources retries'
+  )
+  for flag in flags.split():
     assert re.search(rf'^ *--{re.escape(flag)}\b', out, re.M), flag
 
 
@@ -219,18 +159,6 @@ def test_running_again_keeps_all_and_shows_the_outcome(tool, tiny, finished):
   }
   assert f'Report: {finished}/reports/small/index.html' in outcome.out
   assert not outcome.err
-
-
-def test_one_stage_runs_alone(tool, tiny, damaged):
-  shutil.rmtree(damaged / 'tfds/roar_tiny/grad_pixel_remove_70')
-  outcome = tool(
-    'roar_study',
-    f'--study={tiny.study}',
-    *tiny.flags(damaged),
-    '--stage=shards',
-  )
-  assert outcome.status == 0
-  assert outcome.counts() == {'shards': (6, 8, 0)}
 
 
 def test_the_workspace_may_stand_in_the_environment(
@@ -272,32 +200,6 @@ def test_list_numbers_every_run_and_touches_nothing(tool, tmp_path):
   assert not list(pathlib.Path(tmp_path / 'w').glob('*'))
 
 
-@pytest.mark.parametrize(
-  'flag',
-  [
-    "--gin_bindings=Study.random = 'random_bernoulli'",
-    '--gin_file=profiles/paper.gin',
-    '--gin_file=profiles/released.gin',
-  ],
-)
-def test_list_names_the_control_that_stands_for_random(flag, tool, tmp_path):
-  outcome = tool(
-    'roar_study',
-    '--study=quickstart',
-    '--list',
-    f'--workspace={tmp_path}',
-    flag,
-  )
-  assert outcome.status == 0, outcome.err
-  runs = [shlex.split(line) for line in outcome.out.splitlines()]
-  assert len(runs) == 46 * 2 + 45 + 46  # As many as without it.
-  chosen = [run for run in runs if any('=random_' in word for word in run)]
-  assert len(chosen) == (2 + 1 + 1) * 5
-  for run in chosen:
-    assert any(word.startswith('--cell=random_bernoulli_') for word in run)
-    assert flag in run
-
-
 @pytest.mark.parametrize('seed', [0, 5])
 def test_a_listed_command_makes_the_run_that_it_names(
   seed, tool, tiny, finished, damaged
@@ -324,36 +226,11 @@ def test_a_listed_command_makes_the_run_that_it_names(
     assert made.read_bytes() == expected.read_bytes()
 
 
-def test_workers_by_flags_complete_a_study(tool, tiny, finished, damaged):
-  shutil.rmtree(damaged / 'tfds/roar_tiny/grad_pixel_remove_70')
-  shutil.rmtree(damaged / 'tfds/roar_tiny/random_pixel_remove_70')
-  made = []
-  for worker in (0, 1):
-    outcome = tool(
-      'roar_study',
-      f'--study={tiny.study}',
-      '--stage=shards',
-      f'--worker={worker}',
-      '--num_workers=2',
-      *tiny.flags(damaged),
-    )
-    assert outcome.status == 0, outcome.err
-    made.append(outcome.counts()['shards'])
-  # Ten shards, of each dataset every other one; the last completes both.
-  assert made == [(6, 2, 0), (6, 2, 0)]
-  name = 'grad_pixel_remove_70'
-  (one,), (two,) = (
-    root.glob(f'tfds/roar_tiny/{name}/*/dataset_info.json')
-    for root in (damaged, finished)
-  )
-  assert one.read_bytes() == two.read_bytes()
-
-
 # --- the status -------------------------------------------------------------
 
 
 def _rows(outcome):
-  """Returns (done, running, failed, left, all) by stage."""
+  """Returns (units, done, running, failed, left) by stage, and of all."""
   assert outcome.status == 0 and not outcome.err, outcome
   assert max(map(len, outcome.out.splitlines())) <= 80
   found = re.findall(r'^(\w+)' + r' +(\d+)' * 5 + r'(?: |$)', outcome.out, re.M)
@@ -366,15 +243,14 @@ def _status(tool, tiny, root, *flags):
   )
 
 
-UNITS = dict(zip(STAGES, (6, 1, 7, 14, 10, 1), strict=True))
+UNITS = dict(zip((*STAGES, 'all'), (6, 1, 7, 14, 10, 1, 39), strict=True))
 
 
 def test_the_status_of_a_study_that_nobody_ran(tool, tiny, tmp_path):
   (tmp_path / 'w').mkdir()
   (tmp_path / 'w').chmod(0o500)  # To look needs no right to write.
   outcome = _status(tool, tiny, tmp_path / 'w')
-  assert _rows(outcome) == {s: (0, 0, 0, n, n) for s, n in UNITS.items()}
-  assert 'nobody works on it' in outcome.out
+  assert _rows(outcome) == {s: (n, 0, 0, 0, n) for s, n in UNITS.items()}
   assert '0 alive, 0 lost, 0 ended' in outcome.out
   assert not list((tmp_path / 'w').iterdir())
 
@@ -383,32 +259,10 @@ def test_the_status_of_a_finished_study(tool, tiny, damaged):
   shutil.rmtree(damaged / 'runs/small/tiny/original/seed_0')
   tool('roar_study', f'--study={tiny.study}', *tiny.flags(damaged))
   outcome = _status(tool, tiny, damaged, '--price_per_hour=3600')
-  assert _rows(outcome) == {s: (n, 0, 0, 0, n) for s, n in UNITS.items()}
-  assert 'Time left: none, all is done.' in outcome.out
+  assert _rows(outcome) == {s: (n, n, 0, 0, 0) for s, n in UNITS.items()}
   assert '0 alive, 0 lost, 1 ended' in outcome.out
-  assert re.search(r'ended \d+ s ago: .*: all done', outcome.out)
-  cost, hours = re.search(
-    r'Cost so far: ([\d,.]+) for ([\d.]+) device-hours', outcome.out
-  ).groups()
-  assert float(cost.replace(',', '')) >= 0.1 and float(hours) < 1
-
-
-def test_the_status_names_what_failed(tool, tiny, damaged):
-  shard = next(damaged.glob('tfds/roar_tiny/original/*/*train*00001-of-00003'))
-  shard.write_bytes(shard.read_bytes()[:-7])
-  shutil.rmtree(damaged / 'runs/small/tiny/original')
-  assert (
-    tool('roar_study', f'--study={tiny.study}', *tiny.flags(damaged)).status
-    == 1
-  )
-  (damaged / 'status/small/bad.json').write_text('{')
-  outcome = _status(tool, tiny, damaged)
-  assert _rows(outcome)['train'] == (8, 0, 2, 0, 10)
-  assert 'Failed and not made since: 2 units' in outcome.out
-  words = ' '.join(outcome.out.split())
-  assert 'tiny/original/seed_0: ' in words
-  assert 'some units failed' in words
-  assert 'bad.json is left out' in words
+  assert '    all done\n' in outcome.out
+  assert re.search(r'[\d.]+ device-hours, cost [\d,.]+ at 3,600', outcome.out)
 
 
 def test_a_single_run_of_a_study_is_in_its_status(tool, tiny, damaged):
@@ -446,57 +300,9 @@ def test_a_killed_study_is_shown_as_lost(tool, tiny, tmp_path):
   assert f'process {process.pid}, heartbeat' in outcome.out
   rows = _rows(outcome)
   runs = len(list(tmp_path.glob('runs/*/*/*/*/DONE')))
-  assert rows['train'] == (runs, 0, 0, 10 - runs, 10) and runs
-  assert rows['source'] == (6, 0, 0, 0, 6)
-  assert rows['model'][0] == 1  # A run on masks by `grad` is done.
-
-
-# --- failures ---------------------------------------------------------------
-
-
-def test_a_damaged_original_stops_only_the_runs_that_read_it(
-  tool, tiny, damaged
-):
-  shard = next(damaged.glob('tfds/roar_tiny/original/*/*train*00001-of-00003'))
-  shard.write_bytes(shard.read_bytes()[:-7])
-  for folder in ('runs', 'reports'):
-    shutil.rmtree(damaged / folder)
-  outcome = tool(
-    'roar_study',
-    f'--study={tiny.study}',
-    *tiny.flags(damaged),
-    '--gin_bindings=Study.thresholds = (30,)',
-    '--gin_bindings=Study.seeds = 1',
-  )
-  assert outcome.status == 1
-  assert str(shard) in outcome.err
-  assert outcome.counts()['train'] == (2, 0, 1)
-  assert not list(damaged.glob('runs/*/*/original/**/result.json'))
-
-
-def test_a_report_without_runs_says_so(tool, tiny, tmp_path):
-  outcome = tool(
-    'roar_study',
-    f'--study={tiny.study}',
-    '--stage=report',
-    *tiny.flags(tmp_path),
-  )
-  assert outcome.status == 1
-  assert 'no finished run' in outcome.err
-
-
-def test_a_worker_that_comes_first_names_what_is_missing(tool, tiny, tmp_path):
-  outcome = tool(
-    'roar_study',
-    f'--study={tiny.study}',
-    '--stage=train',
-    '--worker=1',
-    '--num_workers=2',
-    *tiny.flags(tmp_path),
-  )
-  assert outcome.status == 1
-  assert 'roar_tiny/original' in outcome.err
-  assert outcome.counts()['train'] == (0, 0, 5)
+  assert rows['train'] == (10, runs, 0, 0, 10 - runs) and runs
+  assert rows['source'] == (6, 6, 0, 0, 0)
+  assert rows['model'][1] == 1  # A run on masks by `grad` is done.
 
 
 # --- an estimator of the user -----------------------------------------------
@@ -510,20 +316,6 @@ from roar_tf import estimators
 def brightness(model, images, targets, keys):
   return images + 0.0 * tf.reduce_sum(model(images))
 
-
-@estimators.register('of_wrong_shape')
-def of_wrong_shape(model, images, targets, keys):
-  return images[:, 1:]
-
-
-@estimators.register('not_finite')
-def not_finite(model, images, targets, keys):
-  return images / 0.0
-
-
-@estimators.register('that_raises')
-def that_raises(model, images, targets, keys):
-  raise KeyError('layer_7')
 """
 
 
@@ -569,25 +361,3 @@ def test_an_estimator_of_the_user_appears_with_its_prefixes(
     assert re.search(rf'^\W*{name}\W', outcome.out, re.M)
     assert name in page
     assert (damaged / f'runs/small/tiny/{name}_pixel_remove_50').is_dir()
-
-
-@pytest.mark.parametrize(
-  'name, words',
-  [
-    ('of_wrong_shape', ['(128, 8, 8, 3)', '(128, 7, 8, 3)']),
-    ('not_finite', ['NaN or infinite', 'test_']),
-    ('that_raises', ['layer_7']),
-  ],
-)
-def test_a_faulty_estimator_is_named(
-  name, words, own_estimators, tool, tiny, damaged
-):
-  outcome = tool(
-    'roar_study',
-    *_with_estimators(tiny, own_estimators, damaged, 'random', name),
-    '--stage=rank',
-  )
-  assert outcome.status == 1
-  for word in (name, *words):
-    assert word in outcome.err
-  assert 'Traceback' not in outcome.err

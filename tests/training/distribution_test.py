@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 
-import keras
 import numpy as np
 import pytest
 import replica_program
@@ -67,15 +66,9 @@ def _on_workers():
 
 
 def _on_one_device():
-  before = keras.config.floatx(), keras.config.dtype_policy()
-  keras.config.set_floatx('float64')
-  keras.config.set_dtype_policy('float64')
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(loop, 'STEPS_PER_CALL', 1)
-    outcomes = replica_program.outcomes(distribution.one_device())
-  keras.config.set_floatx(before[0])
-  keras.config.set_dtype_policy(before[1])
-  return outcomes
+    return replica_program.outcomes(distribution.one_device())
 
 
 @pytest.fixture(scope='module')

@@ -49,6 +49,7 @@ def outcome(factory, devices) -> dict:
     warmup_epochs=2,
     drops=(),
     augmentation='pad_crop_flip',
+    precision='float64',
   )
   losses = []
   state, steps = trainer.train(
@@ -77,7 +78,6 @@ def main(where: str) -> None:
     )
   devices = distribution.connect({'two': 'mirrored', 'workers': 'auto'}[where])
   assert devices.replicas == 2
-  keras.config.set_floatx('float64')
   loop.STEPS_PER_CALL = 1
   print(json.dumps({'chief': devices.is_chief, **outcomes(devices)}))
 

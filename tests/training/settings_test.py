@@ -9,7 +9,7 @@ from roar_tf.training import settings
 def _training(**changes):
   return settings.Training(
     **{
-      'model': None,
+      'model': lambda shape, classes: None,
       'epochs': 10,
       'batch_size': 128,
       'base_learning_rate': 0.1,
@@ -70,6 +70,12 @@ def test_a_length_is_given_once(lengths):
 def test_values_that_mean_nothing_are_refused_by_name(name, value):
   with pytest.raises(errors.UsageError, match=rf'Training\.{name} cannot be'):
     _training(**{name: value})
+
+
+@pytest.mark.parametrize('model', ['resnet50', None, 50, object()])
+def test_a_model_that_is_no_factory_is_refused(model):
+  with pytest.raises(errors.UsageError, match='Training.model cannot .*@'):
+    _training(model=model)
 
 
 def test_defaults_are_the_released_codes():
