@@ -38,14 +38,31 @@ def _imported(name: str) -> types.ModuleType:
   """Imports one of the libraries; TensorFlow, which all of them need, first."""
   try:
     importlib.import_module('tensorflow')
-    return importlib.import_module(name)
-  except ModuleNotFoundError as e:
-    if e.name not in _LIBRARIES:  # One of their own dependencies is missing.
-      raise
+    module = importlib.import_module(name)
+  except (ImportError, ValueError) as e:
+    _check_backend()  # One that is not installed: Keras fails to load it.
+    if getattr(e, 'name', None) not in _LIBRARIES:
+      raise  # One of their own dependencies is missing.
     raise errors.MissingTensorFlowError(
       'roar_tf needs TensorFlow 2.20 or later, which comes with an extra: '
       'install roar_tf[cpu], roar_tf[cuda] or roar_tf[tpu].'
     ) from e
+  if name == 'keras':
+    _check_backend()
+  return module
+
+
+def _check_backend() -> None:
+  """Raises UsageError if Keras has loaded, or tried, another backend."""
+  # There even if Keras could not be imported.
+  config = sys.modules.get('keras.src.backend.config')
+  backend = config.backend() if config else 'tensorflow'
+  if backend != 'tensorflow':
+    raise errors.UsageError(
+      f'Keras is set to the backend "{backend}", and roar_tf needs TensorFlow: '
+      'set the environment variable KERAS_BACKEND=tensorflow, which goes '
+      'before "backend" in ~/.keras/keras.json.'
+    )
 
 
 if TYPE_CHECKING:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import numpy as np
 
 from roar_tf import randomness
-from roar_tf.estimators import gradient
 from roar_tf.estimators.gradient import grad
 from roar_tf.estimators.guided_backprop import gb
 from roar_tf.estimators.integrated_gradients import ig
@@ -16,6 +15,7 @@ from roar_tf.estimators.plan import Plan, compile_plan
 from roar_tf.estimators.registry import parse, register, registered
 from roar_tf.estimators.settings import Settings
 from roar_tf.lazy import tf
+from roar_tf.models import heads
 
 __all__ = [
   'Plan',
@@ -159,7 +159,7 @@ def _classes(model, images) -> int | None:
   cache = _cache(model)
   known = (images.shape[1:], images.dtype)
   if known not in cache:
-    cache[known] = gradient.check_model(model, images[:1])
+    cache[known] = heads.check(model, images)
   return cache[known]
 
 

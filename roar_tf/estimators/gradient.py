@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from roar_tf.estimators import registry
 from roar_tf.lazy import tf
-from roar_tf.models import folding
+from roar_tf.models import folding, heads
 
 RULES = ('gradient', 'guided')
 """How a ReLU passes gradients back: by its derivative, or as GB does."""
@@ -39,68 +39,14 @@ def prepared(model):
 def logits_of(model, images) -> tf.Tensor:
   """Returns a model's logits [R, K] of images, in the graph being traced.
 
-  Of a model that ends in softmax, log-softmax or sigmoid these are the inputs
-  of that last operation (paper and released code: pre-softmax).
+  See `models.heads` for a model that ends in an activation.
 
   Raises:
     ValueError: the model's output is not [R, K].
   """
-  return _before_activation(_outputs_of(model, images))
-
-
-def _outputs_of(model, images) -> tf.Tensor:
   known, call = _prepared.get() or (None, None)
   outputs = call(images) if known is model else model(images, training=False)
-  shape = getattr(outputs, 'shape', None)
-  if shape is None or len(shape) != 2 or shape[0] != images.shape[0]:
-    found = type(outputs).__name__ if shape is None else tuple(shape)
-    raise ValueError(
-      'the model must return logits [batch, classes], it returns '
-      f'{found} for {images.shape[0]} images.'
-    )
-  return outputs
-
-
-def _before_activation(outputs) -> tf.Tensor:
-  last = outputs
-  # Keras may cast or rename what an activation returns.
-  while last.op.type in ('Identity', 'Cast'):
-    last = last.op.inputs[0]
-  if last.op.type in ('Softmax', 'LogSoftmax', 'Sigmoid'):
-    return last.op.inputs[0]
-  return outputs
-
-
-def check_model(model, images) -> int:
-  """Returns a model's number of classes; images [R, H, W, C], one will do.
-
-  Raises:
-    ValueError: the model does not return logits [R, K], and the logits behind
-      what it returns are out of reach.
-  """
-  found = {}
-
-  @tf.function(autograph=False)
-  def evaluate(images):
-    outputs = _outputs_of(model, images)
-    found['logits'] = _before_activation(outputs) is outputs
-    return outputs
-
-  outputs = evaluate(images)
-  # Rounding probabilities moves their sum by up to half a unit in the last
-  # place of each.
-  tolerance = 4e-3 if outputs.dtype == tf.bfloat16 else 1e-3
-  total = tf.reduce_sum(tf.cast(outputs, tf.float32), -1)
-  probabilities = tf.reduce_all(outputs >= 0) & tf.reduce_all(
-    tf.abs(total - 1) < tolerance
-  )
-  # One class: a logit may well be 1.
-  if found['logits'] and outputs.shape[1] > 1 and probabilities:
-    raise ValueError(
-      'the model returns probabilities, from a softmax that cannot be taken '
-      'off; give a model that returns logits.'
-    )
-  return outputs.shape[1]
+  return heads.logits(heads.checked_outputs(outputs, images))
 
 
 def predicted(model, images) -> tf.Tensor:

@@ -21,6 +21,7 @@ import numpy as np
 from roar_tf import errors
 from roar_tf.engine import files
 from roar_tf.lazy import keras, tf
+from roar_tf.models import precision
 
 NORMALISED = 'normalised'
 
@@ -146,7 +147,7 @@ class ExplainedModel:
       )
     from roar_tf.models import batch_norm  # noqa: F401  Keras then knows it.
 
-    with self._telling():
+    with self._telling(), precision.computing_in():
       if self.file:
         with _local(path or self.path) as file:
           model = keras.saving.load_model(file, compile=False, safe_mode=True)
@@ -160,8 +161,9 @@ class ExplainedModel:
     self._check(model, tuple(image_shape))
     if self.takes == 'caffe':
       # Inside the model, so that scores are those of RGB.
-      images = keras.Input(image_shape)
-      model = keras.Model(images, model(keras.ops.flip(images, axis=-1)))
+      with precision.computing_in():
+        images = keras.Input(image_shape)
+        model = keras.Model(images, model(keras.ops.flip(images, axis=-1)))
     return model
 
   @contextlib.contextmanager

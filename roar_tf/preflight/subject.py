@@ -6,7 +6,7 @@ import functools
 import keras
 
 from roar_tf.estimators import Plan, registry
-from roar_tf.models import precision
+from roar_tf.models import factories
 from roar_tf.study.experiment import Experiment
 from roar_tf.training.settings import Training
 
@@ -61,8 +61,8 @@ class Subject:
       del roles['explained']
     trained = {}
     for role, (training, factory) in roles.items():
-      with precision.computing_in(training.precision):
-        model = factory(self.shape, experiment.source.num_classes)
+      classes = experiment.source.num_classes
+      model = factories.build(factory, self.shape, classes, training.precision)
       trained[role] = model, training
     return trained
 

@@ -178,8 +178,7 @@ class Context:
 @functools.cache
 def environment() -> dict:
   """Returns what bytes depend on besides settings; it is not compared."""
-  import keras
-  import tensorflow as tf
+  from roar_tf.lazy import keras, tf
 
   devices = {device.device_type for device in tf.config.list_logical_devices()}
   return {

@@ -61,13 +61,13 @@ def _check_classes(context: Context, model) -> None:
   """Raises UsageError for a model without the logits of all classes."""
   import tensorflow as tf
 
-  from roar_tf.estimators import gradient
+  from roar_tf.models import heads
 
   source, given = context.source, context.experiment.given
   scaled = given.scaled(*context.statistics)
   black = scaled(tf.zeros([1, *source.image_shape]))
   try:
-    classes = gradient.check_model(model, black)
+    classes = heads.check(model, black)
   except (ValueError, TypeError, tf.errors.OpError) as e:
     text = ' '.join(str(e).split())
     raise errors.UsageError(f'gin parameter {given}: {text}') from e

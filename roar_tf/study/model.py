@@ -67,6 +67,8 @@ class Model(engine.Stage):
   def cost(self, pending, finished, snapshot) -> costs.Cost:
     """Returns what an unfinished explained model takes."""
     del finished, snapshot
+    from roar_tf.models import factories
+
     experiment, source = self._context.experiment, self._context.source
     if not pending:
       return costs.Cost()
@@ -76,7 +78,12 @@ class Model(engine.Stage):
       there = path and files.exists(path)
       return tested + costs.Cost(bytes=files.size(path) if there else 0)
     steps = experiment.explained.steps(source.count('train'))
-    model = experiment.explained_model(source.image_shape, source.num_classes)
+    model = factories.build(
+      experiment.explained_model,
+      source.image_shape,
+      source.num_classes,
+      experiment.explained.precision,
+    )
     weights = 4 * model.count_params()
     return tested + costs.Cost(weights, trainings=1, explained_steps=steps)
 

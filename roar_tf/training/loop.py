@@ -17,7 +17,7 @@ import numpy as np
 
 from roar_tf import errors, randomness
 from roar_tf.lazy import keras, tf
-from roar_tf.models import precision
+from roar_tf.models import factories, precision
 from roar_tf.training import checkpoint, distribution
 from roar_tf.training import step as pure
 from roar_tf.training.examples import Examples
@@ -36,9 +36,6 @@ CALL_SECONDS = 1.0
 
 EVALUATION_BATCH = 256
 """Most test images per call and replica; the last batch is padded."""
-
-_KERAS = threading.Lock()
-"""Building and tracing models touches Keras' global state."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,16 +101,19 @@ class Trainer:
       devices: where to train; one device if None.
 
     Raises:
-      UsageError: the replicas or microbatches do not divide the batch.
+      UsageError: the replicas or microbatches do not divide the batch; or the
+        factory's model cannot be trained here, see `factories`.
     """
-    self._factory = lambda: factory(image_shape, num_classes)
+    self._build = lambda: factories.build(
+      factory, image_shape, num_classes, training.precision
+    )
     self.training = training
     self.devices = devices or distribution.one_device()
     self._mean, self._std = (tuple(map(float, v)) for v in (mean, std))
     self._check_batch()
-    with _KERAS:
-      self.model = self._build()
-    self._check_classes(num_classes)
+    self.model = self._build()
+    with self._keras():
+      factories.check(factory, self.model)
     self._clock = threading.local()
     self._lock = threading.Lock()
     self._compiled = {}
@@ -147,7 +147,7 @@ class Trainer:
     calls `keras.random` or NumPy without a seed.
     """
     generator = randomness.generator(randomness.Purpose.WEIGHTS, *seed_words)
-    with _KERAS:
+    with self._keras():
       # Keras' initialisers, whatever the factory, take their seeds from here.
       # (`keras.utils.set_random_seed` would also make TensorFlow drop every
       # compiled function: 0.25 s a run.)
@@ -227,7 +227,7 @@ class Trainer:
     while done < total:
       count = min(count, total - done)
       arguments = (variables, batches, tf.constant(count))
-      with _KERAS:  # Traced outside of the clock, the first time.
+      with self._keras():  # Traced outside of the clock, the first time.
         run.get_concrete_function(*arguments)
       start = time.monotonic()
       metrics = _read(examples, run, *arguments)
@@ -257,7 +257,7 @@ class Trainer:
     iterator = self.devices.iterator(lambda: examples.test_batches(share))
     weights = {name: state[name] for name in ('trainable', 'moving')}
     variables = self.devices.variables(weights)
-    with _KERAS:
+    with self._keras():
       self._evaluation.get_concrete_function(variables, iterator)
     found = [
       _read(examples, self._evaluation, variables, iterator)
@@ -273,10 +273,9 @@ class Trainer:
       in_top5=in_top5,
     )
 
-  def _build(self) -> keras.Model:
-    """Builds the model under `Training.precision`; callers hold the lock."""
-    with precision.computing_in(self.training.precision):
-      return self._factory()
+  def _keras(self):
+    """Returns the context in which models are built and traced."""
+    return precision.computing_in(self.training.precision)
 
   def _check_batch(self) -> None:
     training, name = self.training, 'gin parameter Training.batch_size'
@@ -286,14 +285,6 @@ class Trainer:
       raise errors.UsageError(
         f'{name}: {part} examples of a replica cannot be split evenly into '
         f'Training.microbatches = {training.microbatches}.'
-      )
-
-  def _check_classes(self, num_classes: int) -> None:
-    shape = tuple(self.model.outputs[0].shape)
-    if shape != (None, num_classes):
-      raise errors.UsageError(
-        'the model of gin parameter Training.model must return logits of shape '
-        f'(None, {num_classes}) for {num_classes} classes, found {shape}.'
       )
 
   def _share(self, batch_size: int) -> Share:

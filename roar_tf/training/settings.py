@@ -36,8 +36,9 @@ class Training:
     augmentation: none, flip, pad_crop_flip, or resized_crop_flip (the paper's).
     eval_preprocess: what test images go through before they are classified:
       none, or center_crop, the released code's second crop, which smears masks.
-    precision: float32, or bfloat16: computes in bfloat16 and keeps variables
-      and logits in float32 (Keras' policy mixed_bfloat16).
+    precision: float32; bfloat16, which computes in bfloat16 and keeps variables
+      and logits in float32 (Keras' policy mixed_bfloat16); or float64. Keras'
+      own settings do not count.
     microbatches: parts of a replica's batch that are computed one after the
       other, their gradients summed, where a batch exceeds memory; batch norm
       sees one part at a time.

@@ -88,6 +88,25 @@ def test_one_sigmoid_is_a_classifier_too(images, assert_close):
   assert_close(found, expected, rtol=1e-12)
 
 
+@pytest.mark.parametrize('activation', ['sigmoid', None])
+def test_one_output_is_the_log_odds_of_class_1(activation, images):
+  model = _model(activation=activation, units=1)
+  odds = _model(units=1)(images).numpy()[:, 0]
+  assert 0 < (odds > 0).sum() < len(odds)
+  explained = [
+    _explain(model, images, 'grad', targets=targets)['grad']
+    for targets in (None, [0, 0, 0], [1, 1, 1])
+  ]
+  predicted, against, towards = explained
+  np.testing.assert_array_equal(against, -towards)
+  positive = (odds > 0)[:, None, None, None]
+  expected = np.where(positive, towards, against)
+  np.testing.assert_array_equal(predicted, expected)
+  assert np.abs(predicted).max() > 0
+  with pytest.raises(ValueError, match=r'0\.\.1, found 0'):
+    _explain(model, images, 'grad', targets=[0, 1, 2])
+
+
 def test_probabilities_of_mixed_models(images):
   # Keras' advice: logits in bfloat16, the softmax in float32.
   images = images.astype(np.float32)

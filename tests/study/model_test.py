@@ -170,7 +170,7 @@ def _saved(path, last, classes=3):
 def test_what_are_no_logits_is_refused(tiny, tmp_path, refusal):
   for last, words in (
     (lambda x: 1 * keras.ops.softmax(x), ['probabilities', 'logits']),
-    (lambda x: keras.ops.reshape(x, (-1, 1, 3)), ['logits', '(1, 1, 3)']),
+    (lambda x: keras.ops.reshape(x, (-1, 1, 3)), ['logits', '(4, 1, 3)']),
   ):
     _saved(tmp_path / 'm.keras', last)
     bindings = _bindings(tmp_path / 'm.keras', '0..1')
@@ -196,6 +196,20 @@ def test_a_softmax_is_looked_through(last, tiny, tmp_path, raw, make):
   expected = model(raw['test']['image'] / 255).numpy().argmax(-1)
   assert [by_id[str(i)] for i in raw['test']['id']] == list(expected)
   assert len(set(expected)) > 1
+
+
+def test_one_sigmoid_is_a_model_of_two_classes(photographs, make, tmp_path):
+  model = _saved(tmp_path / 'm.keras', keras.ops.sigmoid, classes=1)
+  bindings = _bindings(tmp_path / 'm.keras', '0..1')
+  pipeline = photographs.tiny.pipeline(tmp_path / 'w', *bindings)
+  make(pipeline, 'model', upstream=True)
+  test = pipeline.stages[0].data.examples(None)['test']
+  expected = model(np.asarray(test.images) / 255).numpy()[:, 0] > 0.5
+  with np.load(tmp_path / 'w/models/photographs/test_predictions.npz') as found:
+    np.testing.assert_array_equal(found['predictions'], expected)
+    np.testing.assert_array_equal(
+      found['correct'], expected == np.asarray(test.labels)
+    )
 
 
 def test_labels_beyond_the_classes_are_refused(tiny, finished, tmp_path):
