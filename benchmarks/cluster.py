@@ -55,7 +55,7 @@ def _seconds(recipe: Recipe, cores: list[int]) -> np.ndarray:
     recipe,
     os.getcwd(),
     recipes.share_identity(context.workspace),
-    recipes.code_of([context]),
+    context.experiment.code,
   )
   files.remove(f'{recipe.workspace}/runs')
   start = time.perf_counter()

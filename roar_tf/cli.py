@@ -200,7 +200,7 @@ def cluster_pool(study_pipeline, asked):
             asked,
             os.getcwd(),
             identity,
-            recipes.code_of([each.context for each in study_pipeline.stages]),
+            study_pipeline.context.experiment.code,
           ),
           resources,
           address=FLAGS.ray_address,

@@ -8,6 +8,7 @@ import gin
 
 from roar_tf import config, errors, own_code, ranking
 from roar_tf.datasets.source import Source
+from roar_tf.estimators import registry
 from roar_tf.estimators.settings import Settings
 from roar_tf.models import given, resnet
 from roar_tf.study.grid import Study
@@ -95,6 +96,20 @@ class Experiment:
   configuration: Configuration = dataclasses.field(
     default=Configuration(), compare=False
   )
+
+  @property
+  def code(self) -> tuple[tuple[str, str], ...]:
+    """All code of the user's own that may be used, as (name, version).
+
+    Processes that share the work must agree on it.
+    """
+    code = {**self.builder}
+    for factory in (self.explained_model, self.retrained_model):
+      code |= factory.code if factory else {}
+    for name in registry.registered():
+      if own := registry.parse(name).base.code:
+        code |= own.settings(self.bindings)
+    return tuple(sorted((name, str(value)) for name, value in code.items()))
 
 
 def of_source(source: Source, ranking_: ranking.Ranking) -> Experiment:

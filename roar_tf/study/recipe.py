@@ -6,11 +6,10 @@ import functools
 import hashlib
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 from roar_tf import engine, errors
 from roar_tf.engine import files
-from roar_tf.estimators import registry
 from roar_tf.study import experiment
 from roar_tf.study.context import Context, facts
 from roar_tf.study.paths import Workspace
@@ -79,27 +78,13 @@ class RemoteRecipe:
     recipe: the study.
     directory: where the command was called; relative paths begin there.
     identity: the word in the workspace's `.identity`.
-    code: of the user's own, see `own_code`; texts, so that it can be hashed.
+    code: of the user's own; see `Experiment.code`.
   """
 
   recipe: Recipe
   directory: str
   identity: str
   code: tuple[tuple[str, str], ...]
-
-
-def code_of(contexts: Sequence[Context]) -> tuple[tuple[str, str], ...]:
-  """Returns (name, version) of all code of the user's own in a study."""
-  code = {}
-  for context in contexts:
-    experiment = context.experiment
-    code |= experiment.builder
-    for factory in (experiment.explained_model, experiment.retrained_model):
-      code |= factory.code
-    for name in registry.registered():
-      if own := registry.parse(name).base.code:
-        code |= own.settings(experiment.bindings)
-  return tuple(sorted((name, str(value)) for name, value in code.items()))
 
 
 def share_identity(workspace: Workspace) -> str:
@@ -178,9 +163,9 @@ def rebuild(remote: RemoteRecipe, stop: Callable[[], bool]) -> RemoteStudy:
       'directory or URL that all nodes share, by its full path.'
     )
   contexts = recipe.contexts(stop)
-  here = dict(code_of(contexts))
+  here = contexts[0].experiment.code
   for name, value in remote.code:
-    if here.get(name) != value:
+    if (name, value) not in here:
       raise errors.UsageError(
         f'the {name} is not what it is where the command was called: let all '
         'nodes see the same files.'

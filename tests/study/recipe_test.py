@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from roar_tf import errors
+from roar_tf.estimators import registry
 from roar_tf.study import experiment, recipe
 from roar_tf.study.paths import Workspace
 from roar_tf.study.stages import Pipeline
@@ -50,8 +51,8 @@ def test_devices_are_asked_for_when_they_are_wanted(
   assert asked == [('tpu', 'local')]
 
 
-def _rebuilt(made, identity):
-  remote = recipe.RemoteRecipe(made, os.getcwd(), identity, ())
+def _rebuilt(made, identity, code=()):
+  remote = recipe.RemoteRecipe(made, os.getcwd(), identity, code)
   return recipe.rebuild(remote, lambda: False)
 
 
@@ -85,3 +86,23 @@ def test_a_worker_that_sees_another_workspace_refuses(tiny, tmp_path, alone):
   recipe.share_identity(Workspace(str(tmp_path / 'w')))
   with pytest.raises(errors.UsageError, match='another one, seen from a w'):
     _rebuilt(made, 'word')
+
+
+def test_a_worker_that_sees_other_code_than_the_command_refuses(
+  tiny, damaged, alone, tmp_path, monkeypatch
+):
+  monkeypatch.syspath_prepend(str(tmp_path))
+  monkeypatch.setattr(registry, '_registry', dict(registry._registry))
+  (tmp_path / 'own_worker.py').write_text(
+    'from roar_tf.estimators import register\n\n\n'
+    "@register('own_blue', needs_model=False)\n"
+    'def score(model, images, targets, keys):\n  return images\n'
+  )
+  made = _recipe(tiny, damaged, gin_bindings=('import own_worker',))
+  word = recipe.share_identity(Workspace(str(damaged)))
+  code = made.contexts()[0].experiment.code
+  assert [name for name, _ in code] == ['source code of estimator "own_blue"']
+  assert _rebuilt(made, word, code)
+  other = ((code[0][0], code[0][1][::-1]),)
+  with pytest.raises(errors.UsageError, match='own_blue" is not what it is'):
+    _rebuilt(made, word, other)
