@@ -19,6 +19,7 @@ import sys
 # Before TensorFlow is imported, as the tools do.
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 
+import roar_tf.engine.files  # noqa: E402, F401  It sets a variable, too.
 from roar_tf.preflight import environment  # noqa: E402
 
 # Or the import would wait minutes for a TPU VM's metadata server. Where the

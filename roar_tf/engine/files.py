@@ -26,6 +26,10 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from roar_tf import errors
 
+# Before TensorFlow is imported, which would take for five seconds what it knew
+# of an object for true, although others write it.
+os.environ.setdefault('GCS_STAT_CACHE_MAX_AGE', '0')
+
 ASIDE = re.compile(r'.+\.tmp-[0-9a-f]{32}')
 """Names of what `publishing` writes aside."""
 STORES = ('gs://', 's3://')

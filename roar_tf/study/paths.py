@@ -140,6 +140,8 @@ class Workspace:
 
   def aside(self) -> Iterator[str]:
     """Yields the files that processes are writing, or were when killed."""
+    if files.is_remote(self.root):  # They are on the disks of the processes.
+      return
     for folder in (*_DEPTHS, 'status'):
       for path in files.walk(f'{self.root}/{folder}'):
         if files.ASIDE.fullmatch(os.path.basename(path)):

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from roar_tf import errors
-from roar_tf.engine import files
+from roar_tf.engine import files, markers
 
 
 def _names(folder):
@@ -130,3 +130,73 @@ def test_a_url_without_tensorflow_is_refused(monkeypatch):
   monkeypatch.setitem(__import__('sys').modules, 'tensorflow', None)
   with pytest.raises(errors.UsageError, match=r'gs://b/x is a URL.*\[cpu\]'):
     files.exists('gs://b/x')
+
+
+@pytest.mark.parametrize(
+  'url', ['file:///w', 'http://b/w', 'ram://w', 'x+y://']
+)
+def test_a_url_of_no_object_store_is_never_written(url, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  with pytest.raises(errors.UsageError, match='no URL of an object store'):
+    files.publish(f'{url}/x', b'')
+  assert not list(tmp_path.iterdir())
+  files.publish(f'{tmp_path}/a://b', b'')  # It is a folder called "a:".
+  assert files.exists(f'{tmp_path}/a:/b')
+
+
+def test_what_a_marker_commits_is_on_the_disk_before_it(tmp_path, monkeypatch):
+  done = []
+
+  def note(name):
+    function = getattr(os, name)
+
+    def noted(first, *more):
+      path = (
+        os.readlink(f'/proc/self/fd/{first}') if name == 'fsync' else more[0]
+      )
+      done.append((name, os.path.basename(path.partition('.tmp-')[0])))
+      return function(first, *more)
+
+    monkeypatch.setattr(os, name, noted)
+
+  note('fsync')
+  note('replace')
+  files.publish(f'{tmp_path}/run/text', b'text')
+  markers.write(f'{tmp_path}/run/DONE', {})
+  assert done == [
+    *(('fsync', 'text'), ('replace', 'text')),
+    *(('fsync', 'DONE'), ('fsync', 'run'), ('replace', 'DONE')),
+    ('fsync', 'run'),
+  ]
+
+
+def test_a_file_system_that_cannot_sync_is_used_all_the_same(
+  tmp_path, monkeypatch
+):
+  def fsync(_):
+    raise OSError(errno.EINVAL, 'Invalid argument')
+
+  monkeypatch.setattr(os, 'fsync', fsync)
+  files.publish(f'{tmp_path}/DONE', b'x', commits=True)
+  assert files.read(f'{tmp_path}/DONE') == b'x'
+
+
+@pytest.mark.parametrize('links', [True, False])
+def test_who_publishes_first_is_told_to_all(links, tmp_path, monkeypatch):
+  path = str(tmp_path / 'file')
+  if not links:  # As on some network file systems.
+    monkeypatch.delattr(os, 'link')
+    monkeypatch.setattr(os, 'link', _no_link, raising=False)
+    assert files.publish_first(path, b'a') == b'a'
+  barrier = threading.Barrier(8)
+
+  def publish(n):
+    barrier.wait()
+    return files.publish_first(path, b'%d' % n * 1000)
+
+  words = files.in_parallel(publish, range(8))
+  assert set(words) == {files.read(path)} and _names(tmp_path) == ['file']
+
+
+def _no_link(*_):
+  raise OSError(errno.EPERM, 'Operation not permitted')

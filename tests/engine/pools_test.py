@@ -105,3 +105,47 @@ def test_hosts_agree_on_what_has_failed(bench, hosts):
   assert chief.counts() == helper.counts() == {'failed': 1, 'missing': 4}
   assert 'origin: ValueError: no luck' in chief.error
   assert 'origin: the first host has not finished it' in helper.error
+
+
+def _system(root, groups, **files):
+  """Makes the files of a system in which this process is in some groups."""
+  for name, text in {'proc/self/cgroup': groups, **files}.items():
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+  return str(root)
+
+
+V2 = {'sys/fs/cgroup/a/cpu.max': '250000 100000\n'}
+V1 = 'sys/fs/cgroup/cpu,cpuacct/cpu.cfs_'
+
+
+@pytest.mark.parametrize(
+  'groups, files, expected',
+  [
+    ('0::/\n', {'sys/fs/cgroup/cpu.max': 'max 100000\n'}, 64),
+    ('0::/\n', {'sys/fs/cgroup/cpu.max': '400000 100000\n'}, 4),
+    ('0::/\n', {'sys/fs/cgroup/cpu.max': '50000 100000\n'}, 1),
+    ('0::/\n', {'sys/fs/cgroup/cpu.max': '9900000 100000\n'}, 64),
+    ('0::/a/b\n', {**V2, 'sys/fs/cgroup/a/b/cpu.max': 'max 100000\n'}, 2),
+    (
+      '4:cpu,cpuacct:/docker/x\n0::/\n',
+      {f'{V1}quota_us': '300000\n', f'{V1}period_us': '100000\n'},
+      3,
+    ),
+    (
+      '4:cpu,cpuacct:/\n',
+      {f'{V1}quota_us': '-1\n', f'{V1}period_us': '100000\n'},
+      64,
+    ),
+    ('3:cpuset:/\n', {}, 64),
+  ],
+)
+def test_a_container_with_a_quota_of_cores_gets_no_more(
+  groups, files, expected, tmp_path, monkeypatch
+):
+  monkeypatch.setattr(
+    'os.sched_getaffinity', lambda _: range(64), raising=False
+  )
+  assert engine.cores(_system(tmp_path, groups, **files)) == expected
+  assert engine.cores(str(tmp_path / 'no system')) == 64

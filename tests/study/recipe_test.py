@@ -4,10 +4,12 @@ import json
 import os
 import pickle
 import sys
+import threading
 
 import pytest
 
 from roar_tf import errors
+from roar_tf.engine import files
 from roar_tf.estimators import registry
 from roar_tf.study import experiment, recipe
 from roar_tf.study.paths import Workspace
@@ -106,3 +108,15 @@ def test_a_worker_that_sees_other_code_than_the_command_refuses(
   other = ((code[0][0], code[0][1][::-1]),)
   with pytest.raises(errors.UsageError, match='own_blue" is not what it is'):
     _rebuilt(made, word, other)
+
+
+def test_processes_that_begin_at_once_share_one_word(tmp_path):
+  workspace = Workspace(str(tmp_path / 'w'))
+  barrier = threading.Barrier(8)
+
+  def share(_):
+    barrier.wait()
+    return recipe.share_identity(workspace)
+
+  assert len(set(files.in_parallel(share, range(8)))) == 1
+  assert [path.name for path in (tmp_path / 'w').iterdir()] == ['.identity']

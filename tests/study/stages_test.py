@@ -12,7 +12,7 @@ import tensorflow_datasets as tfds
 from roar_tf import engine, errors
 from roar_tf.analysis import results
 from roar_tf.datasets.reader import Reader
-from roar_tf.study import paths
+from roar_tf.study import paths, stages
 
 UNITS = {
   'source': 6,
@@ -280,3 +280,23 @@ def test_what_a_source_cannot_give_is_refused_before_any_work(
   with pytest.raises(errors.UsageError, match=words):
     tiny.pipeline(tmp_path / 'w', *bindings)
   assert not (tmp_path / 'w').exists()
+
+
+@pytest.mark.parametrize(
+  'device, parallel, size',
+  [
+    ('GPU', None, 1),
+    ('TPU', None, 1),
+    ('CPU', None, 7),
+    ('GPU', 3, 3),
+    ('CPU', 3, 3),
+  ],
+)
+def test_an_accelerator_does_one_unit_at_a_time_unless_asked(
+  device, parallel, size, tiny, tmp_path, monkeypatch
+):
+  monkeypatch.setattr(stages, 'environment', lambda: {'device': device})
+  monkeypatch.setattr(engine, 'cores', lambda: 7)
+  pool = stages.local_pool(tiny.pipeline(tmp_path).context, parallel)
+  running = [pool.has_room('train', {'train': n}) for n in range(9)]
+  assert running.count(True) == size
