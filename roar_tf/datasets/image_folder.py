@@ -38,7 +38,7 @@ _LITTER = (
 _LOST = -1
 """Size of what a link names that is not there."""
 _NAMED = 3
-"""How many examples a message gives."""
+"""How many paths of a kind a message names."""
 
 
 class Folder:
@@ -79,8 +79,7 @@ class Folder:
       self.ids[split] = ids
     self.classes = sorted(classes)
     self.ignored = ', '.join(
-      f'{len(paths)} {kind} ({_first(paths)})'
-      for kind, paths in self._others.items()
+      f'{kind} ({_first(paths)})' for kind, paths in self._others.items()
     )
     if not any(self.ids.values()):
       raise errors.UsageError(
@@ -194,5 +193,5 @@ def _size(entry: os.DirEntry) -> int:
 
 
 def _first(paths: list[str]) -> str:
-  more = ', ...' if len(paths) > _NAMED else ''
-  return ', '.join(paths[:_NAMED]) + more
+  more = len(paths) - _NAMED
+  return ', '.join(paths[:_NAMED]) + (f' and {more} more' if more > 0 else '')

@@ -49,17 +49,13 @@ class Reader:
     if source.folder:
       what = f'gin parameter Source.folder of --dataset={source.name}'
       self._folder = image_folder.Folder(source.folder, what)
-      self._splits = tfds.core.SplitDict(
-        [
-          tfds.core.SplitInfo(name=name, shard_lengths=[len(ids)], num_bytes=0)
-          for name, ids in self._folder.ids.items()
-        ]
-      )
+      self._sizes = {name: len(ids) for name, ids in self._folder.ids.items()}
       features, self.classes = ('image', 'label'), self._folder.classes
       self.ignored = self._folder.ignored
     else:
       self._open(own_dir if source.generated else data_dir)
-      self._splits = self._builder.info.splits
+      splits = self._builder.info.splits
+      self._sizes = {name: splits[name].num_examples for name in splits}
       features = self._builder.info.features
     self._check_features(features)
     self._check_completeness()
@@ -183,23 +179,18 @@ class Reader:
     """
     source, name = self._source, self._source.split_name(split)
     where = self._where
-    if name in self._splits:
-      parts = [(name, 0, self._splits[name].num_examples)]
+    if name in self._sizes:
+      parts = [(name, 0, self._sizes[name])]
     else:
       try:
-        slices = tfds.core.ReadInstruction.from_spec(name).to_absolute(
-          self._splits
-        )
+        parts = self._sliced(name)
       except (ValueError, AssertionError) as e:
         reason = str(e).splitlines()[0].rstrip('.')
         raise errors.UsageError(
           f'{where} has no split "{name}" (Source.{split}_split); it has '
-          f'{", ".join(self._splits)}, or slices of them such as '
-          f'"{next(iter(self._splits))}[:80%]" ({reason}).'
+          f'{", ".join(self._sizes)}, or slices of them such as '
+          f'"{next(iter(self._sizes))}[:80%]" ({reason}).'
         ) from e
-      parts = [
-        (each.splitname, each.from_ or 0, self._stop(each)) for each in slices
-      ]
     found = sum(stop - start for _, start, stop in parts)
     pinned = getattr(source, f'{split}_images')
     if found != pinned or any(stop < start for _, start, stop in parts):
@@ -210,10 +201,23 @@ class Reader:
       )
     return [part for part in parts if part[1] < part[2]]
 
-  def _stop(self, part) -> int:
-    """Returns where a slice ends."""
-    size = self._splits[part.splitname].num_examples
-    return size if part.to is None else part.to
+  def _sliced(self, name: str) -> list[tuple[str, int, int]]:
+    """Returns the parts of splits that TFDS understands by a name."""
+    splits = {
+      split: tfds.core.SplitInfo(name=split, shard_lengths=[size], num_bytes=0)
+      for split, size in self._sizes.items()
+    }
+    if not self._source.folder:  # They know their shards.
+      splits = self._builder.info.splits
+    slices = tfds.core.ReadInstruction.from_spec(name).to_absolute(splits)
+    return [
+      (
+        each.splitname,
+        each.from_ or 0,
+        self._sizes[each.splitname] if each.to is None else each.to,
+      )
+      for each in slices
+    ]
 
   def _check_apart(self) -> None:
     """Refuses splits that have images in common, or one twice."""

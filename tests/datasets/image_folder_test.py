@@ -2,6 +2,8 @@
 
 import dataclasses
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -208,12 +210,12 @@ def test_litter_is_no_class_and_no_image(tmp_path):
 @pytest.mark.parametrize(
   'name, words',
   [
-    ('train/cat/more/1.jpg', '1 nested folders'),
-    ('train/.birds/1.jpg', '1 hidden folders'),
-    ('train/cat/.1.jpg', '1 hidden files'),
+    ('train/cat/more/1.jpg', 'nested folders'),
+    ('train/.birds/1.jpg', 'hidden folders'),
+    ('train/cat/.1.jpg', 'hidden files'),
     ('train/cat/1.bmp', 'no JPEG, PNG or WebP'),
     ('train/cat/1.tiff', 'no JPEG, PNG or WebP'),
-    ('train/1.jpg', '1 images in no folder of a class'),
+    ('train/1.jpg', 'images in no folder of a class'),
     ('train/cat/link.jpg', 'links that lead nowhere'),
   ],
 )
@@ -254,6 +256,22 @@ def test_a_name_in_latin_1_is_told(tmp_path):
 def test_a_folder_may_have_the_signs_of_patterns_in_its_name(tmp_path, read):
   source = _folder(tmp_path / 'my [new] *data?')
   assert len(read(Reader(source, None, ''), 'train', 0, 4)['id']) == 4
+
+
+def test_a_folder_is_listed_without_tensorflow(tmp_path):
+  # A finished study is run again where it is not installed.
+  _folder(tmp_path)
+  program = (
+    'import sys; sys.modules["tensorflow"] = None\n'
+    'from roar_tf.datasets.reader import Reader\n'
+    'from roar_tf.datasets.source import Source\n'
+    f'source = Source("mine", folder={str(tmp_path)!r}, num_classes=2,\n'
+    '  image_shape=(8, 8, 3), train_images=4, test_images=4,\n'
+    '  test_split="val", images_per_shard=3)\n'
+    'print(len(Reader(source, None, "").digest("train", 0, 3)))\n'
+  )
+  output = subprocess.check_output([sys.executable, '-c', program])
+  assert output == b'64\n'
 
 
 def test_a_folder_of_one_split_is_sliced(tmp_path):
