@@ -25,8 +25,8 @@ def check_estimator_name(name: str) -> None:
     or name == ORIGINAL
   ):
     raise errors.UsageError(
-      'An estimator is named by a lower-case identifier other than '
-      f'"{ORIGINAL}", found {name!r}.'
+      'An estimator is named by a lower-case identifier (a-z, 0-9 and _) other '
+      f'than "{ORIGINAL}", found {name!r}.'
     )
 
 

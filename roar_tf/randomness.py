@@ -13,6 +13,7 @@ from __future__ import annotations
 import enum
 import hashlib
 import math
+import operator
 
 import numpy as np
 
@@ -102,11 +103,26 @@ def as_seed(number) -> tf.Tensor:
   """Returns an integer or scalar integer tensor as int32.
 
   Raises:
-    ValueError: an integer does not fit: it would be taken for another seed.
+    ValueError: it is no integer, or does not fit: it would be taken for another
+      seed.
   """
-  if not tf.is_tensor(number) and not -(2**31) <= number < 2**31:
+  if tf.is_tensor(number) and tf.executing_eagerly():
+    number = number.numpy()
+  if tf.is_tensor(number):
+    if not number.dtype.is_integer or number.shape.rank not in (0, None):
+      raise ValueError(
+        f'a seed must be an integer, found {number.dtype.name} {number.shape}.'
+      )
+    return tf.cast(number, tf.int32)
+  try:
+    whole = operator.index(number)
+  except TypeError:
+    whole = None
+  if whole is None or isinstance(number, bool):
+    raise ValueError(f'a seed must be an integer, found {number!r}.')
+  if not -(2**31) <= whole < 2**31:
     raise ValueError(f'a seed must be -2^31..2^31 - 1, found {number}.')
-  return tf.cast(number, tf.int32)
+  return tf.constant(whole, tf.int32)
 
 
 def _bits(shape, seed) -> tf.Tensor:

@@ -17,10 +17,11 @@ that are no cut.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 
-from roar_tf import errors, lazy, randomness
+from roar_tf import errors, lazy, randomness, scaling
 from roar_tf.lazy import tf
 
 GRANULARITIES = ('pixel', 'element')
@@ -116,6 +117,13 @@ def rank(
       that are not finite (the first such example is named), or that are no
       uniforms where counts are Bernoulli.
   """
+  if isinstance(scores, Mapping):
+    first = next(iter(scores), 'grad')
+    raise ValueError(
+      'scores are those of one estimator, found a dict of those of '
+      f'{", ".join(map(str, scores))}: rank one of them, as in '
+      f'rank(scores[{first!r}]).'
+    )
   scores = tf.convert_to_tensor(scores)
   if scores.shape.rank != 4 or not scores.dtype.is_floating:
     raise ValueError(
@@ -181,6 +189,7 @@ def levels(
 
 def _exact_levels(scores, keys, granularity: str, ties: str) -> tf.Tensor:
   """Returns uint8 levels, each whole percentage in its exact number."""
+  scores = scaling.sortable(scaling.at_least_float32(scores))
   if granularity == 'pixel':
     scores = tf.reduce_sum(scores, axis=-1, keepdims=True)
   shape = scores.shape[1:]

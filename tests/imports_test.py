@@ -13,7 +13,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 LAYERS = (
   ('errors', 'lazy'),
-  ('engine', 'gin_files', 'own_code', 'randomness'),
+  ('engine', 'gin_files', 'own_code', 'randomness', 'scaling'),
   (
     'config',
     'fills',

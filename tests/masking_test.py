@@ -139,10 +139,56 @@ def test_eager_and_inside_dataset_map_give_the_same_bytes():
     )
 
 
-@pytest.mark.parametrize('threshold', [0, 101, 12.5, True, '50'])
+@pytest.mark.parametrize(
+  'threshold',
+  [0, 101, 12.5, True, '50', None, [50], np.nan, np.inf]
+  + [tf.constant(300), tf.constant(-1), tf.constant(12.5), tf.constant([50])],
+  ids=str,
+)
 def test_thresholds_that_are_no_whole_percentage_are_refused(threshold):
   with pytest.raises(ValueError, match='whole percentage from 1 to 100'):
     masking.mask(_images(), _levels(1), threshold=threshold, fill=FILL)
+
+
+@pytest.mark.parametrize('threshold', [0, 300, -1])
+def test_a_threshold_of_a_graph_is_checked_when_it_runs(threshold):
+  @tf.function
+  def mask(threshold):
+    return masking.mask(_images(), _levels(1), threshold=threshold, fill=FILL)
+
+  expected = masking.mask(_images(), _levels(1), threshold=37, fill=FILL)
+  np.testing.assert_array_equal(mask(tf.constant(37)), expected)
+  with pytest.raises(tf.errors.InvalidArgumentError, match='whole percentage'):
+    mask(tf.constant(threshold))
+
+
+@pytest.mark.parametrize(
+  ('dtype', 'fill', 'message'),
+  [
+    (np.uint8, [300, 0, 0], 'uint8 images must be from 0 to 255, found'),
+    (np.uint8, -1, 'from 0 to 255, found -1'),
+    (np.int16, 40000, 'int16 images must be from -32768 to 32767'),
+    (np.uint8, [np.nan, 0, 0], 'finite number.*nan'),
+    (np.float32, [0, np.inf, 0], 'finite number.*inf'),
+    (np.uint8, [0.485, 0.456, 0.406], r'looks like 0\.\.1: multiply it by 255'),
+    (np.uint8, 'mean', "function such as those of roar_tf.fills, found 'mean'"),
+    (np.uint8, None, 'finite number.*None'),
+    (np.uint8, lambda x, *_: tf.cast(x, tf.float32), 'return uint8.*float32'),
+    (np.uint8, lambda x, *_: x[:, :2], r'must return uint8 .*\(3, 2, 7, 3\)'),
+  ],
+  ids=str,
+)
+def test_a_fill_that_the_images_cannot_hold(dtype, fill, message):
+  with pytest.raises(ValueError, match=message):
+    masking.mask(_images(dtype), _levels(1), threshold=50, fill=fill)
+
+
+def test_black_white_and_colours_beyond_255_of_floats_are_colours():
+  for dtype, fill in ((np.uint8, [0, 1, 255]), (np.float32, [0.5, -1, 300])):
+    masked = masking.mask(
+      _images(dtype), np.ones((*SHAPE[:3], 1), np.uint8), threshold=1, fill=fill
+    )
+    np.testing.assert_array_equal(masked[0, 0, 0], np.array(fill, dtype))
 
 
 def test_unknown_mode_is_refused():

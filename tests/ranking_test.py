@@ -74,6 +74,49 @@ def test_float64_scores_are_not_rounded():
   np.testing.assert_array_equal(ranks[0], np.arange(25)[::-1])
 
 
+@pytest.mark.parametrize('dtype', ['float16', 'bfloat16'])
+def test_half_precision_scores_are_summed_in_float32(dtype):
+  # In float16 the sums are infinite, in bfloat16 all but one are 256.
+  large = 30000 if dtype == 'float16' else 128
+  scores = np.full((1, 1, 5, 3), large, np.float32)
+  scores[0, 0, :, 2] = np.arange(5)
+  ranks = _ranks(ranking.rank(tf.cast(scores, dtype)))
+  assert ranks.tolist() == [[4, 3, 2, 1, 0]]
+
+
+@pytest.mark.parametrize('jit_compile', [False, True], ids=['graph', 'xla'])
+@pytest.mark.parametrize('granularity', ranking.GRANULARITIES)
+@pytest.mark.parametrize(
+  ('dtype', 'scale'),
+  [
+    ('float32', 2.0**-149),  # The least number that is not 0.
+    ('float32', 2.0**-130),
+    ('float32', 2.0**121),  # Sums of channels are infinite.
+    ('float64', 2.0**-1074),
+    ('bfloat16', 2.0**-133),
+  ],
+)
+def test_scores_below_and_above_the_usual_keep_their_order(
+  dtype, scale, granularity, jit_compile
+):
+  # Products, for a shift of the order in place: signed, no ties.
+  integers = np.random.default_rng(0).permutation(60) - 25
+  integers = integers.reshape(1, 5, 4, 3).astype(np.float64)
+  scores = (integers * scale).astype(tf.as_dtype(dtype).as_numpy_dtype)
+  rank = tf.function(ranking.levels.python_function, jit_compile=jit_compile)
+  keys = randomness.keys_of_ids(_ids(1))
+  np.testing.assert_array_equal(
+    rank(tf.constant(scores), keys, granularity),
+    rank(tf.constant(integers, tf.float32), keys, granularity),
+  )
+
+
+def test_ranking_all_that_explain_returned():
+  scores = {'grad': _scores((1, 2, 2, 3)), 'ig': _scores((1, 2, 2, 3))}
+  with pytest.raises(ValueError, match=r"grad, ig.*rank\(scores\['grad'\]\)"):
+    ranking.rank(scores)
+
+
 def test_pixels_are_ranked_by_the_sum_of_their_channels():
   scores = np.zeros((1, 1, 3, 3), np.float32)
   scores[0, 0] = [[9, -8, -3], [2, 2, 2], [5, 0, -1]]  # Sums -2, 6, 4.

@@ -5,9 +5,13 @@ Images and scores are float [B, H, W, C]; models map images to logits [B, K].
 
 from __future__ import annotations
 
+import inspect
+import os
+
 import numpy as np
 
 from roar_tf import randomness
+from roar_tf.estimators import blocks, compiled
 from roar_tf.estimators.gradient import grad
 from roar_tf.estimators.guided_backprop import gb
 from roar_tf.estimators.integrated_gradients import ig
@@ -35,8 +39,8 @@ def explain(
   model,
   images,
   estimators,
-  *,
   targets=None,
+  *,
   ids=None,
   seed=0,
   baseline=None,
@@ -51,17 +55,20 @@ def explain(
 ) -> dict[str, tf.Tensor]:
   """Computes feature-importance estimators in one pass.
 
-  It compiles once per model, shape and settings. Inside a `tf.function` or
+  It compiles once per model, shape and settings; a smaller batch is padded to
+  the size of one before, unless that costs more than to compile again. A model
+  whose layers were changed is compiled anew; what its Python code reads
+  elsewhere, such as a global variable, is read once. Inside a `tf.function` or
   `strategy.run` it becomes a part of that graph: shapes must then be static,
   and values (NaN, targets) are not checked.
 
   Args:
     model: any Keras model that maps a float batch [B, H, W, C] to logits
       [B, K]; called in evaluation mode. None if no estimator needs a model.
-    images: floating point [B, H, W, C], as the model expects them.
+    images: floating point or uint8 [B, H, W, C], as the model expects them.
     estimators: a name or a sequence of names, e.g. `grad`, `sg_sq_grad`.
-    targets: integers [B], the class whose logit is explained; the class
-      predicted on the clean image if None.
+    targets: integers [B], the class whose logit is explained, one for all
+      images, or one-hot [B, K]; the class predicted on the clean image if None.
     ids: strings or integers [B] that name the examples; a fingerprint of each
       image's bytes if None. Noise depends on (seed, id) only.
     seed: integer.
@@ -69,7 +76,8 @@ def explain(
       black for a model that is fed unnormalised pixels.
     steps: k, gradients along the path of `ig` (paper: 25).
     samples: J, noisy copies per image of the ensembles (paper: 15).
-    noise: standard deviation of the noise over (max - min) of each image.
+    noise: standard deviation of the noise over (max - min) of each image, at
+      most 1.
     truth: [B, H, W, 1] ground truth, for `oracle` and `inverse_oracle`.
     sobel: form of `sobel`: `magnitude`, or `released` as the paper's code.
     blur_sigma: standard deviation, in pixels, of the Gaussian of `blur_x`.
@@ -78,17 +86,26 @@ def explain(
       memory. By default 16 for images of 224 x 224, more for smaller ones.
 
   Returns:
-    Dict from name to scores [B, H, W, C], in the dtype of the images; higher is
-    more important.
+    Dict from name to scores [B, H, W, C], in the dtype of the images, or in
+    float32 if that has fewer bits; higher is more important. Where the squares
+    of an image have no place in the dtype (float32 gradients below 1e-19) they
+    come times a power of two, in their right order.
 
   Raises:
-    ValueError: unknown names (the nearest is suggested), or inputs of wrong
-      shape, dtype or range.
+    ValueError: unknown names (the nearest is suggested), inputs of wrong shape,
+      dtype or range, or a model that cannot be explained.
   """
   names = [estimators] if isinstance(estimators, str) else list(estimators)
   if not names or not all(isinstance(name, str) for name in names):
     raise ValueError(
-      f'estimators must be one or more names such as "grad", found {names}.'
+      'estimators must be one or more names such as "grad", as in '
+      f'explain(model, images, "grad"), found {names}.'
+    )
+  if tf.config.functions_run_eagerly():
+    raise ValueError(
+      'tf.config.run_functions_eagerly(True) is set, and explain works in '
+      'graphs only: call tf.config.run_functions_eagerly(False), and look into '
+      'an estimator of your own with tf.print.'
     )
   plan = Plan(
     names,
@@ -106,12 +123,12 @@ def explain(
   batch = images.shape[0]
   keys = randomness.keys_of(images, ids, 'images')
   if plan.needs_model:
-    if model is None:
-      raise ValueError(
-        f'a model is needed for {", ".join(plan.needing_model)}, found None.'
-      )
-    _check_input(model, images)
-    targets = _checked_targets(targets, batch, _classes(model, images))
+    _check_model(model, images, plan)
+  eager = tf.executing_eagerly()
+  plans = compiled.plans_of(model if eager and plan.needs_model else None)
+  if plan.needs_model:
+    classes = _classes(plans, model, images) if eager else None
+    targets = _checked_targets(targets, batch, classes)
   if plan.needs_truth:
     expected = (*images.shape[:3], 1)
     if truth is None or tuple(np.shape(truth)) != expected:
@@ -120,23 +137,46 @@ def explain(
         f'oracle estimators need truth of shape {expected}, found {found}.'
       )
     truth = tf.convert_to_tensor(truth)
-  arguments = (
+  inputs = blocks.Inputs(
     images,
     targets if plan.needs_model else None,
     keys,
-    truth if plan.needs_truth else None,
-    randomness.as_seed(seed),
     _checked_baseline(baseline, images) if plan.needs_baseline else None,
+    truth if plan.needs_truth else None,
   )
-  if not tf.executing_eagerly():
-    return compile_plan(plan, model).python_function(*arguments)
-  cache = _cache(model)
-  if plan.key not in cache:
-    cache[plan.key] = compile_plan(plan, model)
-  return cache[plan.key](*arguments)
+  seed = randomness.as_seed(seed)
+  if not eager:
+    function = compile_plan(plan, model).python_function
+    return function(
+      inputs.images, inputs.targets, keys, inputs.truth, seed, inputs.baseline
+    )
+  return plans.scores(plan, model, inputs, seed)
+
+
+def _check_model(model, images, plan) -> None:
+  """Raises ValueError for what is no model of images, or of others."""
+  if model is None:
+    raise ValueError(
+      f'a model is needed for {", ".join(plan.needing_model)}, found None.'
+    )
+  if isinstance(model, str | os.PathLike):
+    raise ValueError(
+      f'a model is needed, found the path {os.fspath(model)!r}: load it with '
+      'keras.saving.load_model and give what that returns.'
+    )
+  if not callable(model):
+    raise ValueError(f'a Keras model is needed, found {model!r}.')
+  _check_input(model, images)
 
 
 def _check_input(model, images) -> None:
+  names = _inputs(model)
+  if len(names) > 1:
+    raise ValueError(
+      f'the model takes {len(names)} inputs ({", ".join(names)}), and explain '
+      'has images alone for it: give a model of one input, which holds the '
+      'others.'
+    )
   expected = getattr(model, 'input_shape', None)
   # Models that were never called know no input shape.
   if isinstance(expected, tuple) and not images.shape.is_compatible_with(
@@ -147,28 +187,41 @@ def _check_input(model, images) -> None:
     )
 
 
-def _cache(model) -> dict:
-  """Compiled functions live on the model, and are freed with it."""
-  return {} if model is None else model.__dict__.setdefault('_roar_tf', {})
+def _inputs(model) -> list[str]:
+  """Returns the names of what a model must be called with."""
+  known = getattr(model, 'inputs', None)
+  if isinstance(known, list):
+    return [str(getattr(value, 'name', value)) for value in known]
+  try:
+    parameters = inspect.signature(getattr(model, 'call', model)).parameters
+  except (TypeError, ValueError):  # Not one in Python.
+    return []
+  return [
+    p.name
+    for p in parameters.values()
+    if p.default is p.empty
+    and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+    and p.name not in ('training', 'mask')
+  ]
 
 
-def _classes(model, images) -> int | None:
-  """Returns a model's number of classes, checked once; None in a graph."""
-  if not tf.executing_eagerly():
-    return None
-  cache = _cache(model)
+def _classes(plans, model, images) -> int:
+  """Returns a model's number of classes, checked once."""
   known = (images.shape[1:], images.dtype)
-  if known not in cache:
-    cache[known] = heads.check(model, images)
-  return cache[known]
+  if known not in plans.classes:
+    plans.classes[known] = heads.check(model, images)
+    plans.look_again(model)  # The call may have built it.
+  return plans.classes[known]
 
 
 def _checked_images(images) -> tf.Tensor:
   images = tf.convert_to_tensor(images)
+  if images.dtype == tf.uint8:
+    images = tf.cast(images, tf.float32)
   if images.shape.rank != 4 or not images.dtype.is_floating:
     raise ValueError(
-      'images must be floating point [batch, height, width, channels], found '
-      f'{images.dtype.name} {images.shape}.'
+      'images must be floating point or uint8 [batch, height, width, '
+      f'channels], found {images.dtype.name} {images.shape}.'
     )
   if not images.shape.is_fully_defined():
     raise ValueError(f'images must have a static shape, found {images.shape}.')
@@ -189,11 +242,16 @@ def _checked_targets(targets, batch: int, classes: int | None):
     return None
   if not tf.is_tensor(targets):
     targets = np.asarray(targets)
+  elif tf.executing_eagerly():
+    targets = targets.numpy()
+  if len(targets.shape) == 2:
+    targets = _from_one_hot(targets, batch, classes)
   dtype = tf.as_dtype(targets.dtype)
-  if tuple(targets.shape) != (batch,) or not dtype.is_integer:
+  shape = tuple(targets.shape)
+  if shape not in ((), (batch,)) or not dtype.is_integer:
     raise ValueError(
-      f'targets must be integers [{batch}], found {dtype.name} '
-      f'{tuple(targets.shape)}.'
+      f'targets must be integers [{batch}], one integer or one-hot [{batch}, '
+      f'classes], found {dtype.name} {shape}.'
     )
   if classes is not None:
     low, high = np.min(targets), np.max(targets)
@@ -201,10 +259,32 @@ def _checked_targets(targets, batch: int, classes: int | None):
       raise ValueError(
         f'targets must be classes 0..{classes - 1}, found {low}..{high}.'
       )
-  return tf.cast(targets, tf.int32)
+  return tf.broadcast_to(tf.cast(targets, tf.int32), [batch])
+
+
+def _from_one_hot(targets, batch: int, classes: int | None):
+  """Returns integers [batch] of one-hot rows, or of a column of integers.
+
+  The rows of a graph are taken for one-hot.
+  """
+  shape = tuple(targets.shape)
+  if shape == (batch, 1) and tf.as_dtype(targets.dtype).is_integer:
+    return targets[:, 0]
+  if tf.is_tensor(targets):
+    return tf.argmax(tf.cast(targets, tf.float32), -1, output_type=tf.int32)
+  ones = (targets == 1).sum(-1) == 1
+  zeros = (targets == 0).sum(-1) == shape[1] - 1
+  if shape[1] != (classes or shape[1]) or not (ones & zeros).all():
+    raise ValueError(
+      f'targets with two dimensions must be one-hot [{batch}, {classes}], a 1 '
+      f'and zeros in every row, found {targets.dtype.name} {shape}; or give '
+      f'integers [{batch}].'
+    )
+  return np.argmax(targets, -1)
 
 
 def _checked_baseline(baseline, images) -> tf.Tensor | None:
+  """Returns x0 of every image, or None."""
   if baseline is None:
     return None
   if tf.is_tensor(baseline) and not tf.executing_eagerly():
@@ -221,4 +301,4 @@ def _checked_baseline(baseline, images) -> tf.Tensor | None:
     ) from None
   if not np.isfinite(values).all():
     raise ValueError('baseline holds NaN or infinity.')
-  return tf.constant(values)
+  return tf.broadcast_to(values, images.shape)

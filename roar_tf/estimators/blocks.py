@@ -131,6 +131,11 @@ def by_blocks(run, inputs: Inputs, size: int, signature):
   return tf.nest.map_structure(lambda x: _joined(x)[:count], outcome)
 
 
+def padded(values, size: int) -> tf.Tensor:
+  """Returns [size, ...]: values [N, ...], the last one repeated."""
+  return tf.gather(values, np.minimum(np.arange(size), values.shape[0] - 1))
+
+
 def _joined(values) -> tf.Tensor:
   """Returns [blocks, size, ...] as [blocks * size, ...]."""
   shape = values.shape

@@ -61,7 +61,12 @@ def magnitude_sobel(images) -> tf.Tensor:
   luminance = tf.reduce_sum(
     images * tf.constant(weights, images.dtype), axis=-1, keepdims=True
   )
-  padded = tf.pad(luminance, [[0, 0], [1, 1], [1, 1], [0, 0]], 'REFLECT')
+  padded = luminance
+  for axis in (1, 2):
+    # A single row has no other one to reflect.
+    mode = 'REFLECT' if images.shape[axis] > 1 else 'SYMMETRIC'
+    paddings = [[int(axis == i)] * 2 for i in range(4)]
+    padded = tf.pad(padded, paddings, mode)
   # Differences first: a flat region must be exactly 0, or rounding errors would
   # rank one flat region before another. Then 1, 2, 1 as two sums of pairs: sums
   # of three terms are reordered by the graph optimiser.

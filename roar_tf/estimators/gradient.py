@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import re
 from collections.abc import Sequence
 
 from roar_tf.estimators import registry
@@ -21,15 +22,24 @@ _prepared = contextvars.ContextVar('prepared model', default=None)
 
 
 @contextlib.contextmanager
-def prepared(model):
+def prepared(model, takes=None):
   """Folds a model once for all `gradients` of it inside the context.
 
   Folding belongs outside of loops: the folded kernels are then computed once.
+
+  Args:
+    model: a Keras model, or None.
+    takes: dtype in which the model is given its images; their own if None.
   """
   if model is None:
     yield
     return
-  token = _prepared.set((model, folding.folded(model)))
+  folded = folding.folded(model)
+
+  def call(images):
+    return folded(images if takes is None else tf.cast(images, takes))
+
+  token = _prepared.set((model, call))
   try:
     yield
   finally:
@@ -80,8 +90,9 @@ def gradients(
   before = len(graph.get_operations())
   with relus.overridden(graph):
     logits = logits_of(model, images)
+  operations = graph.get_operations()[before:]
   if 'guided' in rules:
-    relus.check(graph.get_operations()[before:])
+    relus.check(operations, images)
   if targets is None:
     targets = tf.argmax(logits, -1, output_type=tf.int32)
   # Examples do not interact in evaluation mode, so the gradient of the sum is
@@ -89,14 +100,30 @@ def gradients(
   selected = tf.gather(logits, targets, batch_dims=1)
   values = {}
   for rule in rules:
-    with relus.passing_back(rule):
-      (values[rule],) = tf.gradients(selected, images)
+    with relus.passing_back(rule) as passed:
+      values[rule] = _gradients(selected, images)
+    if rule == 'guided':
+      relus.check_guided(operations, passed)
     if values[rule] is None:
       raise ValueError(
         'the logits have no gradient with respect to the images: the model '
         'does not use them, or turns them into integers.'
       )
   return values, targets
+
+
+def _gradients(logits, images) -> tf.Tensor | None:
+  try:
+    return tf.gradients(logits, images)[0]
+  except LookupError as e:
+    # TensorFlow says: ... gradient defined for operation 'NAME' (op type: TYPE)
+    found = re.search(r"'([^']*)' \(op type: (\w+)\)", str(e))
+    where = f'{found[2]} at {found[1]}' if found else str(e)
+    raise ValueError(
+      f'the model has an operation without a gradient, {where}: replace it '
+      '(Resizing by another interpolation, for example), or give a model that '
+      'begins behind it.'
+    ) from e
 
 
 def in_graph(function):

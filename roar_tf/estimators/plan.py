@@ -10,9 +10,10 @@ for.
 from __future__ import annotations
 
 import dataclasses
+import traceback
 from collections.abc import Callable
 
-from roar_tf import filters, randomness
+from roar_tf import filters, randomness, scaling
 from roar_tf.estimators import blocks, ensemble, gradient, registry
 from roar_tf.estimators import integrated_gradients as ig
 from roar_tf.estimators.settings import Settings
@@ -50,6 +51,11 @@ class Plan:
     return (*self._estimators, self.settings)
 
   @property
+  def is_current(self) -> bool:
+    """Whether its names still mean the functions that it calls."""
+    return self._estimators == [registry.find(name) for name in self.names]
+
+  @property
   def gradient_evaluations(self) -> int:
     """Backward passes per image, shared ones counted once (paper's 15: 416)."""
     return self._evaluations(lambda rules: len(rules))
@@ -83,7 +89,7 @@ class Plan:
     Args:
       model: Keras model from float [B, H, W, C] to logits [B, K], or None if
         the plan does not need one.
-      images: float [B, H, W, C].
+      images: float [B, H, W, C]; the model sees them in this dtype.
       targets: int32 [B], or None for the predicted class of the clean image.
       keys: int32 [B, 2], the seed folded in.
       truth: [B, H, W, 1] ground truth, if the plan needs it.
@@ -91,14 +97,17 @@ class Plan:
         None.
 
     Returns:
-      Dict from name to scores [B, H, W, C] of the images' dtype.
+      Dict from name to scores [B, H, W, C] of the images' dtype, of float32 if
+      that has less than 32 bits.
 
     Raises:
       ValueError: the model's output is not [B, K], a ReLU's gradient cannot be
         replaced (`gb`), or a custom estimator returns another shape.
     """
+    takes, images = images.dtype, scaling.at_least_float32(images)
     if baseline is None:
       baseline = tf.zeros([], images.dtype)
+    baseline = tf.cast(baseline, images.dtype)
     inputs = blocks.Inputs(
       images,
       targets,
@@ -106,7 +115,7 @@ class Plan:
       tf.broadcast_to(baseline, images.shape) if self.needs_baseline else None,
       truth if self.needs_truth else None,
     )
-    with gradient.prepared(model if self.needs_model else None):
+    with gradient.prepared(model if self.needs_model else None, takes):
       clean, targets = self._clean_values(model, inputs)
       inputs = dataclasses.replace(inputs, targets=targets)
       moments = self._moments(model, inputs)
@@ -118,7 +127,7 @@ class Plan:
         scores = statistic(moments[e.base.name], count)
       else:
         scores = clean[e.base.name]
-      scores = tf.square(scores) if e.squared else scores
+      scores = scaling.square(scores) if e.squared else scores
       outcome[e.name] = filtered(e, scores, self.settings)
     return outcome
 
@@ -158,7 +167,7 @@ class Plan:
       lambda part: self._moments_of_block(model, part, block),
       inputs,
       block.images,
-      {base.name: ensemble.start(scores) for base in self._noisy},
+      {base.name: ensemble.signature(scores) for base in self._noisy},
     )
 
   def _moments_of_block(
@@ -249,9 +258,23 @@ class Plan:
     extra = {name: getattr(self.settings, name) for name in base.settings}
     if base.needs_truth:
       extra['truth'] = inputs.truth
-    scores = base.function(
-      model, inputs.images, inputs.targets, inputs.keys, **extra
-    )
+    try:
+      scores = base.function(
+        model, inputs.images, inputs.targets, inputs.keys, **extra
+      )
+    except (AttributeError, NotImplementedError, TypeError) as e:
+      # Of these, tensors of a graph raise some: they have no values yet.
+      if base.is_built_in or 'symbolic' not in str(e).lower():
+        raise
+      place = traceback.extract_tb(e.__traceback__)[:2][-1]
+      reason = str(e).split('. ')[0].strip()
+      raise ValueError(
+        f'Estimator "{base.name}" asks for the values of a tensor ({reason}; '
+        f'{place.filename}:{place.lineno}), and estimators run inside of a '
+        'tf.function, where there are none: use TensorFlow operations in place '
+        'of .numpy(), NumPy and Python conditions, or call that part by '
+        'tf.numpy_function.'
+      ) from e
     shape = inputs.images.shape
     if getattr(scores, 'shape', None) != shape:
       raise ValueError(

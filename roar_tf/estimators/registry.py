@@ -15,6 +15,7 @@ its ROAR score (Song et al., "On Pitfalls of RemOve-And-Retrain").
 """
 
 import dataclasses
+import functools
 import sys
 from collections.abc import Callable
 
@@ -60,7 +61,9 @@ class Registered:
   @property
   def is_built_in(self) -> bool:
     """Whether it comes with roar_tf; it is a user's own otherwise."""
-    return self.function.__module__.startswith('roar_tf.')
+    # Of a partial function this is `functools`.
+    module = getattr(self.function, '__module__', None) or ''
+    return module.startswith('roar_tf.')
 
   @property
   def composable(self) -> bool:
@@ -106,7 +109,9 @@ def register(
   """Decorator that registers an estimator function under a name.
 
   Args:
-    name: lower-case identifier; must not be taken by another function.
+    name: identifier of lower-case letters, digits and underscores; must not
+      be taken by another function, nor begin with a prefix, nor be like
+      `oracle_30`.
     needs_model: False for a control that never looks at the model.
     needs_truth: True if the function takes the keyword `truth`.
     gradients: gradient evaluations per image.
@@ -119,10 +124,12 @@ def register(
       changed, or that of a module of yours which it imports.
 
   Raises:
-    UsageError: the name is taken or is not an identifier, or there are no such
-      counts.
+    UsageError: the name is taken, has a meaning already or is not an
+      identifier; there are no such counts; or what is registered cannot be
+      called.
   """
   cells.check_estimator_name(name)
+  _check_free(name)
   if counts not in ranking.COUNTS:
     raise errors.UsageError(
       f'Estimator "{name}": counts must be one of {ranking.COUNTS}, found '
@@ -132,12 +139,14 @@ def register(
   caller = sys._getframe(1).f_globals.get('__name__', '')
 
   def decorate(function: Function) -> Function:
+    if not callable(function):
+      raise errors.UsageError(
+        f'Estimator {name!r} must be a function (model, images, targets, keys) '
+        f'-> scores, found {function!r}.'
+      )
     known = _registry.get(name)
     # Loading the same file again (gin imports, notebooks) is harmless.
-    if known and (
-      (known.function.__module__, known.function.__qualname__)
-      != (function.__module__, function.__qualname__)
-    ):
+    if known and _origin(known.function) != _origin(function):
       raise errors.UsageError(f'An estimator named {name!r} exists already.')
     code = None
     if not getattr(function, '__module__', '').startswith('roar_tf.'):
@@ -158,6 +167,33 @@ def register(
     return function
 
   return decorate
+
+
+def _check_free(name: str) -> None:
+  """Raises UsageError for a name that says how an estimator is composed."""
+  reserved = (*_PREFIXES, *(f'{kind}_' for kind in FILTERS))
+  prefix = next((p for p in reserved if name.startswith(p)), None)
+  if prefix:
+    raise errors.UsageError(
+      f'An estimator of your own cannot be named {name!r}: "{prefix}" before a '
+      'name says what is done with the scores of another estimator; register '
+      'another name, which then has all prefixes.'
+    )
+  base, _, share = name.rpartition('_')
+  if base in ('oracle', 'inverse_oracle') and share.isdigit():
+    raise errors.UsageError(
+      f'An estimator of your own cannot be named {name!r}: names like '
+      f'{base}_30 are kept for an oracle of which a share is random; register '
+      'another name.'
+    )
+
+
+def _origin(function: Function) -> tuple[str, str]:
+  """Returns module and name of a function, a partial one's or an object's."""
+  while isinstance(function, functools.partial):
+    function = function.func
+  named = function if hasattr(function, '__qualname__') else type(function)
+  return named.__module__, named.__qualname__
 
 
 def registered() -> tuple[str, ...]:

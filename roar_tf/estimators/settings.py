@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import numbers
 
 from roar_tf import errors
 from roar_tf.estimators import controls
@@ -15,7 +16,8 @@ class Settings:
 
   Attributes:
     samples: J, noisy copies per image (paper, section 4.1: 15).
-    noise: standard deviation of the noise over (max - min) of each image.
+    noise: standard deviation of the noise over (max - min) of each image, at
+      most 1.
     steps: k, gradients along the path of IG (paper, section 4.1: 25).
     target: the class that a pipeline explains: `predicted` on the clean image,
       or the true `label`.
@@ -42,18 +44,27 @@ class Settings:
     """Raises ValueError for values that mean nothing."""
     for name in ('samples', 'steps', 'max_size', 'batch_size'):
       value = getattr(self, name)
-      whole = isinstance(value, int) and not isinstance(value, bool)
-      if not (whole and value >= 1 or name == 'batch_size' and value is None):
+      if name == 'batch_size' and value is None:
+        continue
+      if not isinstance(value, numbers.Integral) or value < 1 or value is True:
         raise ValueError(
           f'{name} must be a whole number of at least 1, found {value!r}.'
         )
+      object.__setattr__(self, name, int(value))  # It may be NumPy's.
     for name in ('noise', 'blur_sigma'):
       value = getattr(self, name)
-      number = isinstance(value, int | float)
+      number = isinstance(value, numbers.Real) and not isinstance(value, bool)
       if not (number and math.isfinite(value) and value >= 0):
         raise ValueError(
           f'{name} must be a number that is not negative, found {value!r}.'
         )
+      object.__setattr__(self, name, float(value))
+    if self.noise > 1:
+      raise ValueError(
+        'noise is a standard deviation over (max - min) of each image, 0.15 in '
+        f'the paper, and at most 1, found {self.noise:g}: divide one in the '
+        'units of the images by their range.'
+      )
     if self.max_size % 2 == 0:
       raise ValueError(
         'max_size must be odd, for a middle to be there, found '

@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 from scipy import ndimage, stats
 
+import roar_tf
 from roar_tf import randomness, ranking
 from roar_tf.estimators import controls, registry
 
@@ -216,3 +217,12 @@ def test_within_a_region_an_oracle_is_random(value):
     )
     first = scores.numpy().sum(axis=-1).reshape(count, -1).argmax(axis=1)
     assert stats.chisquare(np.bincount(first)).pvalue > 1e-3
+
+
+@pytest.mark.parametrize('form', ['magnitude', 'released'])
+def test_sobel_of_a_single_row_or_column(form):
+  row = np.arange(5.0, dtype=np.float32).reshape(1, 1, 5, 1) ** 2
+  for images in (row, row.reshape(1, 5, 1, 1)):
+    found = roar_tf.explain(None, images, 'sobel', sobel=form)['sobel']
+    assert found.shape == images.shape and np.isfinite(found).all()
+  assert roar_tf.explain(None, row, 'sobel')['sobel'].numpy().any()

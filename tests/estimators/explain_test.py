@@ -1,5 +1,7 @@
 """Tests of `explain`: defaults, custom estimators, refusals."""
 
+import pathlib
+
 import keras
 import numpy as np
 import pytest
@@ -37,8 +39,12 @@ def test_is_the_public_explain():
   assert roar_tf.explain is estimators.explain
 
 
-@pytest.mark.parametrize('dtype', ['float16', 'float64'])
-def test_scores_have_shape_and_type_of_the_images(model, images, dtype):
+@pytest.mark.parametrize(
+  ('dtype', 'expected'), [('float16', 'float32'), ('float64', 'float64')]
+)
+def test_scores_have_shape_and_type_of_the_images(
+  model, images, dtype, expected
+):
   outcome = estimators.explain(
     model,
     images.astype(dtype),
@@ -47,7 +53,7 @@ def test_scores_have_shape_and_type_of_the_images(model, images, dtype):
     samples=2,
   )
   for scores in outcome.values():
-    assert scores.dtype == dtype and scores.shape == images.shape
+    assert scores.dtype == expected and scores.shape == images.shape
 
 
 def test_without_ids_the_content_of_an_image_is_its_id(model, images):
@@ -211,6 +217,106 @@ def test_a_wrong_shape_is_refused_by_name(model, images):
     estimators.explain(model, images, 'flat')
 
 
+@pytest.mark.parametrize(
+  'function',
+  [
+    lambda model, images, targets, keys: tf.constant(images.numpy()),
+    lambda model, images, targets, keys: np.abs(images),
+    lambda model, images, targets, keys: (
+      images if tf.reduce_sum(images) > 0 else -images
+    ),
+    lambda model, images, targets, keys: images * float(targets[0]),
+  ],
+  ids=['numpy_method', 'numpy_function', 'condition', 'number'],
+)
+def test_an_estimator_that_asks_for_values(function, model, images):
+  estimators.register('mine')(function)
+  message = r'"mine" asks for the values .*explain_test.py:\d+\).*tf.function'
+  with pytest.raises(ValueError, match=message) as refusal:
+    estimators.explain(model, images, 'sg_mine')
+  assert '\n' not in str(refusal.value)
+
+
+def test_other_errors_of_an_estimator_are_its_own(model, images):
+  estimators.register('mine')(lambda model, images, targets, keys: images + '')
+  with pytest.raises((TypeError, ValueError), match='string'):
+    estimators.explain(model, images, 'mine')
+
+
+# --- numbers too small or too large -------------------------------------------
+
+SQUARED = ('sq_grad', 'sg_sq_grad', 'sq_sg_grad', 'sg_sq_gb')
+
+
+def _linear(weights, dtype='float32'):
+  """A model with one ReLU, above 0, whose gradients are the weights."""
+  model = keras.Sequential(
+    [
+      keras.Input(SHAPE),
+      keras.layers.Rescaling(1.0, offset=100.0, dtype=dtype),
+      keras.layers.ReLU(dtype=dtype),
+      keras.layers.Flatten(dtype=dtype),
+      keras.layers.Dense(1, dtype=dtype),
+    ]
+  )
+  model.layers[-1].set_weights([weights.reshape(60, 1), np.zeros(1)])
+  return model
+
+
+@pytest.mark.parametrize('dtype', ['float16', 'bfloat16'])
+def test_images_of_half_precision_have_squares(images, dtype):
+  weights = np.linspace(1e-5, 1e-4, 60)  # Squares are 0 in float16.
+  found = estimators.explain(
+    _linear(weights, dtype), tf.cast(images, dtype), SQUARED, samples=2
+  )
+  for name in SQUARED:
+    assert found[name].dtype == tf.float32
+    np.testing.assert_allclose(
+      found[name][0].numpy().ravel(), weights**2, rtol=0.02
+    )
+
+
+@pytest.mark.parametrize('scale', [1e-36, 1e-25, 1e-20, 1e-16, 1.0, 1e15, 1e25])
+def test_squares_keep_the_order_and_are_right_where_they_fit(images, scale):
+  weights = np.random.default_rng(0).permutation(np.linspace(0.01, 1, 60))
+  weights = (scale * weights).astype(np.float32)
+  # Images of ordinary gradients beside it do not matter.
+  found = estimators.explain(
+    _linear(weights), images, ('var_grad', *SQUARED), samples=3
+  )
+  assert (found.pop('var_grad').numpy() < 1e-9 * min(scale**2, 1e30)).all()
+  for scores in found.values():
+    scores = scores[1].numpy().ravel()
+    assert np.isfinite(scores).all()
+    np.testing.assert_array_equal(np.argsort(scores), np.argsort(weights))
+    if 1e-16 <= scale <= 1e15:
+      np.testing.assert_allclose(scores, weights.astype(float) ** 2, rtol=1e-5)
+
+
+# --- habits of other libraries ------------------------------------------------
+
+
+@pytest.mark.parametrize(
+  'targets',
+  [2, np.int64(2), tf.constant(2), [2, 2, 2], [[2], [2], [2]]]
+  + [np.eye(4)[[2, 2, 2]], tf.one_hot([2, 2, 2], 4), np.eye(4)[[2] * 3] > 0],
+  ids=str,
+)
+def test_targets_as_other_libraries_take_them(model, images, targets):
+  expected = estimators.explain(model, images, 'grad', targets=[2, 2, 2])
+  found = estimators.explain(model, images, 'grad', targets)
+  np.testing.assert_array_equal(found['grad'], expected['grad'])
+
+
+def test_uint8_images_are_floats(model, images):
+  images = np.clip(images * 80 + 100, 0, 255).astype(np.uint8)
+  found, expected = (
+    estimators.explain(model, x, 'sg_grad', samples=2)['sg_grad']
+    for x in (images, images.astype(np.float32))
+  )
+  np.testing.assert_array_equal(found, expected)
+
+
 # --- refusals -----------------------------------------------------------------
 
 
@@ -218,7 +324,7 @@ def test_a_wrong_shape_is_refused_by_name(model, images):
   ('change', 'message'),
   [
     (lambda x: x[0], r'images must be floating point .* \(4, 5, 3\)'),
-    (lambda x: x.astype(np.uint8), 'images must be floating point .* uint8'),
+    (lambda x: x.astype(np.int32), 'images must be floating point .* int32'),
     (lambda x: x[:0], r'must not be empty, found shape \(0, 4, 5, 3\)'),
   ],
 )
@@ -237,7 +343,10 @@ def test_the_first_image_that_is_not_finite_is_named(model, images):
 @pytest.mark.parametrize(
   ('targets', 'message'),
   [
-    ([0, 1], r'targets must be integers \[3\], found int64 \(2,\)'),
+    ([0, 1], r'targets must be integers \[3\].*, found int64 \(2,\)'),
+    (np.eye(3, 4) / 2, r'must be one-hot \[3, 4\].* float64 \(3, 4\)'),
+    (np.eye(3, 5), r'must be one-hot \[3, 4\]'),
+    (4, r'classes 0\.\.3, found 4\.\.4'),
     ([0.0, 1.0, 2.0], 'targets must be integers .* float64'),
     ([0, 1, 4], r'classes 0\.\.3, found 0\.\.4'),
     ([-1, 1, 2], r'classes 0\.\.3, found -1\.\.2'),
@@ -270,6 +379,59 @@ def test_oracles_need_truth(images, truth):
 def test_a_missing_model_is_named(images):
   with pytest.raises(ValueError, match='a model is needed for .*grad, found'):
     estimators.explain(None, images, ['sobel', 'grad'])
+
+
+@pytest.mark.parametrize('path', ['my.keras', pathlib.Path('my.keras')])
+def test_a_path_in_the_place_of_a_model(images, path):
+  with pytest.raises(ValueError, match="'my.keras': load it with keras.saving"):
+    estimators.explain(path, images, 'grad')
+
+
+def test_a_model_of_two_inputs(images):
+  class Subclass(keras.Model):
+    def call(self, images, hints):
+      return images[:, 0, 0] + hints
+
+  inputs = [keras.Input(SHAPE, name='picture'), keras.Input((3,), name='hints')]
+  outputs = keras.layers.Flatten()(inputs[0])[:, :3] + inputs[1]
+  for model, names in (
+    (keras.Model(inputs, outputs), r'\(picture, hints\)'),
+    (Subclass(), r'\(images, hints\)'),
+  ):
+    with pytest.raises(ValueError, match=f'takes 2 inputs {names}'):
+      estimators.explain(model, images, 'grad')
+
+
+def test_a_layer_without_a_gradient_is_named(images):
+  model = keras.Sequential(
+    [
+      keras.Input(SHAPE),
+      keras.layers.Resizing(2, 2, interpolation='area'),
+      keras.layers.Flatten(),
+      keras.layers.Dense(2),
+    ]
+  )
+  with pytest.raises(ValueError, match='without a gradient, ResizeArea at .*/'):
+    estimators.explain(model, images, 'grad')
+
+
+def test_running_functions_eagerly_is_refused(model, images):
+  tf.config.run_functions_eagerly(True)
+  try:
+    with pytest.raises(ValueError, match=r'run_functions_eagerly\(False\)'):
+      estimators.explain(model, images, 'grad')
+  finally:
+    tf.config.run_functions_eagerly(False)
+
+
+@pytest.mark.parametrize('seed', [1.7, None, True, '1', 2**31], ids=str)
+def test_a_seed_that_is_no_integer(model, images, seed):
+  for call in (
+    lambda: estimators.explain(model, images, 'sg_grad', seed=seed),
+    lambda: roar_tf.rank(images, seed=seed),
+  ):
+    with pytest.raises(ValueError, match='a seed must be'):
+      call()
 
 
 def test_a_model_without_logits_is_refused(images):

@@ -262,6 +262,93 @@ def test_a_model_without_a_relu_is_refused_and_left_as_it_was(weights, images):
   assert np.isfinite(_explain(model, images, 'grad')['grad']).all()
 
 
+# --- other rectifiers ---------------------------------------------------------
+
+OTHERS = {
+  'maximum': (lambda x: tf.maximum(x, 0.0), r'maximum\(x, 0\)'),
+  'keras_maximum': (lambda x: keras.ops.maximum(0, x), r'maximum\(x, 0\)'),
+  'clip': (lambda x: tf.clip_by_value(x, 0.0, 6.0), r'maximum\(x, 0\)'),
+  'product': (lambda x: x * tf.cast(x > 0, x.dtype), r'x \* \(x > 0\)'),
+  'where': (lambda x: tf.where(x > 0, x, 0.0), r'where\(x > 0, x, 0\)'),
+  'where_not': (lambda x: tf.where(x <= 0, 0.0, x), 'where'),
+  'magnitude': (lambda x: (x + tf.abs(x)) / 2, r'x \+ abs\(x\)'),
+  'minimum': (lambda x: -tf.minimum(-x, 0.0), r'-minimum\(-x, 0\)'),
+  'hidden': (tf.function(lambda x: tf.maximum(x, 0.0)), 'see every ReLU'),
+  'threshold': (keras.layers.ReLU(threshold=0.3), 'where'),
+  'p_relu': (lambda x: tf.nn.relu(x) - 0.25 * tf.nn.relu(-x), 'PReLU'),
+  'negative_slope': (
+    keras.layers.ReLU(negative_slope=0.1, max_value=3),
+    'negative_slope',
+  ),
+  'hard_sigmoid': (keras.ops.hard_sigmoid, 'hard_sigmoid'),
+  'hard_silu': (keras.ops.hard_silu, 'hard_sigmoid, as in hard_silu'),
+  'recompute': (
+    lambda x: tf.recompute_grad(lambda y: 2 * tf.nn.relu(y))(x),
+    'custom gradient .*recompute_grad',
+  ),
+}
+
+
+def _beside(function, relu='relu'):
+  return keras.Sequential(
+    [
+      keras.Input((6, 6, 3)),
+      L.Conv2D(4, 3, activation=relu),
+      L.Conv2D(4, 2),
+      L.Lambda(function),
+      L.Flatten(),
+      L.Dense(CLASSES),
+    ]
+  )
+
+
+@pytest.fixture(scope='module')
+def small():
+  values = np.random.default_rng(0).normal(size=(2, 6, 6, 3))
+  return values.astype(np.float32)
+
+
+@pytest.mark.parametrize('other', OTHERS)
+def test_a_rectifier_that_would_be_unguided_is_named(other, small):
+  function, named = OTHERS[other]
+  _refused(_beside(function), small, named)
+
+
+def test_a_rectifier_without_a_relu_is_named(small):
+  model = _beside(OTHERS['maximum'][0], relu='tanh')
+  _refused(model, small, r'rectifies otherwise .*lambda.*/Maximum')
+
+
+NO_RECTIFIERS = {
+  'two_tensors': lambda x: tf.maximum(x, 2 * x),
+  'largest': lambda x: tf.nn.max_pool2d(x, 2, 1, 'SAME'),
+  'normalised': lambda x: tf.nn.l2_normalize(x, -1) + tf.nn.softmax(x),
+  'deviation': lambda x: (
+    x
+    / tf.sqrt(
+      tf.maximum(tf.reduce_mean(x * x) - tf.reduce_mean(x) ** 2, 0.0) + 1e-3
+    )
+  ),
+  'bounded': lambda x: tf.clip_by_value(tf.nn.relu(x), 0.0, 3.0),
+  'celu': keras.ops.celu,
+  'softplus': lambda x: keras.ops.logaddexp(x, 0.0),
+  'both_signs': tf.nn.crelu,
+  'leaky': tf.nn.leaky_relu,
+  'random_mask': lambda x: (
+    x * tf.cast(tf.random.stateless_uniform(x.shape[1:], [0, 1]) > 0.5, x.dtype)
+  ),
+  'not_used': lambda x: x + tf.stop_gradient(tf.nn.relu(x)),
+}
+
+
+@pytest.mark.parametrize('operation', NO_RECTIFIERS)
+def test_what_is_no_rectifier_is_left_alone(operation, small):
+  found = _explain(
+    _beside(NO_RECTIFIERS[operation]), small, 'gb', targets=[0, 1]
+  )['gb']
+  assert found.numpy().any()
+
+
 def test_a_function_without_a_relu_hides_none():
   # Keras compiles convolutions in groups, for they have no CPU kernel.
   keras.utils.set_random_seed(0)

@@ -1,5 +1,7 @@
 """Tests of names: what a prefix means, which names are refused and how."""
 
+import functools
+
 import pytest
 
 from roar_tf import errors
@@ -55,12 +57,6 @@ def test_filters_apply_to_scores_made_elsewhere():
     made = registry.made_elsewhere(name)
     assert made.base.name == 'captum_ig' and not made.base.needs_model
     assert (made.filter or '') == name.removesuffix('captum_ig').strip('_')
-
-
-def test_a_registered_name_wins_over_a_prefix():
-  registry.register('sg_grad')(_attribution)
-  found = registry.parse('sg_grad')
-  assert found.base.function is _attribution and found.statistic is None
 
 
 @pytest.mark.parametrize(
@@ -131,10 +127,59 @@ def test_loading_the_same_function_again_replaces_it():
   assert registry.parse('mine').base.function is latest
 
 
-@pytest.mark.parametrize('name', ['Mine', '2nd', ''])
+@pytest.mark.parametrize(
+  'name', ['Mine', '2nd', '', 'original', 'naïve', 'my-own', 3, None]
+)
 def test_names_that_are_no_identifiers_are_refused(name):
   with pytest.raises(errors.UsageError, match='lower-case identifier'):
     registry.register(name)
+
+
+@pytest.mark.parametrize(
+  'name',
+  [
+    'sq_grad',
+    'sg_sq_mine',
+    'var_mine',
+    'blur_grad',
+    'max_pooled',
+    'oracle_30',
+    'inverse_oracle_5',
+  ],
+)
+def test_registering_a_name_that_says_how_it_is_composed(name):
+  # Registered or not: its base may be registered later.
+  with pytest.raises(errors.UsageError, match=f"cannot be named '{name}'"):
+    registry.register(name)
+  assert name not in registry.registered()
+
+
+@pytest.mark.parametrize(
+  'name', ['square', 'variance', 'my_sq_grad', 'oracle_x']
+)
+def test_names_that_only_resemble_a_prefix_are_free(name):
+  registry.register(name)(_attribution)
+  assert registry.parse(name).base.name == name
+
+
+def test_registering_a_partial_function_and_an_object():
+  class Method:
+    def __call__(self, model, images, targets, keys):
+      return images
+
+  partial = functools.partial(_attribution, targets=None)
+  for function in (partial, functools.partial(partial), Method()):
+    registry.register('mine')(function)
+    assert not registry.parse('sg_mine').base.is_built_in
+    registry._registry.pop('mine')
+  registry.register('mine')(partial)
+  with pytest.raises(errors.UsageError, match="'mine' exists already"):
+    registry.register('mine')(functools.partial(_another))
+
+
+def test_registering_what_is_no_function():
+  with pytest.raises(errors.UsageError, match="'mine' must be a function"):
+    registry.register('mine')(None)
 
 
 def test_draws_take_no_prefix_and_know_their_counts():
