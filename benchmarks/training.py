@@ -29,6 +29,7 @@ import tensorflow as tf
 from absl import app, flags, logging
 
 from roar_tf.training import augmentation, loop
+from roar_tf.training.clock import Clock
 from roar_tf.training.order import Order, Share
 
 FLAGS = flags.FLAGS
@@ -84,9 +85,9 @@ def _bare(trainer: loop.Trainer, split, steps: int):
 
 def _beginning(trainer: loop.Trainer, split) -> float:
   """Returns the seconds of a training outside of its steps."""
-  before = trainer.step_seconds
-  seconds = measuring.seconds(lambda: trainer.train(split, 0))
-  return seconds - (trainer.step_seconds - before)
+  clock = Clock()
+  seconds = measuring.seconds(lambda: trainer.train(split, 0, clock=clock))
+  return seconds - clock.step_seconds
 
 
 def _loop(folder: str) -> None:

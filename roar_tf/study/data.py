@@ -1,5 +1,6 @@
 """The examples of a cell, in memory or on disk, and how they are masked."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -9,9 +10,14 @@ from roar_tf.cells import ORIGINAL, Cell
 from roar_tf.datasets.source import SPLITS, Source
 from roar_tf.engine import markers
 from roar_tf.lazy import tf
+from roar_tf.study import costs
 from roar_tf.study.context import Cache, Context
 from roar_tf.study.dataset import Dataset
+from roar_tf.study.experiment import Experiment
 
+STREAMED = 2.5
+"""Windows of shards that a streamed training holds: one that is used, one that
+is read ahead, and what is decoded."""
 READ_BATCH = 1024
 """Images that are decoded at once."""
 
@@ -33,6 +39,33 @@ def fits_memory(source: Source, images: int, bound: int | None = None) -> bool:
 
   bound = examples.MEMORY_BOUND if bound is None else bound
   return int(np.prod(source.image_shape)) * images <= bound
+
+
+def memory(experiment: Experiment, bound: int | None = None) -> float:
+  """Returns about how many bytes the images of one training take in memory.
+
+  Held in memory, those of the newest two cells are there. Streamed, it is
+  `STREAMED` times a window of shards; see WORKSPACE.md, "Memory".
+
+  Args:
+    experiment: its source, its ranking and how it trains.
+    bound: see `fits_memory`.
+  """
+  source, training = experiment.source, experiment.retrained
+  if fits_memory(source, source.count('train'), bound):
+    images = source.count('train') + source.count('test')
+    return 2.0 * math.prod(source.image_shape) * images
+  record = costs.record_bytes(experiment, plain_layout(source), (), None)
+  if experiment.study and experiment.study.masking == 'ranking':
+    channels = source.image_shape[-1]
+    granularities = experiment.study.granularities
+    sides = source.image_shape[:2]
+    levels = (*sides, channels if 'element' in granularities else 1)
+    layout = shards.Layout(levels=levels)
+    record += costs.record_bytes(experiment, layout, (), None)
+  count = source.shard_count('train')
+  share = min(training.shuffle_shards, count) / count
+  return STREAMED * share * source.count('train') * record
 
 
 def check_fills(source: Source, cells: Iterable[Cell]) -> None:

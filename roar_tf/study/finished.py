@@ -26,12 +26,13 @@ class FinishedRuns:
     frame: rows of the runs that count, as `results.COLUMNS`.
     excluded: a sentence per cell and reason for which finished runs do not
       count.
-    replicas: how many devices shared the batches of each run that counts.
+    devices: how many devices each run that counts had for itself: those that
+      shared its batches, less where other runs were trained beside it.
   """
 
   frame: 'pandas.DataFrame'  # noqa: F821  Imported when there is something.
   excluded: list[str]
-  replicas: Mapping[Run, int]
+  devices: Mapping[Run, float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +59,7 @@ def _numbers_of(path: str, marker: Mapping) -> dict:
   directory = os.path.dirname(path)
   for name, wanted in (
     ('result.json', ('accuracy', 'top5', 'steps', 'test_images')),
-    ('timing.json', ('seconds',)),
+    ('timing.json', ('seconds', 'device_seconds')),
   ):
     file = f'{directory}/{name}'
     data = files.read(file)
@@ -67,10 +68,12 @@ def _numbers_of(path: str, marker: Mapping) -> dict:
       if checksum and hashlib.sha256(data).hexdigest() != checksum:
         raise ValueError('its checksum is not the one in DONE')
       values = json.loads(data)
+      # Earlier versions wrote no such thing.
+      values.setdefault('device_seconds', values.get('seconds'))
       values = {key: values[key] for key in wanted}
       if not all(math.isfinite(value) for value in values.values()):
         raise ValueError('it holds what is no number')
-    except (ValueError, KeyError, TypeError) as e:
+    except (ValueError, KeyError, TypeError, AttributeError) as e:
       reason = f'{e} is not in it' if isinstance(e, KeyError) else e
       raise errors.DataError(
         f'{file} is damaged ({reason}); delete its directory and run the same '
@@ -100,8 +103,15 @@ def read(runs: Mapping[Run, Artefact]) -> FinishedRuns:
   return FinishedRuns(
     pd.DataFrame(rows, columns=list(results.COLUMNS)),
     _sentences(faults),
-    {trial.run: trial.marker.get('replicas', 1) for trial in usable},
+    {trial.run: _devices(trial) for trial in usable},
   )
+
+
+def _devices(trial: _Trial) -> float:
+  """Returns how many devices a run had for itself, on average."""
+  seconds = trial.numbers['seconds']
+  share = trial.numbers['device_seconds'] / seconds if seconds else 1
+  return trial.marker.get('replicas', 1) * share
 
 
 def _read(run: Run, artefact: Artefact) -> _Trial:

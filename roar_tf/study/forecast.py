@@ -15,6 +15,7 @@ from roar_tf import engine
 from roar_tf.engine import heartbeat, status
 from roar_tf.study import rates
 from roar_tf.study.costs import Cost, total
+from roar_tf.study.data import memory
 from roar_tf.study.stages import Pipeline
 
 NONE = 'none'
@@ -206,6 +207,8 @@ def report(
   lines += ['', *_work(stages, sources)]
   if any(stage.left for stage in stages):
     lines += ['', *_cost(stages, pace, workers, price, rates_file == NONE)]
+  if any(stage.left for stage in stages if stage.stage == 'train'):
+    lines += ['', *_memory(pipeline, parallel)]
   return '\n'.join(lines)
 
 
@@ -251,6 +254,20 @@ def _work(stages: Sequence[Left], sources: Sequence[str]) -> list[str]:
   for label, count in _ROWS:
     values = ''.join(f'{count(cost):>22,}' for cost in costs.values())
     lines.append(f'{label:<22}{values}')
+  return lines
+
+
+def _memory(pipeline: Pipeline, parallel: int) -> list[str]:
+  """Returns what the images of trainings take in memory, a line a source."""
+  lines = []
+  for each in pipeline.stages:
+    context = each.context
+    size = memory(context.experiment, context.memory_bound) / 1e9
+    beside = f', {parallel} side by side' if parallel > 1 else ''
+    lines.append(
+      f'Images in memory: about {size:,.2g} GB a training of '
+      f'{context.source.name}{beside}.'
+    )
   return lines
 
 

@@ -5,7 +5,6 @@ A given one (`models.given`) is tested and copied into the workspace.
 
 import functools
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from roar_tf import engine, errors
@@ -15,6 +14,7 @@ from roar_tf.study.context import Cache, Context
 from roar_tf.study.data import Data
 from roar_tf.study.dataset import remaking
 from roar_tf.study.source import Source
+from roar_tf.training.clock import Clock
 
 GIVEN = 'model.keras'
 """The copy of a model that was given as a file."""
@@ -102,6 +102,7 @@ class Model(engine.Stage):
       self._training.facts(self._directory, names),
       {'step_seconds': timing.step_seconds},
     )
+    self._training.clean(self._directory)
 
   def _train(self, examples: Mapping, fingerprint: Mapping):
     """Trains, and returns the name of the file of weights, and the timing."""
@@ -116,12 +117,12 @@ class Model(engine.Stage):
 
   def _adopt(self, test):
     """Tests and copies a model; returns the name of its file and the timing."""
-    start = time.monotonic()
     context, config = self._context, self._context.experiment.given
     source = context.source
-    model = config.load(source.image_shape, source.num_classes)
-    evaluation = given.tested(context, model, test)
-    timing = training.Timing(time.monotonic() - start)
+    with Clock() as clock:
+      model = config.load(source.image_shape, source.num_classes)
+      evaluation = given.tested(context, model, test)
+    timing = clock.timing
     self._training.write_outcome(self._directory, evaluation, test, 0, timing)
     if config.file:
       files.publish(f'{self._directory}/{GIVEN}', files.read(config.path))

@@ -139,12 +139,18 @@ class Workspace:
     return parts[_SOURCE[folder]] if folder in _SOURCE else None
 
   def aside(self) -> Iterator[str]:
-    """Yields the files that processes are writing, or were when killed."""
-    if files.is_remote(self.root):  # They are on the disks of the processes.
-      return
+    """Yields the files that processes are writing, or were when killed.
+
+    And the checkpoints of what is done: they are deleted after its marker is
+    written, or else here.
+    """
     for folder in (*_DEPTHS, 'status'):
       for path in files.walk(f'{self.root}/{folder}'):
-        if files.ASIDE.fullmatch(os.path.basename(path)):
+        above, name = os.path.split(path)
+        if files.ASIDE.fullmatch(name) or (
+          os.path.basename(above) == 'checkpoints'
+          and files.exists(f'{os.path.dirname(above)}/DONE')
+        ):
           yield path
 
 

@@ -108,7 +108,7 @@ class Report(engine.Stage):
       },
       origins={
         results.identity(run.columns): report.Origin(
-          run_command(contexts[run.source], run), runs.replicas.get(run, 1)
+          run_command(contexts[run.source], run), runs.devices.get(run, 1)
         )
         for run in self._runs
       },

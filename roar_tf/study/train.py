@@ -7,7 +7,6 @@ are none of those it was trained on; it is reported beside retraining.
 """
 
 import os
-import time
 from collections.abc import Iterator, Sequence
 
 from roar_tf import engine, errors
@@ -21,6 +20,7 @@ from roar_tf.study.grid import Run
 from roar_tf.study.model import Model
 from roar_tf.study.rank import Rank
 from roar_tf.study.source import Source
+from roar_tf.training.clock import Clock, Timing
 
 
 class Train(engine.Stage):
@@ -140,8 +140,9 @@ class Train(engine.Stage):
       self._training.facts(directory, training.CHECKED),
       {'step_seconds': timing.step_seconds},
     )
+    self._training.clean(directory)
 
-  def _retrain(self, run: Run, directory: str, artefact) -> training.Timing:
+  def _retrain(self, run: Run, directory: str, artefact) -> Timing:
     _, timing = self._training.run(
       'retrained',
       self._data.examples(run.cell, _ranking(artefact), run.input),
@@ -153,17 +154,16 @@ class Train(engine.Stage):
     )
     return timing
 
-  def _delete(self, run: Run, directory: str, artefact) -> training.Timing:
+  def _delete(self, run: Run, directory: str, artefact) -> Timing:
     """Tests the explained model on the masked test images of a cell."""
-    start = time.monotonic()
-    ranking = _ranking(artefact)
-    examples = self._data.examples(run.cell, ranking, splits=('test',))
-    evaluation = self._model.evaluate(examples['test'])
-    timing = training.Timing(time.monotonic() - start)
+    with Clock() as clock:
+      ranking = _ranking(artefact)
+      examples = self._data.examples(run.cell, ranking, splits=('test',))
+      evaluation = self._model.evaluate(examples['test'])
     self._training.write_outcome(
-      directory, evaluation, examples['test'], 0, timing
+      directory, evaluation, examples['test'], 0, clock.timing
     )
-    return timing
+    return clock.timing
 
 
 def _ranking(artefact: engine.Artefact) -> Dataset | None:

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import io
-import time
+import logging
 from collections.abc import Mapping
 
 import numpy as np
@@ -11,24 +11,17 @@ import numpy as np
 from roar_tf import errors
 from roar_tf.engine import files, markers, progress
 from roar_tf.study.context import Cache, Context
+from roar_tf.training import order
+from roar_tf.training.clock import Clock, Timing
 
 WEIGHTS = 'weights.npz'
 """The weights of an explained model."""
 CHECKED = ('result.json', 'test_predictions.npz')
 """Files of a training that are a function of its settings and inputs alone."""
 
-
-@dataclasses.dataclass(frozen=True)
-class Timing:
-  """How long a training or a test took.
-
-  Attributes:
-    seconds: in all.
-    step_seconds: in training steps.
-  """
-
-  seconds: float
-  step_seconds: float = 0.0
+_SAMPLE = 16
+"""Labels of a shard that tell whether images are sorted by class."""
+_log = logging.getLogger('roar_tf')
 
 
 class Training:
@@ -40,7 +33,7 @@ class Training:
 
   def __init__(self, context: Context):
     self._context = context
-    self._trainers = Cache()
+    self._trainers, self._warned = Cache(), Cache()
 
   def trainer(self, role: str):
     """Returns the trainer of a role (`training.loop.Trainer`).
@@ -49,11 +42,8 @@ class Training:
     """
     from roar_tf.training import loop
 
-    context, experiment = self._context, self._context.experiment
-    factory, training = {
-      'explained': (experiment.explained_model, experiment.explained),
-      'retrained': (experiment.retrained_model, experiment.retrained),
-    }[role]
+    context = self._context
+    factory, training = self._configured(role)
     return self._trainers.get(
       markers.digest(training.settings(factory)),
       lambda: loop.Trainer(
@@ -66,6 +56,14 @@ class Training:
       ),
     )
 
+  def _configured(self, role: str):
+    """Returns the factory and the settings of a role."""
+    experiment = self._context.experiment
+    return {
+      'explained': (experiment.explained_model, experiment.explained),
+      'retrained': (experiment.retrained_model, experiment.retrained),
+    }[role]
+
   def run(
     self,
     role: str,
@@ -77,7 +75,7 @@ class Training:
     """Trains and tests once, and writes everything but the DONE marker.
 
     Writes the files of `write_outcome`, and `events` for TensorBoard.
-    Checkpoints lie beside them until the end.
+    Checkpoints lie beside them until `clean` deletes them.
 
     Args:
       role: `explained` or `retrained`.
@@ -91,12 +89,13 @@ class Training:
     """
     from roar_tf.training import events, loop
 
-    context, start = self._context, time.monotonic()
+    context = self._context
     trainer = self.trainer(role)
-    before = trainer.step_seconds
+    self._warn_of_order(examples['train'], trainer.training.shuffle_shards)
     title = context.workspace.relative(directory)
     steps = trainer.training.steps(len(examples['train']))
     with contextlib.ExitStack() as stack:
+      clock = stack.enter_context(Clock())
       bar = stack.enter_context(progress.bar(steps, title, 'steps', inner=True))
       log = {}
       if context.devices.is_chief:
@@ -109,20 +108,49 @@ class Training:
         examples['train'],
         *seed_words,
         resumption=loop.Resumption(
-          f'{directory}/checkpoints', fingerprint, stop=context.stop
+          _checkpoints(directory),
+          fingerprint,
+          self._configured(role)[1].checkpoint_seconds,
+          context.stop,
         ),
+        clock=clock,
         progress=progress.logged(bar, title),
         **log,
       )
-    evaluation = trainer.evaluate(state, examples['test'])
-    timing = Timing(time.monotonic() - start, trainer.step_seconds - before)
-    self.write_outcome(directory, evaluation, examples['test'], steps, timing)
-    return state, timing
+      evaluation = trainer.evaluate(state, examples['test'])
+    self.write_outcome(
+      directory, evaluation, examples['test'], steps, clock.timing
+    )
+    return state, clock.timing
+
+  def _warn_of_order(self, train, window: int) -> None:
+    """Warns, once, of images sorted by class in more shards than a window."""
+
+    def look() -> None:
+      shards = len(train.counts)
+      if shards <= window:
+        return
+      some = np.linspace(0, shards - 1, min(shards, 4 * window)).astype(int)
+      labels = [train.first_labels(shard, _SAMPLE) for shard in some]
+      together, mixed = order.classes_together(labels, window)
+      if together < 0.75 * mixed:
+        _log.warning(
+          'the train images of %s lie sorted by class in %d shards, of which '
+          'gin parameter Training.shuffle_shards = %d are shuffled together: '
+          'a training sees few classes at a time; raise it to %d, which takes '
+          'memory, or sort the dataset otherwise.',
+          self._context.source.name,
+          shards,
+          window,
+          shards,
+        )
+
+    self._warned.get(window, look)
 
   def write_outcome(
     self, directory: str, evaluation, test, steps: int, timing: Timing
   ) -> None:
-    """Writes the files of a finished training and deletes its checkpoints.
+    """Writes the files of a finished training.
 
     `result.json` (accuracy, top5, steps, test_images), `test_predictions.npz`
     (ids, labels, predictions, correct), `config.gin`, `timing.json`. Of several
@@ -156,7 +184,16 @@ class Training:
     config = self._context.experiment.operative_config
     files.publish(f'{directory}/config.gin', config.encode())
     files.publish_json(f'{directory}/timing.json', dataclasses.asdict(timing))
-    files.remove(f'{directory}/checkpoints')
+
+  def clean(self, directory: str) -> None:
+    """Deletes the checkpoints of a training whose marker is written.
+
+    Before, a process that is killed would lose what it has trained.
+    """
+    from roar_tf.training import checkpoint
+
+    if self._context.devices.is_chief:
+      checkpoint.delete(_checkpoints(directory))
 
   def facts(self, directory: str, names) -> dict:
     """Returns what the marker of a training records.
@@ -172,6 +209,11 @@ class Training:
       'files': files.checksums(directory, names),
       'replicas': devices.replicas,
     }
+
+
+def _checkpoints(directory: str) -> str:
+  """Returns where the checkpoints of a training lie."""
+  return f'{directory}/checkpoints'
 
 
 def publish_arrays(path: str, **arrays) -> None:

@@ -1,10 +1,16 @@
 """Checkpoints of an unfinished training: npz files behind their checksums.
 
-A checkpoint holds the state, which counts its steps, and the fingerprint of the
-run. Each is published whole and checked when it is read. The two newest are
-kept, and all are deleted when the run is done.
+A checkpoint holds the state, which counts its steps, what the training has
+taken so far, and the fingerprint of the run. Each is published whole and
+checked when it is read. The two newest are kept, and all are deleted when the
+run is done. Another process may be the first to do it: files may vanish at any
+time.
 """
 
+from __future__ import annotations
+
+import contextlib
+import dataclasses
 import hashlib
 import io
 import json
@@ -16,14 +22,41 @@ import numpy as np
 from roar_tf import errors
 from roar_tf.engine import files, markers
 from roar_tf.lazy import tf
+from roar_tf.training.clock import Timing
 from roar_tf.training.step import PARTS
 
 KEPT = 2
 _log = logging.getLogger('roar_tf')
 
 
-def save(directory: str, state: Mapping, fingerprint: Mapping) -> None:
-  """Publishes a checkpoint and deletes all but the newest ones."""
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+  """What an unfinished training goes on from.
+
+  Attributes:
+    state: see `step`.
+    timing: what it has taken so far.
+  """
+
+  state: dict
+  timing: Timing = Timing()
+
+  @property
+  def step(self) -> int:
+    """How many steps are finished."""
+    return int(self.state['step'])
+
+
+def save(
+  directory: str,
+  state: Mapping,
+  fingerprint: Mapping,
+  timing: Timing,
+) -> None:
+  """Publishes a checkpoint and deletes all but the newest ones.
+
+  Nothing is saved where another process finishes the run meanwhile.
+  """
   step = int(state['step'])
   buffer = io.BytesIO()
   arrays = {
@@ -36,18 +69,31 @@ def save(directory: str, state: Mapping, fingerprint: Mapping) -> None:
     step=np.int64(step),
     seed=np.int32(state['seed']),
     fingerprint=np.array(json.dumps(fingerprint, sort_keys=True)),
+    timing=np.array(dataclasses.astuple(timing)),
     **arrays,
   )
   data = buffer.getvalue()
-  files.publish(
-    f'{directory}/step_{step:08d}.npz', hashlib.sha256(data).digest() + data
-  )
-  for path in _newest_first(directory)[KEPT:]:
-    files.remove(path)
+  with contextlib.suppress(*files.missing_errors()):
+    files.publish(
+      f'{directory}/step_{step:08d}.npz', hashlib.sha256(data).digest() + data
+    )
+    for path in _newest_first(directory)[KEPT:]:
+      files.remove(path)
 
 
-def restore(directory: str, fingerprint: Mapping, like: Mapping) -> dict | None:
-  """Returns the newest state that is intact, or None where there is none.
+def delete(directory: str) -> None:
+  """Deletes the checkpoints of a run that is done."""
+  with contextlib.suppress(*files.missing_errors()):
+    files.remove(directory)
+
+
+def restore(
+  directory: str,
+  fingerprint: Mapping,
+  like: Mapping,
+  most: int | None = None,
+) -> Checkpoint | None:
+  """Returns the newest checkpoint that is intact, or None without one.
 
   A damaged checkpoint is warned about, and the one before it is taken.
 
@@ -55,12 +101,18 @@ def restore(directory: str, fingerprint: Mapping, like: Mapping) -> dict | None:
     directory: where `save` put them.
     fingerprint: what the run is now.
     like: a state of the run's model; its values are not looked at.
+    most: newer ones than of this step are passed over.
 
   Raises:
     UsageError: the checkpoint is of another configuration or model.
   """
   for path in _newest_first(directory):
-    content = files.read(path)
+    if most is not None and _step_of(path) > most:
+      continue
+    try:
+      content = files.read(path)
+    except files.missing_errors():
+      continue
     checksum, data = content[:32], content[32:]
     if hashlib.sha256(data).digest() != checksum:
       _log.warning(
@@ -80,15 +132,22 @@ def restore(directory: str, fingerprint: Mapping, like: Mapping) -> dict | None:
         for part in PARTS
       }
       state |= {name: arrays[name] for name in ('step', 'seed')}
+      # Earlier versions wrote none.
+      spent = arrays['timing'].tolist() if 'timing' in arrays else ()
     _check_shapes(path, state, like)
-    return tf.nest.map_structure(tf.constant, state)
+    state = tf.nest.map_structure(tf.constant, state)
+    return Checkpoint(state, Timing(*spent))
   return None
 
 
 def newest_step(directory: str) -> int:
   """Returns the step of the newest checkpoint, 0 where there is none."""
   paths = _newest_first(directory)
-  return int(paths[0].removesuffix('.npz').rpartition('_')[2]) if paths else 0
+  return _step_of(paths[0]) if paths else 0
+
+
+def _step_of(path: str) -> int:
+  return int(path.removesuffix('.npz').rpartition('_')[2])
 
 
 def _newest_first(directory: str) -> list[str]:

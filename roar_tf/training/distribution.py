@@ -17,6 +17,10 @@ from collections.abc import Callable, Sequence
 from roar_tf import errors
 from roar_tf.lazy import keras, tf
 
+PATIENCE, STEP_PATIENCE = 24 * 60 * 60.0, 30 * 60.0
+"""Seconds after which a host gives up others: while one of them does units that
+are not shared out, and inside of a training step."""
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Devices:
@@ -120,23 +124,31 @@ class Devices:
       return reduced
     context = tf.distribute.get_replica_context()
     how = tf.distribute.ReduceOp.MEAN if mean else tf.distribute.ReduceOp.SUM
+    options = _waiting(STEP_PATIENCE)
     # One reduction takes one type.
     for dtype in dict.fromkeys(v.dtype for v in reduced):
       places = [i for i, v in enumerate(reduced) if v.dtype == dtype]
       for i, value in zip(
         places,
-        context.all_reduce(how, [reduced[i] for i in places]),
+        context.all_reduce(how, [reduced[i] for i in places], options),
         strict=True,
       ):
         reduced[i] = value
     return reduced
 
-  def any(self, flag: bool) -> bool:
-    """Whether the flag is true on any host; all hosts must ask together."""
+  def everywhere(self, number: int) -> list[int]:
+    """Returns a number of every host, in order; all hosts ask together."""
     if self.hosts == 1:
-      return flag
-    votes = self.strategy.run(lambda: tf.constant(float(flag)))
-    return bool(self.strategy.reduce('SUM', votes, axis=None) > 0)
+      return [number]
+    share = number / len(self.local_replicas)
+    own = [share if host == self.host else 0.0 for host in range(self.hosts)]
+    votes = self.strategy.run(lambda: tf.constant(own))
+    total = self.strategy.reduce('SUM', votes, axis=None)
+    return [round(each) for each in total.numpy().tolist()]
+
+  def any(self, flag: bool) -> bool:
+    """Whether the flag is true on any host; all hosts ask together."""
+    return any(self.everywhere(int(flag)))
 
   def barrier(self) -> None:
     """Waits until all hosts are here."""
@@ -219,7 +231,17 @@ def _multi_worker() -> Devices:
       '{"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", '
       f'"index": 0}}}}, found {text!r}.'
     )
-  return Devices(tf.distribute.MultiWorkerMirroredStrategy(), hosts, host)
+  strategy = tf.distribute.MultiWorkerMirroredStrategy(
+    communication_options=_waiting(PATIENCE)
+  )
+  return Devices(strategy, hosts, host)
+
+
+def _waiting(seconds: float):
+  """Returns how hosts talk: whoever waits longer than that gives up."""
+  return tf.distribute.experimental.CommunicationOptions(
+    timeout_seconds=seconds
+  )
 
 
 def _tpu(name: str) -> Devices:
@@ -227,7 +249,7 @@ def _tpu(name: str) -> Devices:
     resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=name)
     if name != 'local':
       tf.config.experimental_connect_to_cluster(resolver)
-    tf.tpu.experimental.initialize_tpu_system(resolver)
+    topology = tf.tpu.experimental.initialize_tpu_system(resolver)
   except Exception as e:  # Whatever the cloud's libraries raise.
     lines = str(e).strip().splitlines() or [type(e).__name__]
     reason = textwrap.shorten(lines[0], 120, placeholder=' ...')
@@ -235,4 +257,10 @@ def _tpu(name: str) -> Devices:
       f'--tpu={name} cannot be reached ({reason}); name a TPU of this '
       'project and zone, or "local" on a TPU VM with roar_tf[tpu] installed.'
     ) from e
+  if topology.num_tasks > 1:
+    raise errors.UsageError(
+      f'--tpu={name} has {topology.num_tasks} hosts, and a program takes the '
+      'TPUs of one host: start one on each of them with --tpu=local, and '
+      'divide a study by --worker and --num_workers (docs/cloud_tpu.md).'
+    )
   return Devices(tf.distribute.TPUStrategy(resolver))

@@ -49,6 +49,12 @@ class Examples:
     """Examples of every shard."""
     return self.shards or (len(self),)
 
+  def first_labels(self, shard: int, count: int) -> np.ndarray:
+    """Returns the labels of a shard's first examples, `count` or fewer."""
+    start = sum(self.counts[:shard])
+    stop = start + min(count, self.counts[shard])
+    return np.asarray(self.labels[start:stop])
+
   def training_batches(
     self, order: Order, start: int, stop: int, share: Share
   ) -> tf.data.Dataset:

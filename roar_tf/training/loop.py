@@ -8,6 +8,7 @@ TensorFlow start-up nor a trace.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import random
 import threading
 import time
@@ -20,6 +21,7 @@ from roar_tf.lazy import keras, tf
 from roar_tf.models import factories, precision
 from roar_tf.training import checkpoint, distribution
 from roar_tf.training import step as pure
+from roar_tf.training.clock import Clock
 from roar_tf.training.examples import Examples
 from roar_tf.training.order import Order, Share
 from roar_tf.training.settings import Training
@@ -34,8 +36,14 @@ FIRST_CALL = 1
 CALL_SECONDS = 1.0
 """How long a call should last: progress and signals are seen between calls."""
 
+SAVING = 50.0
+"""Checkpoints are so many times as far apart as saving one takes, or more."""
+
 EVALUATION_BATCH = 256
 """Most test images per call and replica; the last batch is padded."""
+
+
+_log = logging.getLogger('roar_tf')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +53,7 @@ class Resumption:
   Attributes:
     directory: of its checkpoints.
     fingerprint: the run's.
-    every_seconds: time between checkpoints.
+    every_seconds: least time between checkpoints; see `SAVING`.
     stop: asked after every call; true saves and raises PreemptedError.
   """
 
@@ -114,15 +122,9 @@ class Trainer:
     self.model = self._build()
     with self._keras():
       factories.check(factory, self.model)
-    self._clock = threading.local()
     self._lock = threading.Lock()
     self._compiled = {}
     self._evaluation = tf.function(self._evaluate_batch)
-
-  @property
-  def step_seconds(self) -> float:
-    """Time that the calling thread has spent in training steps so far."""
-    return getattr(self._clock, 'seconds', 0.0)
 
   def step(self, train_images: int) -> pure.Step:
     """Returns the pure step that this trainer runs on every replica."""
@@ -180,6 +182,7 @@ class Trainer:
     examples: Examples | Stream,
     *seed_words,
     resumption: Resumption | None = None,
+    clock: Clock | None = None,
     progress: Callable[[int], None] = lambda steps: None,
     log: Callable[[int, Mapping], None] = lambda step, metrics: None,
   ) -> tuple[pure.State, int]:
@@ -190,6 +193,7 @@ class Trainer:
       *seed_words: integers and strings that identify the run; they decide the
         initial weights, the order and the augmentation.
       resumption: where to save and resume; None trains in one piece.
+      clock: told the time spent in steps, and by earlier processes.
       progress: told the number of steps just finished.
       log: told the number of finished steps and the metrics of the last one.
 
@@ -202,14 +206,12 @@ class Trainer:
       UsageError: the checkpoint belongs to another run.
       RoarError: the loss is not finite; the step is named.
     """
-    training = self.training
+    training, clock = self.training, clock or Clock()
     total = training.steps(len(examples))
     state = self.initial_state(*seed_words)
     if resumption:
-      state = (
-        checkpoint.restore(resumption.directory, resumption.fingerprint, state)
-        or state
-      )
+      restored = self._restored(resumption, state)
+      state, clock.before = restored.state, restored.timing
     done = int(state['step'])
     progress(done)
     if done == total:
@@ -223,7 +225,9 @@ class Trainer:
     )
     variables = self.devices.variables(state)
     run = self._run_of(len(examples))
-    saved, count = time.monotonic(), FIRST_CALL
+    due, count = time.monotonic(), FIRST_CALL
+    if resumption:
+      due += resumption.every_seconds
     while done < total:
       count = min(count, total - done)
       arguments = (variables, batches, tf.constant(count))
@@ -232,7 +236,7 @@ class Trainer:
       start = time.monotonic()
       metrics = _read(examples, run, *arguments)
       seconds = time.monotonic() - start
-      self._clock.seconds = self.step_seconds + seconds
+      clock.step_seconds += seconds
       if metrics['failed'] >= 0:
         raise errors.RoarError(
           f'the loss became {metrics["loss"]} in step {metrics["failed"] + 1} '
@@ -243,7 +247,12 @@ class Trainer:
       progress(count)
       log(done, {**metrics, 'images_per_second': count * batch / seconds})
       if resumption and done < total:
-        saved = self._save_if_due(resumption, variables, done, total, saved)
+        stop, due = self._save_if_due(resumption, variables, clock, due)
+        if stop:
+          raise errors.PreemptedError(
+            f'stopped after step {done} of {total}, which is saved; run '
+            'the same command again to go on.'
+          )
       count = self._next_count(count, seconds)
     return self.devices.values(variables), total
 
@@ -335,23 +344,52 @@ class Trainer:
 
     return run
 
-  def _save_if_due(self, resumption, variables, done, total, saved) -> float:
-    """Saves now and then, and where a signal asks to stop; returns when."""
-    stop = self.devices.any(resumption.stop())
-    if stop or time.monotonic() - saved > resumption.every_seconds:
-      if self.devices.is_chief:
-        checkpoint.save(
-          resumption.directory,
-          self.devices.values(variables),
-          resumption.fingerprint,
-        )
-      saved = time.monotonic()
-    if stop:
-      raise errors.PreemptedError(
-        f'stopped after step {done} of {total}, which is saved; run '
-        'the same command again to go on.'
+  def _restored(
+    self, resumption: Resumption, state: pure.State
+  ) -> checkpoint.Checkpoint:
+    """Returns what to go on from: the newest that all hosts see.
+
+    Where files are shared over a network, one host may see later than another
+    what the first one has written.
+    """
+    most = None
+    while True:
+      restored = checkpoint.restore(
+        resumption.directory, resumption.fingerprint, state, most
+      ) or checkpoint.Checkpoint(state)
+      steps = self.devices.everywhere(restored.step)
+      if min(steps) == max(steps):
+        return restored
+      most = min(steps)
+      _log.warning(
+        'the hosts see checkpoints of other steps in %s (%s); all go on from '
+        'one that each of them sees',
+        resumption.directory,
+        ', '.join(map(str, steps)),
       )
-    return saved
+
+  def _save_if_due(
+    self, resumption: Resumption, variables, clock: Clock, due: float
+  ) -> tuple[bool, float]:
+    """Saves now and then, and where a signal asks to stop.
+
+    Returns:
+      Whether to stop, and when the next checkpoint is due.
+    """
+    stop = self.devices.any(resumption.stop())
+    start = time.monotonic()
+    if not stop and start < due:
+      return False, due
+    if self.devices.is_chief:
+      checkpoint.save(
+        resumption.directory,
+        self.devices.values(variables),
+        resumption.fingerprint,
+        clock.timing,
+      )
+    end = time.monotonic()
+    pause = max(resumption.every_seconds, SAVING * (end - start))
+    return stop, end + pause
 
   def _next_count(self, count: int, seconds: float) -> int:
     """Returns how many steps the next call should take."""

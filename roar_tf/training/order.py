@@ -109,6 +109,30 @@ class Order:
     return randomness.generator(randomness.Purpose.ORDER, *self._words, *words)
 
 
+def classes_together(
+  labels: Sequence[np.ndarray], window: int
+) -> tuple[float, float]:
+  """Returns how many classes shards that are shuffled together have.
+
+  Args:
+    labels: those of the first few examples of some shards.
+    window: shards that are shuffled together, fewer than there are.
+
+  Returns:
+    How many classes a window has of these labels, on average, and how many it
+    would have if their examples were in no order.
+  """
+  generator = np.random.default_rng(0)
+  every = np.concatenate(labels)
+  counts = []
+  for _ in range(16):
+    shards = generator.permutation(len(labels))[:window]
+    together = np.concatenate([labels[s] for s in shards])
+    mixed = generator.permutation(every)[: len(together)]
+    counts.append([len(np.unique(values)) for values in (together, mixed)])
+  return tuple(np.mean(counts, axis=0).tolist())
+
+
 def in_turn(counts: Sequence[int], batch_size: int) -> Iterator[Piece]:
   """Yields the pieces of one pass in the order of the shards.
 

@@ -14,7 +14,7 @@ from roar_tf.training import augmentation, preprocessing
 @gin.configurable
 @dataclasses.dataclass(frozen=True)
 class Training:
-  """How a model is trained; every field changes the result.
+  """How a model is trained; every field but the last changes the result.
 
   Attributes:
     model: factory `(input_shape, num_classes) -> keras.Model` of logits.
@@ -44,6 +44,9 @@ class Training:
       sees one part at a time.
     shuffle_shards: how many shards of the train split are read and shuffled
       together; an epoch is one permutation of all images if there are no more.
+    checkpoint_seconds: least time between two checkpoints of an unfinished
+      training. They are farther apart where saving takes long, so that it is
+      2 % of the time at most.
   """
 
   model: Callable = gin.REQUIRED
@@ -62,6 +65,7 @@ class Training:
   precision: str = 'float32'
   microbatches: int = 1
   shuffle_shards: int = 16
+  checkpoint_seconds: float = 60.0
 
   def __post_init__(self):
     """Raises UsageError for values that mean nothing."""
@@ -85,6 +89,7 @@ class Training:
       'precision': lambda v: v in precision.PRECISIONS,
       'microbatches': lambda v: type(v) is int and v > 0,
       'shuffle_shards': lambda v: type(v) is int and v > 0,
+      'checkpoint_seconds': lambda v: 0 <= v < math.inf,
       'drops': lambda v: (
         [e for e, factor in v if factor >= 0 and 0 <= e < math.inf]
         == sorted(e for e, _ in v)
@@ -114,8 +119,10 @@ class Training:
     Args:
       factory: the `config.Factory` that `model` was frozen to.
     """
+    fields = dataclasses.asdict(self)
+    del fields['checkpoint_seconds']
     return {
-      **{f'Training.{k}': v for k, v in dataclasses.asdict(self).items()},
+      **{f'Training.{k}': v for k, v in fields.items()},
       'Training.model': factory.name,
       **{f'{factory.name}.{k}': v for k, v in factory.arguments.items()},
       **factory.code,

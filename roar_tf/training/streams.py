@@ -56,6 +56,17 @@ class Records:
       for name in batches[0]
     }
 
+  def first_labels(self, shard: int, count: int) -> np.ndarray:
+    """Returns the labels of a shard's first records, `count` or fewer."""
+    records = self.contents[shard]['records']
+    if not records:
+      return np.empty([0], np.int32)
+    layout = shard_files.Layout(classes=self.layout.classes)
+    batches = shard_files.read_batches(
+      self.paths[shard], records, layout, count
+    )
+    return next(iter(batches))['label'].numpy()
+
   def fault(self) -> str:
     """Returns which shard is damaged and how, empty if none is."""
     for path, contents in zip(self.paths, self.contents, strict=True):
@@ -104,6 +115,10 @@ class Stream:
   def labels(self) -> np.ndarray:
     """int32 [N]."""
     return self._facts['label'].astype(np.int32)
+
+  def first_labels(self, shard: int, count: int) -> np.ndarray:
+    """Returns what `Examples.first_labels` returns."""
+    return self.images.first_labels(shard, count)
 
   def training_batches(
     self, order: Order, start: int, stop: int, share: Share

@@ -47,6 +47,17 @@ def test_only_the_masked_shards_of_the_study_go(
   assert nothing.out.startswith('clean: 0 masked datasets')
 
 
+def test_checkpoints_of_what_is_done_are_temporary(damaged, run_of):
+  done, other = (run_of(damaged, 'original', seed) for seed in (0, 1))
+  (other / 'DONE').unlink()
+  for run in (done, other):
+    (run / 'checkpoints').mkdir()
+    (run / 'checkpoints/step_00000075.npz').write_bytes(b'state')
+  cleaning.clean_temporary(paths.Workspace(str(damaged)), age=0)
+  assert not list(done.glob('checkpoints/*'))
+  assert list(other.glob('checkpoints/*'))
+
+
 @pytest.mark.parametrize('after', [0, 1, 6, 9])
 def test_what_a_killed_cleaning_leaves_passes_for_nothing(
   after, tiny, finished, damaged, monkeypatch, artefacts

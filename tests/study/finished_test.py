@@ -27,7 +27,7 @@ def test_every_intact_run_has_one_row_that_says_what_its_result_says(
 ):
   runs = read()
   assert runs.excluded == [] and len(runs.frame) == 10
-  assert set(runs.replicas.values()) == {1}
+  assert set(runs.devices.values()) == {1}
   check_rows(runs.frame, damaged)
 
 

@@ -38,6 +38,29 @@ def test_all_is_left_of_a_study_that_nobody_ran(tiny, tmp_path):
   assert stages['model'].costs['tiny'].explained_steps == 75 < steps
 
 
+def test_memory_of_trainings_is_told(tiny, tmp_path):
+  def told(*bindings, parallel=1, bound=None):
+    pipeline = tiny.pipeline(tmp_path, *bindings, memory_bound=bound)
+    text = forecast.report(pipeline, pipeline.goals(), parallel=parallel)
+    (line,) = [x for x in text.splitlines() if x.startswith('Images in memory')]
+    size = float(line.split('about ')[1].split(' GB')[0].replace(',', ''))
+    assert ('4 side by side' in line) == (parallel == 4)
+    return size
+
+  # 180 images of 8 x 8 x 3 bytes, of two cells.
+  assert told(parallel=4) == pytest.approx(2 * 180 * 192 / 1e9, rel=0.05)
+  whole, third, ranked = (
+    told(*bindings, bound=0)
+    for bindings in (
+      (),
+      ('Training.shuffle_shards = 1',),
+      ("Study.masking = 'ranking'",),
+    )
+  )
+  assert third == pytest.approx(whole / 3, rel=0.06)
+  assert ranked > 1.1 * whole
+
+
 def test_nothing_is_left_of_a_finished_study(tiny, finished):
   stages = _left(tiny.pipeline(finished))
   assert not any(left.left for left in stages.values())

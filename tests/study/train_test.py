@@ -10,8 +10,9 @@ import tensorflow as tf
 
 from roar_tf import cells, errors
 from roar_tf.analysis import results
+from roar_tf.engine import markers
 from roar_tf.study import grid
-from roar_tf.training import loop
+from roar_tf.training import checkpoint, loop
 
 CELLS = [f'{e}_pixel_remove_{t}' for e in ('random', 'grad') for t in (30, 70)]
 
@@ -159,6 +160,102 @@ def test_a_damaged_checkpoint_is_no_obstacle(
     (run / 'checkpoints/step_00000032.npz').write_bytes(content)
   assert make(tiny.pipeline(damaged)).made == {'train': 2}
   assert_same(artefacts(damaged), artefacts(finished))
+
+
+def test_a_run_that_is_killed_before_its_marker_is_not_trained_again(
+  tiny, finished, damaged, make, run_of, artefacts, assert_same, monkeypatch
+):
+  run = run_of(damaged, 'grad_pixel_remove_30')
+  shutil.rmtree(run)
+  often = 'Training.checkpoint_seconds = 0'
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(loop, 'SAVING', 0)
+    write = markers.write
+
+    def killed(path, *arguments):
+      if path == f'{run}/DONE':
+        raise OSError('killed')
+      write(path, *arguments)
+
+    patch.setattr(markers, 'write', killed)
+    make(tiny.pipeline(damaged, often), 'train', fails='killed')
+  assert (run / 'result.json').exists() and not (run / 'DONE').exists()
+  (_, newest) = sorted((run / 'checkpoints').iterdir())
+  trained = int(newest.stem.partition('_')[2])
+  before = json.loads((run / 'timing.json').read_text())
+  steps = []
+  train = loop.Trainer.train
+
+  def watched(self, *args, progress=lambda steps: None, **kwargs):
+    return train(self, *args, progress=steps.append, **kwargs)
+
+  monkeypatch.setattr(loop.Trainer, 'train', watched)
+  make(tiny.pipeline(damaged))
+  assert steps[0] == trained > 0 and sum(steps) == 75
+  assert not (run / 'checkpoints').exists()
+  after = json.loads((run / 'timing.json').read_text())
+  assert after['step_seconds'] > 0.5 * before['step_seconds']
+  assert_same(artefacts(damaged), artefacts(finished))
+
+
+def test_another_process_may_finish_a_run_meanwhile(
+  tiny, finished, damaged, make, run_of, artefacts, assert_same, monkeypatch
+):
+  run = run_of(damaged, 'grad_pixel_remove_30')
+  shutil.rmtree(run)
+  monkeypatch.setattr(loop, 'SAVING', 0)
+  save, saved = checkpoint.save, []
+
+  def beside(directory, *arguments):
+    if saved:  # The other one is through with it.
+      shutil.copytree(
+        run_of(finished, 'grad_pixel_remove_30'), run, dirs_exist_ok=True
+      )
+      checkpoint.delete(directory)
+    saved.append(directory)
+    save(directory, *arguments)
+
+  monkeypatch.setattr(checkpoint, 'save', beside)
+  often = 'Training.checkpoint_seconds = 0'
+  counts = make(tiny.pipeline(damaged, often), 'train')
+  assert counts.made == {'train': 1} and len(saved) > 1
+  make(tiny.pipeline(damaged))
+  found, expected = artefacts(damaged), artefacts(finished)
+  for each in (found, expected):  # It tells how often was saved.
+    del each[str((run / 'config.gin').relative_to(damaged))]
+  assert_same(found, expected)
+
+
+def test_runs_side_by_side_share_the_costs_of_their_device(
+  tiny, damaged, make, run_of
+):
+  for seed in (0, 1):
+    shutil.rmtree(run_of(damaged, 'original', seed))
+  make(tiny.pipeline(damaged), 'train', parallel=2)
+  spent = [
+    json.loads((run_of(damaged, 'original', seed) / 'timing.json').read_text())
+    for seed in (0, 1)
+  ]
+  assert all(0 < t['device_seconds'] <= t['seconds'] for t in spent)
+  both = sum(t['device_seconds'] for t in spent)
+  assert both < 0.9 * sum(t['seconds'] for t in spent)
+
+
+@pytest.mark.parametrize('bound', [1 << 32, 0])
+def test_images_sorted_by_class_are_warned_of(
+  bound, photographs, make, tmp_path, caplog
+):
+  # As image_folder reads them: a class after the other, five images a shard.
+  bindings = ('Training.shuffle_shards = 1', 'Training.epochs = 0.1')
+  pipeline = photographs.tiny.pipeline(
+    tmp_path / 'w', *bindings, memory_bound=bound
+  )
+  with caplog.at_level('WARNING', 'roar_tf'):
+    make(pipeline, 'model', upstream=True)
+  sentences = [r.getMessage() for r in caplog.records if 'sorted' in r.message]
+  assert len(sentences) == 1
+  for word in ('photographs', 'shuffle_shards = 1', 'raise it to 4'):
+    assert word in sentences[0]
 
 
 # --- masks alone, and no retraining ------------------------------------------

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from roar_tf import errors
-from roar_tf.training import checkpoint
+from roar_tf.training import checkpoint, clock
 
 FINGERPRINT = {'settings': {'Training.epochs': 3}, 'inputs': {}}
 
@@ -42,12 +42,13 @@ def directory(tmp_path):
 
 
 def _restore(directory, like=None):
-  return checkpoint.restore(directory, FINGERPRINT, like or _state())
+  found = checkpoint.restore(directory, FINGERPRINT, like or _state())
+  return found and found.state
 
 
 def _save(directory, state):
   """Saves a state and returns its file."""
-  checkpoint.save(directory, state, FINGERPRINT)
+  checkpoint.save(directory, state, FINGERPRINT, clock.Timing())
   return f'{directory}/step_{int(state["step"]):08d}.npz'
 
 
@@ -56,6 +57,35 @@ def test_round_trip_keeps_every_bit(directory):
   state['velocity'][0] = tf.constant([[np.nan, -0.0, 1e-42], [np.inf, 1, 2]])
   _save(directory, state)
   _assert_equal(_restore(directory), state)
+
+
+def test_what_the_training_took_is_in_it(directory):
+  spent = clock.Timing(1e5, 2.5, 0.1)
+  checkpoint.save(directory, _state(), FINGERPRINT, spent)
+  found = checkpoint.restore(directory, FINGERPRINT, _state())
+  assert (found.step, found.timing) == (7, spent)
+
+
+def test_newer_ones_than_asked_for_are_passed_over(directory):
+  for step in (20, 300):
+    _save(directory, _state(step=step))
+  for most, expected in ((300, 300), (299, 20), (20, 20)):
+    found = checkpoint.restore(directory, FINGERPRINT, _state(), most)
+    assert found.step == expected
+  assert checkpoint.restore(directory, FINGERPRINT, _state(), 19) is None
+
+
+def test_another_process_may_delete_them_at_any_time(directory, monkeypatch):
+  path = _save(directory, _state())
+  checkpoint.delete(directory)
+  checkpoint.delete(directory)
+  names = [os.path.basename(path)]
+  monkeypatch.setattr(checkpoint.files, 'names_in', lambda _: names)
+  assert _restore(directory) is None
+  # Between making the folder and writing into it.
+  monkeypatch.setattr(checkpoint.files, 'make_directory', lambda _: None)
+  _save(directory, _state())
+  assert not os.path.exists(directory)
 
 
 def test_the_two_newest_are_kept_and_the_newest_is_restored(directory):

@@ -6,11 +6,13 @@ import pathlib
 import socket
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
 import replica_program
 import tensorflow as tf
+from small_training import linear, make_split, make_trainer
 
 from roar_tf import errors
 from roar_tf.training import distribution, loop
@@ -136,6 +138,54 @@ def test_an_unknown_tpu_is_refused_by_name():
 def test_a_tpu_needs_its_strategy():
   with pytest.raises(errors.UsageError, match='--tpu=local goes with'):
     distribution.connect('mirrored', 'local')
+
+
+@pytest.fixture
+def tpus(monkeypatch):
+  """Function that makes TPUs of so many hosts appear; they are CPUs."""
+
+  class FakeTPUStrategy(tf.distribute.MirroredStrategy):
+    def __init__(self, resolver):
+      assert resolver == 'resolved local'
+      super().__init__(['CPU:0'])
+
+  def appear(hosts):
+    topology = types.SimpleNamespace(num_tasks=hosts)
+    for owner, name, value in (
+      (tf.distribute, 'TPUStrategy', FakeTPUStrategy),
+      (
+        tf.distribute.cluster_resolver,
+        'TPUClusterResolver',
+        lambda tpu: f'resolved {tpu}',
+      ),
+      (tf.tpu.experimental, 'initialize_tpu_system', lambda _: topology),
+    ):
+      monkeypatch.setattr(owner, name, value)
+
+  return appear
+
+
+def test_a_tpu_trains_and_tests_as_one_device_does(tpus):
+  tpus(hosts=1)
+  devices = distribution.connect('auto', 'local')
+  assert (devices.replicas, devices.hosts) == (1, 1)
+  outcomes = []
+  for each in (devices, distribution.one_device()):
+    trainer = make_trainer(linear, devices=each)
+    state, _ = trainer.train(make_split(50), 1)
+    outcomes.append((state, trainer.evaluate(state, make_split(20, 1))))
+  (state, found), (expected, one) = outcomes
+  tf.nest.map_structure(np.testing.assert_array_equal, state, expected)
+  np.testing.assert_array_equal(found.predictions, one.predictions)
+  doubled = tf.function(lambda v: devices.strategy.run(lambda x: 2 * x, (v,)))
+  parts = devices.split(tf.range(4))
+  np.testing.assert_array_equal(devices.gathered(doubled(parts)), [0, 2, 4, 6])
+
+
+def test_tpus_of_several_hosts_are_refused(tpus):
+  tpus(hosts=2)
+  with pytest.raises(errors.UsageError, match='2 hosts.*--tpu=local.*--worker'):
+    distribution.connect('tpu', 'local')
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import time
 from concurrent import futures
 
 import keras
@@ -23,6 +24,8 @@ from roar_tf import errors
 from roar_tf.training import (
   augmentation,
   checkpoint,
+  clock,
+  distribution,
   examples,
   loop,
   order,
@@ -36,6 +39,7 @@ STEPS = 19  # Of 50 images, 3 epochs, batches of 8.
 def short_calls(monkeypatch):
   """Several calls even in a short training."""
   _calls_of(monkeypatch, 4)
+  monkeypatch.setattr(loop, 'SAVING', 0.0)
 
 
 def _calls_of(monkeypatch, steps):
@@ -297,6 +301,59 @@ def test_a_killed_run_resumes_from_its_last_checkpoint(
   _assert_equal(state, trained)
 
 
+def test_saving_takes_little_of_the_time(split, tmp_path, monkeypatch):
+  monkeypatch.setattr(loop, 'SAVING', 50.0)
+  saved = []
+
+  def save(directory, state, *_):
+    saved.append(int(state['step']))
+    time.sleep(0.2)  # The next one is due in ten seconds.
+
+  monkeypatch.setattr(checkpoint, 'save', save)
+  resumption = _resumption(tmp_path, every_seconds=0)
+  make_trainer(linear).train(split, 1, resumption=resumption)
+  assert saved == [4]
+
+
+def test_time_of_earlier_processes_counts(trainer, split, tmp_path):
+  with (
+    clock.Clock() as first,
+    pytest.raises(errors.PreemptedError),
+  ):
+    trainer.train(
+      split, 'cell', 1, resumption=_resumption(tmp_path, Stop(1)), clock=first
+    )
+  with clock.Clock() as second:
+    trainer.train(
+      split, 'cell', 1, resumption=_resumption(tmp_path), clock=second
+    )
+  assert 0 < second.before.seconds <= first.timing.seconds
+  assert second.before.step_seconds == first.step_seconds > 0
+  assert second.timing.seconds > second.before.seconds
+  assert second.timing.step_seconds > first.step_seconds
+
+
+def test_hosts_go_on_from_a_checkpoint_that_all_of_them_see(
+  trainer, split, trained, tmp_path, caplog
+):
+  class TwoHosts(distribution.Devices):
+    def everywhere(self, number):
+      return [number, min(number, 8)]  # The other one lacks the newest.
+
+  resumption = _resumption(tmp_path, Stop(2), every_seconds=0)
+  with pytest.raises(errors.PreemptedError, match='step 12'):
+    trainer.train(split, 'cell', 1, resumption=resumption)
+  devices = TwoHosts(tf.distribute.get_strategy())
+  other = make_trainer(network, devices=devices, augmentation='pad_crop_flip')
+  told = []
+  state, _ = other.train(
+    split, 'cell', 1, resumption=_resumption(tmp_path), progress=told.append
+  )
+  assert told[0] == 8
+  _assert_equal(state, trained)
+  assert '(12, 8)' in caplog.text
+
+
 @pytest.mark.parametrize('damaged, resumed_at', [(1, 8), (2, 0)])
 def test_damaged_checkpoints_are_passed_over_with_a_warning(
   trainer, split, trained, tmp_path, caplog, damaged, resumed_at
@@ -326,7 +383,7 @@ def test_a_finished_run_that_was_not_committed_trains_no_further_step(
   trainer, split, trained, tmp_path
 ):
   resumption = _resumption(tmp_path)
-  checkpoint.save(resumption.directory, trained, FINGERPRINT)
+  checkpoint.save(resumption.directory, trained, FINGERPRINT, clock.Timing())
   state, steps = trainer.train(split, 'cell', 1, resumption=resumption)
   assert steps == STEPS
   _assert_equal(state, trained)

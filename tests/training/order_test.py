@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from roar_tf.training import order
 from roar_tf.training.order import Order, Share, in_turn
 
 COUNTS = (5, 3, 0, 7, 4, 1)
@@ -117,3 +118,15 @@ def test_one_pass_in_turn_fills_its_last_batch(batch):
   examples = [(0, s, row) for s, n in enumerate(COUNTS) for row in range(n)]
   assert found[:20] == examples
   assert set(found[20:]) <= {examples[-1]}
+
+
+def test_sorted_classes_are_seen_where_the_window_is_small():
+  classes = np.arange(64)
+  in_order = list(np.repeat(classes, 16).reshape(64, 16))
+  shuffled = np.random.default_rng(0).permutation(np.concatenate(in_order))
+  for labels, is_sorted in (
+    (in_order, True),
+    (shuffled.reshape(64, 16), False),
+  ):
+    together, mixed = order.classes_together(labels, 16)
+    assert (together < 0.75 * mixed) == is_sorted
