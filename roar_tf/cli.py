@@ -39,10 +39,10 @@ def path(name: str) -> str | None:
   Raises:
     UsageError: it is none that roar_tf takes.
   """
-  from roar_tf.engine import files
+  from roar_tf.engine import locations
 
   value = FLAGS[name].value
-  return value and files.located(value, f'--{name}')
+  return value and locations.located(value, f'--{name}')
 
 
 def recipe(study: str | None = None, dataset: str | None = None, seed=None):
@@ -53,7 +53,7 @@ def recipe(study: str | None = None, dataset: str | None = None, seed=None):
     dataset: name or .gin file of one source.
     seed: --seed if None.
   """
-  from roar_tf.engine import files
+  from roar_tf.engine import locations
   from roar_tf.study.experiment import Configuration
   from roar_tf.study.recipe import Recipe
 
@@ -65,7 +65,7 @@ def recipe(study: str | None = None, dataset: str | None = None, seed=None):
     Configuration(
       study,
       dataset,
-      tuple(files.located(file, '--gin_file') for file in FLAGS.gin_file),
+      tuple(locations.located(file, '--gin_file') for file in FLAGS.gin_file),
       tuple(FLAGS.gin_bindings),
       FLAGS.seed if seed is None else seed,
     ),
@@ -89,7 +89,7 @@ def stages(dataset: str, study: str | None = None, seed=None):
   from roar_tf.study.stages import Stages
 
   (context,) = recipe(study, dataset, seed).contexts(_stop.is_set)
-  context.workspace.create()
+  _create(context)
   return Stages(context)
 
 
@@ -112,8 +112,17 @@ def pipeline(study: str, dataset: str | None = None, root: str = 'created'):
   if root == 'there':
     contexts[0].workspace.check_there()
   elif root == 'created':
-    contexts[0].workspace.create()
+    _create(contexts[0])
   return Pipeline(contexts)
+
+
+def _create(context) -> None:
+  """Makes the workspace, and has the storage of the data answer, too."""
+  from roar_tf.engine import locations
+
+  context.workspace.create()
+  if context.data_dir:
+    locations.check_reachable(context.data_dir, '--data_dir')
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ import gin
 from gin import resource_reader
 
 from roar_tf import errors, own_code
-from roar_tf.engine import files
+from roar_tf.engine import files, locations
 from roar_tf.gin_files import available, root
 
 
@@ -45,10 +45,26 @@ def _is_in_package(path: str) -> bool:
     return False
 
 
+def _is_file(path: str) -> bool:
+  """Whether a path is a local file.
+
+  Raises:
+    UsageError: an `include` may mean a file of the user's or one of ours.
+  """
+  there = os.path.isfile(path)
+  ours = os.path.join(root(), path)  # The path itself, if it is absolute.
+  if there and os.path.isfile(ours) and not os.path.samefile(path, ours):
+    raise errors.UsageError(
+      f'include "{path}" names a file of yours and one that comes along with '
+      'roar_tf: rename yours, or run the command in another directory.'
+    )
+  return there
+
+
 # gin itself opens local files. `import gin.tf` would register a reader of URLs,
 # but imports TensorFlow, and fails with 2.20.
 gin.config._FILE_READERS = [
-  (open, os.path.isfile),
+  (open, _is_file),
   (_open, _is_readable),
   (resource_reader.system_path_reader, _is_in_package),
 ]
@@ -69,8 +85,8 @@ def find(kind: str, name: str) -> str:
     'studies': ('study', '--study'),
   }[kind]
   if name.endswith('.gin'):
-    path = files.located(name, flag)
-    files.check_reachable(path, flag)
+    path = locations.located(name, flag)
+    locations.check_reachable(path, flag)
     if files.exists(path):
       return path
     raise errors.UsageError(f'There is no gin file {name}.')
@@ -101,10 +117,11 @@ def parse(paths: Sequence[str], bindings: Sequence[str]) -> None:
   """
   gin.clear_config()
   gin.config._CONFIG_IS_LOCKED = False
-  gin.add_config_file_search_path(root())
+  gin.config._LOCATION_PREFIXES[:] = ['', root()]
   for file in paths:
     path = _existing(file)
-    _guarded(path, lambda path=path: gin.parse_config_file(path))
+    whole = path if files.is_remote(path) else os.path.abspath(path)
+    _guarded(path, lambda whole=whole: gin.parse_config_file(whole))
   for binding in bindings:
     _guarded(
       f'--gin_bindings={binding}',
@@ -114,8 +131,8 @@ def parse(paths: Sequence[str], bindings: Sequence[str]) -> None:
 
 def _existing(file: str) -> str:
   """Returns the path of a file: the user's own, else one of `root()`."""
-  own = files.located(file, '--gin_file')
-  files.check_reachable(own, '--gin_file')
+  own = locations.located(file, '--gin_file')
+  locations.check_reachable(own, '--gin_file')
   for path in (own, os.path.join(root(), file)):
     if files.exists(path):
       return path
@@ -197,7 +214,8 @@ def _mismatch(value, hint) -> str:
   """Returns what a value should be instead; empty if it fits a type hint."""
   origin, arguments = typing.get_origin(hint), typing.get_args(hint)
   if collections.abc.Callable in (hint, origin):
-    return '' if callable(value) else 'a reference such as @resnet50'
+    fits = callable(value) and hasattr(value, '__name__')
+    return '' if fits else 'a reference such as @resnet50, without brackets'
   if origin in (types.UnionType, typing.Union):
     words = [_mismatch(value, argument) for argument in arguments]
     return ' or '.join(words) if all(words) else ''

@@ -133,14 +133,17 @@ def bindings() -> dict[str, dict[str, str]]:
   return bound
 
 
-def builder(dataset: str) -> Code:
+def builder(dataset: str, named_in: str = '') -> Code:
   """Returns the code of a dataset's TFDS builder, if a user has written it.
 
   Args:
     dataset: as `tfds.load` takes it, with configuration and version.
+    named_in: a module that brings it, which may not be loaded yet.
   """
   base = dataset.partition(':')[0].partition('/')[0]
   title = f'dataset builder "{base}"'
+  if named_in:
+    return behind(None, title, named_in=named_in)
   for module in list(sys.modules.values()):
     if is_own(getattr(module, '__file__', None)):
       for value in list(vars(module).values()):

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from roar_tf import errors
-from roar_tf.engine import files, markers
+from roar_tf.engine import files, locations, markers
 
 
 class ScoreFiles:
@@ -38,8 +38,8 @@ class ScoreFiles:
       UsageError: there are no such files, one of them is something else, or an
         id stands twice.
     """
-    self.directory = files.located(directory, '--scores').rstrip('/')
-    files.check_reachable(self.directory, '--scores')
+    self.directory = locations.located(directory, '--scores').rstrip('/')
+    locations.check_reachable(self.directory, '--scores')
     self.paths = [
       f'{self.directory}/{name}'
       for name in files.names_in(self.directory)

@@ -176,7 +176,6 @@ def test_a_threshold_of_a_graph_is_checked_when_it_runs(threshold):
     (np.uint8, lambda x, *_: tf.cast(x, tf.float32), 'return uint8.*float32'),
     (np.uint8, lambda x, *_: x[:, :2], r'must return uint8 .*\(3, 2, 7, 3\)'),
   ],
-  ids=str,
 )
 def test_a_fill_that_the_images_cannot_hold(dtype, fill, message):
   with pytest.raises(ValueError, match=message):

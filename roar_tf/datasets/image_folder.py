@@ -17,7 +17,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from roar_tf import errors
-from roar_tf.engine import files
+from roar_tf.engine import files, locations
 from roar_tf.lazy import tf
 
 ENDINGS = ('.jpg', '.jpeg', '.png', '.webp')
@@ -63,7 +63,9 @@ class Folder:
       UsageError: there is no such folder, or no such file in it, or a name that
         is no text.
     """
-    self.root = files.located(folder, 'gin parameter Source.folder').rstrip('/')
+    parameter = 'gin parameter Source.folder'
+    self.root = locations.located(folder, parameter).rstrip('/')
+    locations.check_reachable(self.root, parameter)
     self._what = what
     self._sizes: dict[str, int | None] = {}
     self._others: dict[str, list[str]] = collections.defaultdict(list)

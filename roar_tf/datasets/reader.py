@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import importlib
-import io
 import itertools
-import os
 import re
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
@@ -15,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from roar_tf import errors
-from roar_tf.datasets import crop, image_folder
+from roar_tf.datasets import crop, image_folder, preparing, splits
 from roar_tf.datasets.source import SPLITS, TFDS_ID, Source
 from roar_tf.lazy import tf, tfds
 
@@ -49,95 +45,24 @@ class Reader:
     if source.folder:
       what = f'gin parameter Source.folder of --dataset={source.name}'
       self._folder = image_folder.Folder(source.folder, what)
-      self._sizes = {name: len(ids) for name, ids in self._folder.ids.items()}
+      sizes = {name: len(ids) for name, ids in self._folder.ids.items()}
+      infos = None
       features, self.classes = ('image', 'label'), self._folder.classes
       self.ignored = self._folder.ignored
     else:
-      self._open(own_dir if source.generated else data_dir)
-      splits = self._builder.info.splits
-      self._sizes = {name: splits[name].num_examples for name in splits}
+      directory = own_dir if source.generated else data_dir
+      self._builder = preparing.opened(source, directory)
+      infos = self._builder.info.splits
+      sizes = {name: infos[name].num_examples for name in infos}
       features = self._builder.info.features
     self._check_features(features)
     self._check_completeness()
-    self._parts = {split: self._parts_of(split) for split in SPLITS}
-    self._check_apart()
+    self._splits = splits.Splits(source, sizes, infos, self.ignored)
     if not source.folder:
       self.classes = getattr(features[source.label_key], 'names', None) or []
       self._check_image(features[source.image_key])
       self._check_label(features[source.label_key])
     self._check_classes()
-
-  def _open(self, directory: str | None) -> None:
-    """Finds a TFDS dataset, and prepares it where that was not done yet."""
-    source = self._source
-    if source.builder_module:
-      try:
-        importlib.import_module(source.builder_module)
-      except Exception as e:  # Code of a user may raise anything.
-        raise errors.UsageError(
-          f'gin parameter Source.builder_module="{source.builder_module}" of '
-          f'--dataset={source.name} cannot be imported '
-          f'({str(e).splitlines()[0]}).'
-        ) from e
-    try:
-      self._builder = tfds.builder(source.tfds_name, data_dir=directory)
-    except (tfds.core.DatasetNotFoundError, ValueError) as e:
-      raise errors.UsageError(
-        f'TFDS has no dataset "{source.tfds_name}" for --dataset='
-        f'{source.name} (--data_dir={directory or _default_dir()}): '
-        f'{str(e).splitlines()[0]}'
-      ) from e
-    if not self._builder.info.splits:
-      self._prepare(directory)
-    if self._builder.info.file_format is tfds.core.FileFormat.ARRAY_RECORD:
-      raise errors.UsageError(
-        f'{self._where} is prepared as array_record in '
-        f'{self._builder.data_dir}, and TFDS reads that without TensorFlow '
-        f'only: prepare it with "tfds build {source.tfds_name} '
-        '--file_format=tfrecord --data_dir=DIR", and name that --data_dir.'
-      )
-
-  def _prepare(self, directory: str | None) -> None:
-    """Makes the dataset, downloading it where that is needed."""
-    quiet = contextlib.ExitStack()
-    if self._source.generated:  # Takes a second: nothing to report.
-      tfds.disable_progress_bar()
-      quiet.enter_context(contextlib.redirect_stdout(io.StringIO()))
-    try:
-      with quiet:
-        self._builder.download_and_prepare(file_format='tfrecord')
-    except Exception as e:
-      # Another worker may have been first.
-      again = tfds.builder(self._source.tfds_name, data_dir=directory)
-      if again.info.splits:
-        self._builder = again
-        return
-      if isinstance(e, errors.RoarError):  # One of our builders explains it.
-        raise
-      if isinstance(e, OSError | tf.errors.OpError) and self._source.generated:
-        raise
-      place = directory or _default_dir()
-      text = (str(e) or type(e).__name__).splitlines()[0]
-      raise errors.UsageError(
-        f'dataset "{self._source.tfds_name}" is not in --data_dir={place} and '
-        f'could not be prepared there ({text.split(". Create it")[0]}); '
-        f'{self._how_to_prepare(place)}, or name the directory that holds it.'
-      ) from e
-
-  def _how_to_prepare(self, place: str) -> str:
-    """Says what a user can do about a dataset that could not be prepared."""
-    source = self._source
-    if manual := self._builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
-      return (
-        f'put into {place}/downloads/manual what TFDS cannot download '
-        f'("{" ".join(manual.split()).rstrip(".")}") and run the same command '
-        'again'
-      )
-    imports = source.builder_module and f' --imports={source.builder_module}'
-    return (
-      f'prepare it where there is a network, with "tfds build '
-      f'{source.tfds_name}{imports or ""} --data_dir=DIR"'
-    )
 
   def _check_features(self, features) -> None:
     """Refuses a dataset that lacks a feature that is read."""
@@ -168,85 +93,6 @@ class Reader:
         "gin parameter Source.id_key, or TFDS's own ids by Source.id_key = "
         f'"{TFDS_ID}".'
       )
-
-  def _parts_of(self, split: str) -> list[tuple[str, int, int]]:
-    """Returns (name of a split, start, stop) of what is read for a split.
-
-    It is a whole split in general, and more or less where gin slices it.
-
-    Raises:
-      UsageError: there is no such split, or not as many images in it.
-    """
-    source, name = self._source, self._source.split_name(split)
-    where = self._where
-    if name in self._sizes:
-      parts = [(name, 0, self._sizes[name])]
-    else:
-      try:
-        parts = self._sliced(name)
-      except (ValueError, AssertionError) as e:
-        reason = str(e).splitlines()[0].rstrip('.')
-        raise errors.UsageError(
-          f'{where} has no split "{name}" (Source.{split}_split); it has '
-          f'{", ".join(self._sizes)}, or slices of them such as '
-          f'"{next(iter(self._sizes))}[:80%]" ({reason}).'
-        ) from e
-    found = sum(stop - start for _, start, stop in parts)
-    pinned = getattr(source, f'{split}_images')
-    if found != pinned or any(stop < start for _, start, stop in parts):
-      raise errors.UsageError(
-        f'{where}: split "{name}" has {found} images, gin parameter '
-        f'Source.{split}_images says {pinned}'
-        f'{self.ignored and f"; not read: {self.ignored}"}.'
-      )
-    return [part for part in parts if part[1] < part[2]]
-
-  def _sliced(self, name: str) -> list[tuple[str, int, int]]:
-    """Returns the parts of splits that TFDS understands by a name."""
-    splits = {
-      split: tfds.core.SplitInfo(name=split, shard_lengths=[size], num_bytes=0)
-      for split, size in self._sizes.items()
-    }
-    if not self._source.folder:  # They know their shards.
-      splits = self._builder.info.splits
-    slices = tfds.core.ReadInstruction.from_spec(name).to_absolute(splits)
-    return [
-      (
-        each.splitname,
-        each.from_ or 0,
-        self._sizes[each.splitname] if each.to is None else each.to,
-      )
-      for each in slices
-    ]
-
-  def _check_apart(self) -> None:
-    """Refuses splits that have images in common, or one twice."""
-    source = self._source
-    used = sorted(
-      part for s in SPLITS for part in self._range(s, 0, source.count(s))
-    )
-    for (name, _, stop), (other, start, end) in itertools.pairwise(used):
-      if name == other and start < stop:
-        raise errors.UsageError(
-          f'{self._where}: images {start}..{min(stop, end) - 1} of split '
-          f'"{name}" are taken twice by gin parameters Source.train_split='
-          f'"{source.train_split}" and Source.test_split='
-          f'"{source.test_split}"; an image trains or tests, once.'
-        )
-
-  def _range(
-    self, split: str, start: int, stop: int
-  ) -> list[tuple[str, int, int]]:
-    """Returns the parts of splits that examples start..stop-1 lie in."""
-    found, before = [], 0
-    for name, first, last in self._parts[split]:
-      low, high = (
-        min(max(first + edge - before, first), last) for edge in (start, stop)
-      )
-      if low < high:
-        found.append((name, low, high))
-      before += last - first
-    return found
 
   def _check_image(self, feature) -> None:
     where, shape = self._where, feature.shape
@@ -403,7 +249,7 @@ class Reader:
 
   def encoded(self, split: str, start: int, stop: int) -> tf.data.Dataset:
     """Returns examples start..stop-1 of a split, images as they are stored."""
-    source, parts = self._source, self._range(split, start, stop)
+    source, parts = self._source, self._splits.range(split, start, stop)
     if source.folder:
       first, *more = (self._folder.examples(*part) for part in parts)
       return functools.reduce(tf.data.Dataset.concatenate, more, first)
@@ -436,7 +282,7 @@ class Reader:
 
     Only the images of a folder are files.
     """
-    parts = self._range(split, start, stop)
+    parts = self._splits.range(split, start, stop)
     return ' '.join(self._folder.digest(*part) for part in parts)
 
   def _decoded(self, encoded) -> tf.Tensor:
@@ -538,7 +384,3 @@ def _counts(record: Mapping[str, Mapping]) -> str:
 
 def _text(ids: tf.Tensor) -> tf.Tensor:
   return ids if ids.dtype == tf.string else tf.strings.as_string(ids)
-
-
-def _default_dir() -> str:
-  return os.environ.get('TFDS_DATA_DIR', '~/tensorflow_datasets')

@@ -20,7 +20,6 @@ import re
 import shutil
 import sys
 import tempfile
-import threading
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -34,12 +33,9 @@ ASIDE = re.compile(r'.+\.tmp-[0-9a-f]{32}')
 """Names of what `publishing` writes aside."""
 STORES = ('gs://', 's3://')
 """What URLs of object stores begin with."""
-_URL = re.compile(r'[A-Za-z][\w+.-]*://')
-_UNUSABLE = re.compile('[\0\n\r\ud800-\udfff]')
+URL = re.compile(r'[A-Za-z][\w+.-]*://')
 _REQUESTS = 16
 """Requests side by side: an object store answers each after a while."""
-PATIENCE = 60.0
-"""Seconds in which an object store must give its first answer."""
 
 
 # --- paths ------------------------------------------------------------------
@@ -54,90 +50,14 @@ def is_remote(path: str) -> bool:
   """
   if path.startswith(STORES):
     return True
-  if _URL.match(path):
-    raise errors.UsageError(f'{path} {_NO_STORE}')
+  if URL.match(path):
+    raise errors.UsageError(f'{path} {NO_STORE}')
   return False
 
 
-_NO_STORE = (
+NO_STORE = (
   'is no local path and no URL of an object store, which begins with gs:// or, '
   'where an `import` line of gin brings it, with s3://.'
-)
-
-
-def located(path: str, what: str) -> str:
-  """Returns what a user calls a path as all other functions take it.
-
-  A `~` is expanded, and file:///x is /x.
-
-  Args:
-    path: a local path or a URL.
-    what: what the message calls the flag or gin parameter that it is from.
-
-  Raises:
-    UsageError: it cannot be a path here.
-  """
-  if path.startswith('file:///'):
-    path = path.removeprefix('file://')
-  found = os.path.expanduser(path)
-  if _UNUSABLE.search(found):
-    raise errors.UsageError(
-      f'{what}={path!r} holds a line break, or is not UTF-8; rename it.'
-    )
-  if _URL.match(found) and not found.startswith(STORES):
-    raise errors.UsageError(f'{what}={path} {_NO_STORE}')
-  if found in STORES:
-    raise errors.UsageError(f'{what}={path} names no bucket.')
-  if found.startswith('~'):
-    raise errors.UsageError(
-      f'{what}={path}: there is no user {found[1:].partition("/")[0]} whose '
-      'home it could be in; write ./~ for a file that is called so.'
-    )
-  return found
-
-
-def check_reachable(path: str, what: str) -> None:
-  """Has an object store answer once; local paths need no answer.
-
-  Args:
-    path: a local path or a URL.
-    what: see `located`.
-
-  Raises:
-    UsageError: it does not answer, or refuses.
-  """
-  bucket = '/'.join(path.split('/')[:3])
-  if not is_remote(path) or bucket in _reached:
-    return
-  answers: list[Exception | None] = []
-
-  def ask() -> None:
-    try:
-      exists(path)
-      answers.append(None)
-    except Exception as e:
-      answers.append(e)
-
-  # TensorFlow tries for many minutes, and cannot be interrupted.
-  thread = threading.Thread(target=ask, daemon=True)
-  thread.start()
-  thread.join(PATIENCE)
-  if not answers:
-    why = f'no answer within {PATIENCE:.0f} seconds'
-  elif answers[0] is None:
-    _reached.add(bucket)
-    return
-  elif isinstance(answers[0], errors.RoarError):
-    raise errors.UsageError(f'{what}={answers[0]}')  # It begins with the path.
-  else:
-    why = reason(answers[0])
-  raise errors.UsageError(f'{what}={path} cannot be reached ({why}): {_REMEDY}')
-
-
-_reached: set[str] = set()
-_REMEDY = (
-  'check the name, the network, and the credentials ("gcloud auth '
-  'application-default login", or the variable GOOGLE_APPLICATION_CREDENTIALS).'
 )
 
 

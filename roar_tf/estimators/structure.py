@@ -51,9 +51,10 @@ _BOOKKEEPING = frozenset(
   # Ours; and, of every layer, how it was made and called, losses, checkpoints.
   f"""
   {CACHE}
-  _allow_non_tensor_positional_args _auto_config _call_has_context_arg
-  _call_has_mask_arg _call_has_training_arg _call_signature
-  _convert_input_args _input_spec _non_trainable_variables _seed_generators
+  _run_through_graph _allow_non_tensor_positional_args _auto_config
+  _call_has_context_arg _call_has_mask_arg _call_has_training_arg
+  _call_signature _convert_input_args _input_spec _non_trainable_variables
+  _seed_generators
   _supports_masking _trainable_variables build quantize supports_jit
   _build_shapes_dict _call_context_args _called _inbound_nodes _lock _loss_ids
   _losses _losses_override _metrics _outbound_nodes _parent_path _path

@@ -19,7 +19,7 @@ import gin
 import numpy as np
 
 from roar_tf import errors
-from roar_tf.engine import files
+from roar_tf.engine import files, locations
 from roar_tf.lazy import keras, tf
 from roar_tf.models import precision
 
@@ -97,7 +97,7 @@ class ExplainedModel:
     path = getattr(self, name)
     if path in (None, 'imagenet'):
       return None
-    return files.located(path, f'gin parameter ExplainedModel.{name}')
+    return locations.located(path, f'gin parameter ExplainedModel.{name}')
 
   @property
   def takes(self) -> str:

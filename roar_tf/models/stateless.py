@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from roar_tf.lazy import keras
 
@@ -24,3 +24,14 @@ def with_variables(model: keras.Model, trainable, others) -> Iterator[None]:
   mapping = list(zip(variables, [*trainable, *others], strict=True))
   with keras.StatelessScope(state_mapping=mapping):
     yield
+
+
+def assign(model: keras.Model, state: Mapping) -> keras.Model:
+  """Puts the weights of a state of a training into a model; returns it."""
+  for variables, values in (
+    (model.trainable_variables, state['trainable']),
+    (model.non_trainable_variables, state['moving']),
+  ):
+    for variable, value in zip(variables, values, strict=True):
+      variable.assign(value)
+  return model

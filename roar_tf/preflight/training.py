@@ -12,7 +12,8 @@ from roar_tf.preflight.device_function import (
   variables,
 )
 from roar_tf.preflight.subject import Subject
-from roar_tf.training import loop, step
+from roar_tf.training import evaluation as evaluation_
+from roar_tf.training import step
 from roar_tf.training.settings import Training
 
 
@@ -39,7 +40,7 @@ def evaluations(subject: Subject, replicas: int) -> list[DeviceFunction]:
     DeviceFunction(
       f'evaluation ({role})',
       'evaluation',
-      loop.evaluation_batch(training, replicas),
+      evaluation_.batch(training, replicas),
       functools.partial(evaluation, model, training, subject.shape),
     )
     for role, (model, training) in subject.trained.items()

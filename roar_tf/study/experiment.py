@@ -180,7 +180,11 @@ def _frozen(source: str, study: str | None, seed: int) -> Experiment:
   retrained = config.configured(Training)
   source_ = config.configured(Source, source)
   bindings = own_code.bindings()
-  builder = own_code.builder(source_.tfds_name) if source_.tfds_name else None
+  builder = (
+    own_code.builder(source_.tfds_name, source_.builder_module or '')
+    if source_.tfds_name
+    else None
+  )
   experiment = Experiment(
     source=source_,
     study=config.configured(Study, config.stem(study)) if study else None,

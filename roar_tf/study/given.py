@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from roar_tf import errors
-from roar_tf.engine import files, markers, progress
+from roar_tf.engine import files, locations, markers, progress
 from roar_tf.study.context import Context
 
 BATCH = 256
@@ -37,6 +37,8 @@ def _sha256(context: Context, marker: str) -> str | None:
   given = context.experiment.given
   if given.path is None:
     return None
+  name = 'file' if given.file else 'weights'
+  locations.check_reachable(given.path, f'gin parameter ExplainedModel.{name}')
   if files.exists(given.path):
     return files.sha256(given.path)
   done = markers.read(marker)
@@ -48,7 +50,7 @@ def _sha256(context: Context, marker: str) -> str | None:
 
 
 def tested(context: Context, model, test):
-  """Classifies every test image (`loop.Evaluation`).
+  """Classifies every test image (`evaluation.Evaluation`).
 
   Raises:
     UsageError: the model has other classes than the source.
@@ -96,14 +98,15 @@ def classifier(context: Context, model) -> Callable:
 
 
 def evaluation(context: Context, classify: Callable, test):
-  """Returns what a classifier makes of every test image (`loop.Evaluation`).
+  """Returns what a classifier makes of test images (`evaluation.Evaluation`).
 
   Raises:
     UsageError: a label is none of the model's classes.
   """
   import tensorflow as tf
 
-  from roar_tf.training import loop, order
+  from roar_tf.training import evaluation as evaluation_
+  from roar_tf.training import order
 
   source, given = context.source, context.experiment.given
   title = f'{source.name} explained model'
@@ -123,7 +126,7 @@ def evaluation(context: Context, classify: Callable, test):
     )
   predictions = np.argmax(logits, -1).astype(np.int32)
   top = min(5, source.num_classes)
-  return loop.Evaluation(
+  return evaluation_.Evaluation(
     predictions=predictions,
     correct=predictions == labels,
     in_top5=tf.math.in_top_k(labels, logits, top).numpy(),

@@ -148,7 +148,7 @@ class Model(engine.Stage):
     return self._cache.get('model', self._load)
 
   def _load(self):
-    from roar_tf.training import loop
+    from roar_tf.models import stateless
 
     marker = markers.require(self.explained.marker)
     source, config = self._context.source, self._context.experiment.given
@@ -165,7 +165,7 @@ class Model(engine.Stage):
     model = config.load(
       source.image_shape, source.num_classes, with_weights=False
     )
-    return loop.assign(model, self._weights())
+    return stateless.assign(model, self._weights())
 
   def _weights(self) -> dict:
     path = f'{self._directory}/{training.WEIGHTS}'
@@ -179,7 +179,7 @@ class Model(engine.Stage):
     return self._training.trainer('explained').normalise
 
   def evaluate(self, test):
-    """Classifies test images without training (`loop.Evaluation`)."""
+    """Classifies test images without training (`evaluation.Evaluation`)."""
     if not self._context.experiment.given:
       trainer = self._training.trainer('explained')
       return trainer.evaluate(self._weights(), test)

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 
 from roar_tf import errors
-from roar_tf.engine import files
+from roar_tf.engine import files, locations
 
 VERSION = '1.0.0'
 """Version of every dataset in the workspace (a TFDS version)."""
@@ -25,7 +25,7 @@ class Workspace:
   def __init__(self, root: str):
     if not root:
       raise errors.UsageError('--workspace is empty; name a directory.')
-    root = files.located(root, '--workspace')
+    root = locations.located(root, '--workspace')
     self.root = root.rstrip('/') or '/'
 
   @classmethod
@@ -61,7 +61,7 @@ class Workspace:
 
   def check_reachable(self) -> None:
     """Raises UsageError if it is on an object store that does not answer."""
-    files.check_reachable(self.root, '--workspace')
+    locations.check_reachable(self.root, '--workspace')
 
   def check_there(self) -> None:
     """Raises UsageError if there is no such directory."""

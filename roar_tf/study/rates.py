@@ -10,7 +10,7 @@ import math
 from collections.abc import Collection, Mapping
 
 from roar_tf import errors
-from roar_tf.engine import files
+from roar_tf.engine import files, locations
 
 FORMAT = 'roar_tf rates 1'
 
@@ -73,8 +73,8 @@ def read(
     UsageError: there is no such file, it holds something else, or it lacks one
       of the sources.
   """
-  path = files.located(path, '--rates')
-  files.check_reachable(path, '--rates')
+  path = locations.located(path, '--rates')
+  locations.check_reachable(path, '--rates')
   if not files.exists(path):
     raise errors.UsageError(
       f'--rates={path}: there is no such file; roar_preflight --rates=FILE '

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Mapping
 
 from roar_tf import engine, errors
-from roar_tf.engine import files
+from roar_tf.engine import files, locations
 from roar_tf.study import experiment
 from roar_tf.study.context import Context, facts
 from roar_tf.study.paths import Workspace
@@ -56,7 +56,7 @@ class Recipe:
       return distribution.connect(self.strategy, self.tpu)
 
     workspace = Workspace(self.workspace)
-    data_dir = self.data_dir and files.located(self.data_dir, '--data_dir')
+    data_dir = self.data_dir and locations.located(self.data_dir, '--data_dir')
     return [
       Context(
         workspace,

@@ -25,7 +25,7 @@ import numpy as np
 from roar_tf import engine, errors, randomness, shards
 from roar_tf.cells import ORIGINAL
 from roar_tf.datasets.source import SPLITS, TFDS_ID
-from roar_tf.engine import files, progress
+from roar_tf.engine import files, locations, progress
 from roar_tf.study.context import Cache, Context
 from roar_tf.study.dataset import Dataset, DatasetStage, Shard
 
@@ -76,7 +76,10 @@ class Source(DatasetStage):
 
   @functools.cached_property
   def _folder_is_there(self) -> bool:
-    return files.is_directory(os.path.expanduser(self.context.source.folder))
+    folder = self.context.source.folder
+    return files.is_directory(
+      locations.located(folder, 'gin parameter Source.folder')
+    )
 
   def unit_name(self, shard: Shard) -> str:
     """Returns a name: every shard is a unit."""

@@ -8,6 +8,7 @@ left, and the report compares their accuracies with those of random removal.
 
 import dataclasses
 import functools
+import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 from roar_tf import engine, errors
@@ -282,10 +283,19 @@ def local_pool(context: Context, parallel: int | None = 1) -> engine.Pool:
     context: it says which devices there are.
     parallel: units side by side, where each takes one device; None for one on
       an accelerator, and one a core on a CPU.
+
+  Raises:
+    UsageError: hosts that share the work see different code of the user's own.
   """
   devices = context.devices
   local = len(devices.local_replicas)
   if devices.hosts > 1:
+    code = zlib.crc32(repr(context.experiment.code).encode()) % (1 << 20)
+    if len({*devices.everywhere(code)}) > 1:
+      raise errors.UsageError(
+        'the hosts of TF_CONFIG see different source code of estimators, '
+        'models or datasets of your own: let all of them see the same files.'
+      )
     return engine.LockstepPool(
       TOGETHER, devices.is_chief, devices.barrier, facts, local
     )

@@ -87,7 +87,7 @@ class Training:
     Returns:
       The last state, and the `Timing`.
     """
-    from roar_tf.training import events, loop
+    from roar_tf.training import checkpoint, events
 
     context = self._context
     trainer = self.trainer(role)
@@ -107,7 +107,7 @@ class Training:
       state, steps = trainer.train(
         examples['train'],
         *seed_words,
-        resumption=loop.Resumption(
+        resumption=checkpoint.Resumption(
           _checkpoints(directory),
           fingerprint,
           self._configured(role)[1].checkpoint_seconds,
@@ -158,7 +158,7 @@ class Training:
 
     Args:
       directory: where they go.
-      evaluation: what became of every test image (`loop.Evaluation`).
+      evaluation: what became of every test image (`evaluation.Evaluation`).
       test: the test images.
       steps: training steps.
       timing: how long it took.

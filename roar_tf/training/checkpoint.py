@@ -15,7 +15,7 @@ import hashlib
 import io
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -26,7 +26,26 @@ from roar_tf.training.clock import Timing
 from roar_tf.training.step import PARTS
 
 KEPT = 2
+SAVING = 50.0
+"""Checkpoints are so many times as far apart as saving one takes, or more."""
 _log = logging.getLogger('roar_tf')
+
+
+@dataclasses.dataclass(frozen=True)
+class Resumption:
+  """Where and when an unfinished training is saved.
+
+  Attributes:
+    directory: of its checkpoints.
+    fingerprint: the run's.
+    every_seconds: least time between checkpoints; see `SAVING`.
+    stop: asked after every call; true saves and raises PreemptedError.
+  """
+
+  directory: str
+  fingerprint: Mapping
+  every_seconds: float = 60.0
+  stop: Callable[[], bool] = lambda: False
 
 
 @dataclasses.dataclass(frozen=True)

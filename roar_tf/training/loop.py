@@ -7,7 +7,6 @@ TensorFlow start-up nor a trace.
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import random
 import threading
@@ -18,8 +17,8 @@ import numpy as np
 
 from roar_tf import errors, randomness
 from roar_tf.lazy import keras, tf
-from roar_tf.models import factories, precision
-from roar_tf.training import checkpoint, distribution
+from roar_tf.models import factories, precision, stateless
+from roar_tf.training import checkpoint, distribution, evaluation
 from roar_tf.training import step as pure
 from roar_tf.training.clock import Clock
 from roar_tf.training.examples import Examples
@@ -36,46 +35,8 @@ FIRST_CALL = 1
 CALL_SECONDS = 1.0
 """How long a call should last: progress and signals are seen between calls."""
 
-SAVING = 50.0
-"""Checkpoints are so many times as far apart as saving one takes, or more."""
-
-EVALUATION_BATCH = 256
-"""Most test images per call and replica; the last batch is padded."""
-
 
 _log = logging.getLogger('roar_tf')
-
-
-@dataclasses.dataclass(frozen=True)
-class Resumption:
-  """Where and when an unfinished training is saved.
-
-  Attributes:
-    directory: of its checkpoints.
-    fingerprint: the run's.
-    every_seconds: least time between checkpoints; see `SAVING`.
-    stop: asked after every call; true saves and raises PreemptedError.
-  """
-
-  directory: str
-  fingerprint: Mapping
-  every_seconds: float = 60.0
-  stop: Callable[[], bool] = lambda: False
-
-
-@dataclasses.dataclass(frozen=True)
-class Evaluation:
-  """Outcome on every test image.
-
-  Attributes:
-    predictions: int32 [N], the predicted classes.
-    correct: bool [N].
-    in_top5: bool [N], whether the label is among the five largest logits.
-  """
-
-  predictions: np.ndarray
-  correct: np.ndarray
-  in_top5: np.ndarray
 
 
 class Trainer:
@@ -175,13 +136,13 @@ class Trainer:
 
   def load(self, state: pure.State) -> keras.Model:
     """Puts a state's weights into the trainer's model and returns it."""
-    return assign(self.model, state)
+    return stateless.assign(self.model, state)
 
   def train(
     self,
     examples: Examples | Stream,
     *seed_words,
-    resumption: Resumption | None = None,
+    resumption: checkpoint.Resumption | None = None,
     clock: Clock | None = None,
     progress: Callable[[int], None] = lambda steps: None,
     log: Callable[[int, Mapping], None] = lambda step, metrics: None,
@@ -258,10 +219,10 @@ class Trainer:
 
   def evaluate(
     self, state: pure.State, examples: Examples | Stream
-  ) -> Evaluation:
+  ) -> evaluation.Evaluation:
     """Classifies every example, after `Training.eval_preprocess`."""
     replicas = self.devices.replicas
-    batch = replicas * evaluation_batch(self.training, replicas)
+    batch = replicas * evaluation.batch(self.training, replicas)
     share = self._share(batch)
     iterator = self.devices.iterator(lambda: examples.test_batches(share))
     weights = {name: state[name] for name in ('trainable', 'moving')}
@@ -276,7 +237,7 @@ class Trainer:
       np.concatenate([f[name] for f in found])[: len(examples)]
       for name in ('predictions', 'in_top5')
     )
-    return Evaluation(
+    return evaluation.Evaluation(
       predictions=predictions,
       correct=predictions == np.asarray(examples.labels),
       in_top5=in_top5,
@@ -345,7 +306,7 @@ class Trainer:
     return run
 
   def _restored(
-    self, resumption: Resumption, state: pure.State
+    self, resumption: checkpoint.Resumption, state: pure.State
   ) -> checkpoint.Checkpoint:
     """Returns what to go on from: the newest that all hosts see.
 
@@ -369,7 +330,7 @@ class Trainer:
       )
 
   def _save_if_due(
-    self, resumption: Resumption, variables, clock: Clock, due: float
+    self, resumption: checkpoint.Resumption, variables, clock: Clock, due: float
   ) -> tuple[bool, float]:
     """Saves now and then, and where a signal asks to stop.
 
@@ -388,7 +349,7 @@ class Trainer:
         clock.timing,
       )
     end = time.monotonic()
-    pause = max(resumption.every_seconds, SAVING * (end - start))
+    pause = max(resumption.every_seconds, checkpoint.SAVING * (end - start))
     return stop, end + pause
 
   def _next_count(self, count: int, seconds: float) -> int:
@@ -414,23 +375,6 @@ class Trainer:
     outcome = self.devices.strategy.run(one, (variables, next(batches)))
     predictions, in_top5 = (self.devices.gathered(value) for value in outcome)
     return {'predictions': predictions, 'in_top5': in_top5 > 0}
-
-
-def evaluation_batch(training: Training, replicas: int) -> int:
-  """Returns the test images per call and replica: as training has at once."""
-  trained = training.batch_size // replicas // training.microbatches
-  return min(EVALUATION_BATCH, trained)
-
-
-def assign(model: keras.Model, state: pure.State) -> keras.Model:
-  """Puts a state's weights into a model and returns it."""
-  for variables, values in (
-    (model.trainable_variables, state['trainable']),
-    (model.non_trainable_variables, state['moving']),
-  ):
-    for variable, value in zip(variables, values, strict=True):
-      variable.assign(value)
-  return model
 
 
 def _read(examples: Examples | Stream, function: Callable, *arguments) -> dict:

@@ -69,11 +69,6 @@ class Training:
 
   def __post_init__(self):
     """Raises UsageError for values that mean nothing."""
-    if not hasattr(self.model, '__name__'):
-      raise errors.UsageError(
-        f'gin parameter Training.model cannot be {self.model!r}; write the '
-        'name of a factory behind an @, such as @resnet50, without brackets.'
-      )
     checks = {
       'epochs': lambda v: v is None or 0 < v < math.inf,
       'train_steps': lambda v: v is None or type(v) is int and v > 0,

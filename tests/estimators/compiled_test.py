@@ -71,6 +71,9 @@ class Subclass(keras.Model):
   def __init__(self):
     super().__init__()
     self.dense, self.head, self.other = L.Dense(4), L.Dense(6), L.Dense(2)
+    self.dense.build((None, *SHAPE))
+    for head in (self.head, self.other):
+      head.build((None, 80))
     self.factor, self.blocks = 1.0, [L.Activation('tanh')]
     self.config = types.SimpleNamespace(factor=1.0)
     self.table = np.ones(3, np.float32)

@@ -12,6 +12,11 @@ SHAPE, CLASSES = (6, 5, 3), 4
 IMAGES = np.random.default_rng(0).normal(size=(2, *SHAPE)).astype(np.float32)
 
 
+@pytest.fixture(autouse=True)
+def seed():
+  keras.utils.set_random_seed(0)
+
+
 def _model(*last, units=CLASSES):
   return keras.Sequential(
     [

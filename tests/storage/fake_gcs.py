@@ -100,12 +100,12 @@ class FakeGcs:
       self.blobs[name] = Blob(data, generation, time.time())
 
   def files(self, root: str) -> dict[str, bytes]:
-    """Returns {path below a folder: content}."""
+    """Returns {path below a folder: content}, without marks of folders."""
     with self.lock:
       return {
         name.removeprefix(f'{root}/'): blob.data
         for name, blob in self.blobs.items()
-        if name.startswith(f'{root}/')
+        if name.startswith(f'{root}/') and not name.endswith('/')
       }
 
   def listing(self, prefix: str, delimiter: str, after: str, most: int) -> dict:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from roar_tf import engine, errors, shards
-from roar_tf.engine import files, markers, verify
+from roar_tf.engine import files, locations, markers, verify
 from roar_tf.study import paths, recipe
 
 SHARD = 'gs://b/w/shard'
@@ -179,9 +179,9 @@ def test_a_bucket_that_refuses_is_told_in_one_sentence(status, words, gcs):
 
 
 def test_a_bucket_that_does_not_answer_is_not_waited_for(gcs, monkeypatch):
-  monkeypatch.setattr(files, 'PATIENCE', 0.2)
+  monkeypatch.setattr(locations, 'PATIENCE', 0.2)
   gcs.faults['stat'] += [3.0]
   start = time.monotonic()
   with pytest.raises(errors.UsageError, match='--scores=gs://slow/x.*network'):
-    files.check_reachable('gs://slow/x', '--scores')
+    locations.check_reachable('gs://slow/x', '--scores')
   assert time.monotonic() - start < 2

@@ -169,7 +169,7 @@ def test_a_run_that_is_killed_before_its_marker_is_not_trained_again(
   shutil.rmtree(run)
   often = 'Training.checkpoint_seconds = 0'
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(loop, 'SAVING', 0)
+    patch.setattr(checkpoint, 'SAVING', 0)
     write = markers.write
 
     def killed(path, *arguments):
@@ -203,7 +203,7 @@ def test_another_process_may_finish_a_run_meanwhile(
 ):
   run = run_of(damaged, 'grad_pixel_remove_30')
   shutil.rmtree(run)
-  monkeypatch.setattr(loop, 'SAVING', 0)
+  monkeypatch.setattr(checkpoint, 'SAVING', 0)
   save, saved = checkpoint.save, []
 
   def beside(directory, *arguments):

@@ -13,7 +13,7 @@ from small_training import (
   network,
 )
 
-from roar_tf.training import loop, preprocessing
+from roar_tf.training import evaluation, preprocessing
 
 
 @pytest.fixture(scope='module')
@@ -31,7 +31,7 @@ def trained(trainer):
 def test_evaluation_covers_every_example_and_equals_numpy(
   trainer, trained, monkeypatch, count, batch
 ):
-  monkeypatch.setattr(loop, 'EVALUATION_BATCH', batch)
+  monkeypatch.setattr(evaluation, 'MOST_IMAGES', batch)
   test = make_split(count, seed=3)
   outcome = trainer.evaluate(trained, test)
   model = keras.models.clone_model(trainer.model)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from roar_tf.models import resnet
 from roar_tf.study import experiment
 from roar_tf.training import schedule, settings
 
@@ -44,7 +45,9 @@ CASES = {
 def _training(**arguments):
   if 'train_steps' not in arguments:
     arguments = {'epochs': 1, **arguments}
-  return settings.Training(model=None, base_learning_rate=0.7, **arguments)
+  return settings.Training(
+    model=resnet.resnet50, base_learning_rate=0.7, **arguments
+  )
 
 
 def _reference(training, images, step):

@@ -72,12 +72,6 @@ def test_values_that_mean_nothing_are_refused_by_name(name, value):
     _training(**{name: value})
 
 
-@pytest.mark.parametrize('model', ['resnet50', None, 50, object()])
-def test_a_model_that_is_no_factory_is_refused(model):
-  with pytest.raises(errors.UsageError, match='Training.model cannot .*@'):
-    _training(model=model)
-
-
 def test_defaults_are_the_released_codes():
   training = _training()
   assert training.momentum == 0.9

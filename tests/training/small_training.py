@@ -59,3 +59,23 @@ def make_trainer(
     }
   )
   return loop.Trainer(factory, shape, classes, training, MEAN, STD, devices)
+
+
+STEPS = 19  # Of 50 images, 3 epochs, batches of 8.
+
+
+def calls_of(monkeypatch, steps):
+  for name in ('FIRST_CALL', 'STEPS_PER_CALL'):
+    monkeypatch.setattr(loop, name, steps)
+  monkeypatch.setattr(loop, 'CALL_SECONDS', 1e9)
+
+
+def assert_equal(found, expected):
+  tf.nest.map_structure(np.testing.assert_array_equal, found, expected)
+
+
+def differ(found, expected, part='trainable'):
+  return any(
+    not np.array_equal(one, other)
+    for one, other in zip(found[part], expected[part], strict=True)
+  )

@@ -15,7 +15,7 @@ CLASSES = 4
 def _training(**changes):
   return settings.Training(
     **{
-      'model': None,
+      'model': resnet.resnet50,
       'epochs': 1,
       'batch_size': 8,
       'base_learning_rate': 0.1,
