@@ -15,6 +15,7 @@ Keras' or TFDS', are imported inside the functions that need them.
 import functools
 import importlib
 import sys
+import threading
 import types
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING
 
 from roar_tf import errors
 
+_importing = threading.RLock()
 _LIBRARIES = ('tensorflow', 'keras', 'tensorflow_datasets')
 
 
@@ -37,8 +39,13 @@ class _LazyModule(types.ModuleType):
 def _imported(name: str) -> types.ModuleType:
   """Imports one of the libraries; TensorFlow, which all of them need, first."""
   try:
-    importlib.import_module('tensorflow')
-    module = importlib.import_module(name)
+    with _importing:
+      importlib.import_module('tensorflow')
+      module = importlib.import_module(name)
+      if name == 'tensorflow_datasets':
+        # Its parts are imported when they are asked for, behind locks of their
+        # own: two threads that asked at once would wait for each other.
+        importlib.import_module('tensorflow_datasets.core')
   except (ImportError, ValueError) as e:
     _check_backend()  # One that is not installed: Keras fails to load it.
     if getattr(e, 'name', None) not in _LIBRARIES:

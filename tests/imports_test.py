@@ -227,3 +227,18 @@ from tensorflow_datasets.core import registered
 print('roar_fashion_mnist' in registered._DATASET_REGISTRY)
 """
   assert _run(program).split() == ['True']
+
+
+def test_threads_that_ask_for_tfds_at_once_do_not_wait_for_each_other():
+  """As units that complete datasets, where nothing was imported before."""
+  program = """
+import threading
+from roar_tf.lazy import tfds
+ask = [lambda: tfds.core.ShardedFileTemplate, lambda: tfds.folder_dataset]
+ask += [lambda: tfds.features.Text, lambda: tfds.core.SplitInfo]
+threads = [threading.Thread(target=each, daemon=True) for each in ask]
+for thread in threads: thread.start()
+for thread in threads: thread.join(60)
+assert not any(thread.is_alive() for thread in threads)
+"""
+  subprocess.run([sys.executable, '-c', program], check=True, timeout=120)

@@ -21,6 +21,7 @@ def opened(source: Source, directory: str | None):
     UsageError: TFDS has no such dataset, or cannot prepare it.
   """
   if source.builder_module:
+    _ = tfds.core  # Of which the module defines a class.
     try:
       importlib.import_module(source.builder_module)
     except Exception as e:  # Code of a user may raise anything.

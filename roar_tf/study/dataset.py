@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from roar_tf import engine, shards
 from roar_tf.datasets.source import SPLITS
 from roar_tf.engine import files, markers
+from roar_tf.lazy import tfds
 from roar_tf.study import paths
 from roar_tf.study.context import Context
 from roar_tf.study.costs import Cost, record_bytes, total
@@ -235,8 +236,6 @@ def _write_metadata(
 
 def _call_tfds(aside: str, directory: str, layout, contents) -> None:
   """Has TFDS write its metadata of the dataset at `directory` to `aside`."""
-  import tensorflow_datasets as tfds
-
   name = os.path.basename(os.path.dirname(os.path.dirname(directory)))
   template = tfds.core.ShardedFileTemplate(
     data_dir=aside, dataset_name=name, filetype_suffix='tfrecord'
