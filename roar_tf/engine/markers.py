@@ -112,6 +112,18 @@ def read(path: str) -> dict | None:
   return parse(path, data)
 
 
+def intact(path: str) -> dict | None:
+  """Returns a marker's content; None if there is none that can be read.
+
+  Raises:
+    UsageError: an older roar_tf wrote it.
+  """
+  try:
+    return read(path)
+  except (errors.DataError, *files.storage_errors()):
+    return None
+
+
 def require(path: str) -> dict:
   """Returns a marker's content; raises MissingInputsError without one."""
   marker = read(path)

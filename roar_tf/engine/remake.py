@@ -6,7 +6,6 @@ The command that made them then makes them anew.
 import os
 from collections.abc import Callable, Iterable
 
-from roar_tf import errors
 from roar_tf.engine import files, markers
 from roar_tf.engine.graph import behind
 from roar_tf.engine.unit import Artefact
@@ -38,7 +37,7 @@ def remove(
     for marker, one in known.items()
   }
   paths = sorted({*known, *(f'{folder}/{markers.DONE}' for folder in folders)})
-  contents = files.in_parallel(_content, paths)
+  contents = files.in_parallel(markers.intact, paths)
   seals = {p: c['seal'] for p, c in zip(paths, contents, strict=True) if c}
   for path, content in zip(paths, contents, strict=True):
     if content:
@@ -56,11 +55,3 @@ def remove(
       files.remove(folder)
       removed.append(folder)
   return removed
-
-
-def _content(path: str) -> dict | None:
-  """Returns what a marker says; None if there is none, or none intact."""
-  try:
-    return markers.read(path)
-  except (errors.DataError, *files.storage_errors()):
-    return None

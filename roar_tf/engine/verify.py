@@ -181,10 +181,7 @@ def _checks(folder: str, layout: Layout) -> Iterator[_Check]:
 
 def _content(marker: str) -> Mapping:
   """Returns what a marker says, nothing if it is damaged or not there."""
-  try:
-    return markers.read(marker) or {}
-  except (errors.DataError, *files.storage_errors()):
-    return {}
+  return markers.intact(marker) or {}
 
 
 def _marker_fault(path: str, must_hold: str = 'fingerprint') -> str:

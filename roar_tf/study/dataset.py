@@ -64,7 +64,16 @@ def remaking(name: str) -> str:
   )
 
 
-class DatasetStage(engine.Stage):
+class StudyStage(engine.Stage):
+  """A stage whose work `roar_study --remake` makes anew."""
+
+  def remedy(self, artefact: engine.Artefact) -> str:
+    """See `engine.Stage`."""
+    del artefact
+    return remaking(self.name)
+
+
+class DatasetStage(StudyStage):
   """A stage that makes datasets of one source.
 
   A subclass says what a dataset is made from (`describe`), how shards are
@@ -141,11 +150,6 @@ class DatasetStage(engine.Stage):
       for name, group in groups.items()
     ]
     return [*writing, *completing]
-
-  def remedy(self, artefact: engine.Artefact) -> str:
-    """See `engine.Stage`."""
-    del artefact
-    return remaking(self.name)
 
   def unit_name(self, shard: Shard) -> str:
     """Returns the name of the unit that makes a shard, and others with it."""

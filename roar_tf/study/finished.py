@@ -141,10 +141,7 @@ def _read(run: Run, artefact: Artefact) -> _Trial:
 
 def _seal(path: str) -> str:
   """Returns the seal in a marker; '' without one that is intact."""
-  try:
-    marker = markers.read(path)
-  except (errors.DataError, *files.storage_errors()):
-    return ''
+  marker = markers.intact(path)
   return marker['seal'] if marker else ''
 
 

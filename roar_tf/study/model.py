@@ -12,7 +12,7 @@ from roar_tf.engine import files, markers
 from roar_tf.study import costs, given, training
 from roar_tf.study.context import Cache, Context
 from roar_tf.study.data import Data
-from roar_tf.study.dataset import remaking
+from roar_tf.study.dataset import StudyStage
 from roar_tf.study.source import Source
 from roar_tf.training.clock import Clock
 
@@ -20,7 +20,7 @@ GIVEN = 'model.keras'
 """The copy of a model that was given as a file."""
 
 
-class Model(engine.Stage):
+class Model(StudyStage):
   """Makes the classifier whose decisions are explained."""
 
   name = 'model'
@@ -53,11 +53,6 @@ class Model(engine.Stage):
       }
     inputs = {'original': self._source.original}
     return engine.Artefact(marker, self, settings, inputs)
-
-  def remedy(self, artefact: engine.Artefact) -> str:
-    """See `engine.Stage`."""
-    del artefact
-    return remaking(self.name)
 
   def units(self, artefacts: Sequence[engine.Artefact]) -> list[engine.Unit]:
     """Returns one unit."""

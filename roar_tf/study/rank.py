@@ -6,12 +6,10 @@ import contextlib
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 
-import numpy as np
-
 from roar_tf import engine, errors, randomness, ranking, shards
 from roar_tf.cells import ORIGINAL, check_estimator_name, check_granularity
 from roar_tf.engine import files, progress
-from roar_tf.estimators import registry
+from roar_tf.estimators import blocks, registry
 from roar_tf.lazy import tf
 from roar_tf.score_files import ScoreFiles
 from roar_tf.study.context import Cache, Context
@@ -32,8 +30,6 @@ def images_per_call(experiment: Experiment) -> int:
 
   Partial batches are padded to it.
   """
-  from roar_tf.estimators import blocks
-
   height, width, _ = experiment.source.image_shape
   bound = experiment.attribution.batch_size
   return min(MOST_IMAGES, bound or blocks.default_bound(height, width))
@@ -234,7 +230,8 @@ class Rank(DatasetStage):
       faults: {estimator: sentence}, to which this adds.
     """
     count = len(batch['id'])
-    batch = {name: _padded(value, size) for name, value in batch.items()}
+    # One shape, one trace.
+    batch = {name: blocks.padded(value, size) for name, value in batch.items()}
     keys = randomness.keys_of_ids(batch['id'])
     names = dict.fromkeys(
       shard.settings['estimator']
@@ -369,9 +366,3 @@ def _attribution_settings(parsed: registry.Estimator) -> list[str]:
   if parsed.filter:
     names.append({'blur': 'blur_sigma', 'max': 'max_size'}[parsed.filter])
   return names
-
-
-def _padded(values, size: int):
-  """Repeats the last example until the batch is full: one shape, one trace."""
-  rows = np.minimum(np.arange(size), len(values) - 1)
-  return tf.gather(values, rows)

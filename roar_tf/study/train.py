@@ -15,7 +15,7 @@ from roar_tf.estimators import registry
 from roar_tf.study import costs, shards, training
 from roar_tf.study.context import Context
 from roar_tf.study.data import Data
-from roar_tf.study.dataset import Dataset, remaking
+from roar_tf.study.dataset import Dataset, StudyStage
 from roar_tf.study.grid import Run
 from roar_tf.study.model import Model
 from roar_tf.study.rank import Rank
@@ -23,7 +23,7 @@ from roar_tf.study.source import Source
 from roar_tf.training.clock import Clock, Timing
 
 
-class Train(engine.Stage):
+class Train(StudyStage):
   """Trains and tests a model for every run."""
 
   name = 'train'
@@ -84,11 +84,6 @@ class Train(engine.Stage):
     marker = f'{self.directory(run)}/{markers.DONE}'
     self._runs.setdefault(marker, (len(self._runs), run))
     return engine.Artefact(marker, self, settings, inputs)
-
-  def remedy(self, artefact: engine.Artefact) -> str:
-    """See `engine.Stage`."""
-    del artefact
-    return remaking(self.name)
 
   def units(self, artefacts: Sequence[engine.Artefact]) -> list[engine.Unit]:
     """Returns one unit a run."""

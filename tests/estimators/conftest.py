@@ -1,5 +1,6 @@
 """What several tests of estimators share."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -24,6 +25,27 @@ def fifteen() -> tuple[str, ...]:
 def own_registry(monkeypatch) -> None:
   """Names registered by a test are gone after it."""
   monkeypatch.setattr(registry, '_registry', dict(registry._registry))
+
+
+@pytest.fixture(scope='module')
+def model():
+  """A small network without kinks, of 4 x 5 images and four classes."""
+  keras.utils.set_random_seed(0)
+  return keras.Sequential(
+    [
+      keras.Input((4, 5, 3)),
+      keras.layers.Conv2D(3, 3, activation='softplus'),
+      keras.layers.Flatten(),
+      keras.layers.Dense(4),
+    ]
+  )
+
+
+@pytest.fixture(scope='module')
+def images():
+  """Three images of it."""
+  generator = np.random.default_rng(0)
+  return generator.normal(size=(3, 4, 5, 3)).astype(np.float32)
 
 
 @pytest.fixture(scope='module')

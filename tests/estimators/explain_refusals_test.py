@@ -16,25 +16,6 @@ CLASSES = 4
 pytestmark = pytest.mark.usefixtures('own_registry')
 
 
-@pytest.fixture(scope='module')
-def model():
-  keras.utils.set_random_seed(0)
-  return keras.Sequential(
-    [
-      keras.Input(SHAPE),
-      keras.layers.Conv2D(3, 3, activation='softplus'),
-      keras.layers.Flatten(),
-      keras.layers.Dense(CLASSES),
-    ]
-  )
-
-
-@pytest.fixture(scope='module')
-def images():
-  generator = np.random.default_rng(0)
-  return generator.normal(size=(3, *SHAPE)).astype(np.float32)
-
-
 # --- refusals -----------------------------------------------------------------
 
 

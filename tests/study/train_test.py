@@ -17,6 +17,18 @@ from roar_tf.training import checkpoint, loop
 CELLS = [f'{e}_pixel_remove_{t}' for e in ('random', 'grad') for t in (30, 70)]
 
 
+def _watched_steps(monkeypatch) -> list[int]:
+  """Returns a list that receives how far every call of a training got."""
+  steps = []
+  train = loop.Trainer.train
+
+  def watched(self, *args, progress=lambda steps: None, **kwargs):
+    return train(self, *args, progress=steps.append, **kwargs)
+
+  monkeypatch.setattr(loop.Trainer, 'train', watched)
+  return steps
+
+
 def _result(directory):
   return json.loads((directory / 'result.json').read_text())
 
@@ -138,13 +150,7 @@ def test_a_stopped_training_is_resumed_with_the_same_outcome(
   (saved,) = (run / 'checkpoints').iterdir()
   step = int(re.fullmatch(r'step_(\d{8})\.npz', saved.name)[1])
   assert 0 < step < 75
-  steps = []
-  train = loop.Trainer.train
-
-  def watched(self, *args, progress=lambda steps: None, **kwargs):
-    return train(self, *args, progress=steps.append, **kwargs)
-
-  monkeypatch.setattr(loop.Trainer, 'train', watched)
+  steps = _watched_steps(monkeypatch)
   make(tiny.pipeline(damaged))
   assert steps[0] == step and sum(steps) == 75  # Not begun again.
   assert_same(artefacts(damaged), artefacts(finished))
@@ -183,13 +189,7 @@ def test_a_run_that_is_killed_before_its_marker_is_not_trained_again(
   (_, newest) = sorted((run / 'checkpoints').iterdir())
   trained = int(newest.stem.partition('_')[2])
   before = json.loads((run / 'timing.json').read_text())
-  steps = []
-  train = loop.Trainer.train
-
-  def watched(self, *args, progress=lambda steps: None, **kwargs):
-    return train(self, *args, progress=steps.append, **kwargs)
-
-  monkeypatch.setattr(loop.Trainer, 'train', watched)
+  steps = _watched_steps(monkeypatch)
   make(tiny.pipeline(damaged))
   assert steps[0] == trained > 0 and sum(steps) == 75
   assert not (run / 'checkpoints').exists()
