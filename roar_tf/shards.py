@@ -188,7 +188,7 @@ class _AbandonedError(Exception):
   """Ends the publication of a shard that its writer gave up."""
 
 
-def read(path: str, expected: int) -> np.ndarray:
+def read(path: str, expected: int) -> tf.Tensor:
   """Returns all serialized records of a shard, their CRCs checked.
 
   Args:
@@ -196,27 +196,48 @@ def read(path: str, expected: int) -> np.ndarray:
     expected: how many records it must hold.
 
   Returns:
-    Array of bytes objects [expected].
+    Strings [expected].
 
   Raises:
     DataError: a record is damaged, or the count is another. The file is named.
   """
   try:
-    chunks = list(
-      tf.data.TFRecordDataset(path, buffer_size=1 << 22)
-      .batch(4096)
-      .as_numpy_iterator()
-    )
+    records = _read(tf.constant(path), tf.constant(expected, tf.int64))
   except (tf.errors.OpError, OSError) as e:
     raise errors.DataError(
       f'{path} is damaged ({str(e).splitlines()[0]}); {_ADVICE}'
     ) from e
-  found = sum(map(len, chunks))
+  found = len(records)
   if found != expected:
+    more = ' or more' if found > expected else ''
     raise errors.DataError(
-      f'{path} holds {found} records where {expected} were written; {_ADVICE}'
+      f'{path} holds {found}{more} records where {expected} were written; '
+      f'{_ADVICE}'
     )
-  return np.concatenate(chunks) if chunks else np.empty([0], object)
+  return records
+
+
+def whole(path, count) -> tf.Tensor:
+  """Returns the records of a shard, their CRCs checked, in a `tf.function`.
+
+  Args:
+    path: its file, a string.
+    count: int64, how many it should have; of more, one more is returned.
+
+  Returns:
+    Strings [n].
+  """
+  records = tf.data.TFRecordDataset(path, buffer_size=1 << 22)
+  nothing = tf.zeros([0], tf.string)
+  return (
+    records.batch(count + 1).take(1).reduce(nothing, lambda _, batch: batch)
+  )
+
+
+@lazy.function(reduce_retracing=True)
+def _read(path, count):
+  """A pipeline that is traced once: making one takes 15 ms."""
+  return whole(path, count)
 
 
 def fault(path: str, contents: Mapping) -> str:
@@ -232,7 +253,7 @@ def fault(path: str, contents: Mapping) -> str:
     records = read(path, contents['records'])
   except errors.DataError:
     return f'it does not hold the {contents["records"]} records of its .DONE'
-  if sum(map(len, records)) != contents['bytes']:
+  if tf.reduce_sum(tf.strings.length(records)) != contents['bytes']:
     return f'its records are not the {contents["bytes"]} bytes of its .DONE'
   return ''
 

@@ -60,6 +60,11 @@ class Devices:
     """Whether this process writes results."""
     return self.host == 0
 
+  @property
+  def are_gpus(self) -> bool:
+    """Whether the replicas are GPUs."""
+    return bool(tf.config.list_logical_devices('GPU'))
+
   def variables(self, values):
     """Returns variables of the same structure, one copy per replica.
 
@@ -86,18 +91,30 @@ class Devices:
     """Returns what every replica of this host has of a distributed value."""
     return self.strategy.experimental_local_results(value)
 
-  def iterator(self, dataset: Callable[[], tf.data.Dataset]):
+  def copies(self, tensor):
+    """Returns a tensor on the device of every replica of this host."""
+    if self._is_alone:
+      return tf.identity(tensor)
+    devices = self.strategy.extended.worker_devices
+
+    def copy(replica: int):
+      with tf.device(devices[replica]):
+        return tf.identity(tensor)
+
+    return self._distributed(copy)
+
+  def iterator(self, dataset: tf.data.Dataset):
     """Returns an iterator that hands every replica its next element.
 
     Args:
-      dataset: makes this host's dataset; its elements go to the replicas of
-        this host in turn.
+      dataset: this host's; its elements go to the replicas of this host in
+        turn.
     """
     with tf.device('CPU:0'):
-      if self.replicas == 1 and not self._is_tpu:
-        return iter(dataset())
+      if self._is_alone:
+        return iter(dataset)
       return iter(
-        self.strategy.distribute_datasets_from_function(lambda _: dataset())
+        self.strategy.distribute_datasets_from_function(lambda _: dataset)
       )
 
   def gathered(self, value) -> tf.Tensor:
@@ -108,14 +125,10 @@ class Devices:
 
   def split(self, value):
     """Splits a tensor [B, ...] evenly over the replicas of this host."""
-    if self.replicas == 1 and not self._is_tpu:
+    if self._is_alone:
       return value
     parts = tf.split(value, len(self.local_replicas))
-    return self.strategy.experimental_distribute_values_from_function(
-      lambda context: parts[
-        context.replica_id_in_sync_group - self.local_replicas[0]
-      ]
-    )
+    return self._distributed(lambda replica: parts[replica])
 
   def reduce(self, values: Sequence[tf.Tensor], mean: bool = False) -> list:
     """Returns sums, or means, over all replicas; called on every replica."""
@@ -162,9 +175,20 @@ class Devices:
         'replicas; take a multiple of their number.'
       )
 
+  def _distributed(self, value: Callable[[int], tf.Tensor]):
+    """Returns a value of every replica of this host, numbered from 0."""
+    return self.strategy.experimental_distribute_values_from_function(
+      lambda context: value(
+        context.replica_id_in_sync_group - self.local_replicas[0]
+      )
+    )
+
   @property
-  def _is_tpu(self) -> bool:
-    return isinstance(self.strategy, tf.distribute.TPUStrategy)
+  def _is_alone(self) -> bool:
+    """Whether TensorFlow places everything on the one device by itself."""
+    return self.replicas == 1 and not isinstance(
+      self.strategy, tf.distribute.TPUStrategy
+    )
 
 
 def one_device() -> Devices:

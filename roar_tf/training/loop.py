@@ -8,7 +8,6 @@ TensorFlow start-up nor a trace.
 from __future__ import annotations
 
 import logging
-import random
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -17,8 +16,8 @@ import numpy as np
 
 from roar_tf import errors, randomness
 from roar_tf.lazy import keras, tf
-from roar_tf.models import factories, precision, stateless
-from roar_tf.training import checkpoint, distribution, evaluation
+from roar_tf.models import factories, initial, precision, stateless
+from roar_tf.training import checkpoint, distribution, evaluation, feed
 from roar_tf.training import step as pure
 from roar_tf.training.clock import Clock
 from roar_tf.training.examples import Examples
@@ -84,8 +83,11 @@ class Trainer:
     with self._keras():
       factories.check(factory, self.model)
     self._lock = threading.Lock()
+    self._initial = initial.InitialWeights(self._build)
     self._compiled = {}
-    self._evaluation = tf.function(self._evaluate_batch)
+    self._evaluation = tf.function(
+      evaluation.classifying(self.step(1), self.devices), autograph=False
+    )
 
   def step(self, train_images: int) -> pure.Step:
     """Returns the pure step that this trainer runs on every replica."""
@@ -111,24 +113,13 @@ class Trainer:
     """
     generator = randomness.generator(randomness.Purpose.WEIGHTS, *seed_words)
     with self._keras():
-      # Keras' initialisers, whatever the factory, take their seeds from here.
-      # (`keras.utils.set_random_seed` would also make TensorFlow drop every
-      # compiled function: 0.25 s a run.)
-      state = random.getstate()
-      random.seed(int(generator.integers(2**31)))
-      try:
-        model = self._build()
-      finally:
-        random.setstate(state)
-    weights = [tf.convert_to_tensor(v) for v in model.trainable_variables]
+      weights, moving = self._initial(int(generator.integers(2**31)))
     seed = randomness.generator(
       randomness.Purpose.AUGMENTATION, *seed_words
     ).integers(2**31)
     return {
       'trainable': weights,
-      'moving': [
-        tf.convert_to_tensor(v) for v in model.non_trainable_variables
-      ],
+      'moving': moving,
       'velocity': [tf.zeros_like(w) for w in weights],
       'step': tf.constant(0, tf.int64),
       'seed': tf.constant(int(seed), tf.int32),
@@ -179,10 +170,12 @@ class Trainer:
       return state, total
     order = Order(examples.counts, training.shuffle_shards, *seed_words)
     batch = training.batch_size
-    batches = self.devices.iterator(
+    batches = feed.Feed(
+      self.devices,
       lambda: examples.training_batches(
         order, done * batch, total * batch, self._share(batch)
-      )
+      ),
+      STEPS_PER_CALL,
     )
     variables = self.devices.variables(state)
     run = self._run_of(len(examples))
@@ -191,7 +184,7 @@ class Trainer:
       due += resumption.every_seconds
     while done < total:
       count = min(count, total - done)
-      arguments = (variables, batches, tf.constant(count))
+      arguments = (variables, batches.source(count), tf.constant(count))
       with self._keras():  # Traced outside of the clock, the first time.
         run.get_concrete_function(*arguments)
       start = time.monotonic()
@@ -224,15 +217,19 @@ class Trainer:
     replicas = self.devices.replicas
     batch = replicas * evaluation.batch(self.training, replicas)
     share = self._share(batch)
-    iterator = self.devices.iterator(lambda: examples.test_batches(share))
+    batches = feed.Feed(
+      self.devices, lambda: examples.test_batches(share), STEPS_PER_CALL
+    )
     weights = {name: state[name] for name in ('trainable', 'moving')}
     variables = self.devices.variables(weights)
-    with self._keras():
-      self._evaluation.get_concrete_function(variables, iterator)
-    found = [
-      _read(examples, self._evaluation, variables, iterator)
-      for _ in range(-(-len(examples) // batch))
-    ]
+    found, left = [], -(-len(examples) // batch)
+    while left:
+      count = min(left, STEPS_PER_CALL)
+      arguments = (variables, batches.source(count), tf.constant(count))
+      with self._keras():
+        self._evaluation.get_concrete_function(*arguments)
+      found.append(_read(examples, self._evaluation, *arguments))
+      left -= count
     predictions, in_top5 = (
       np.concatenate([f[name] for f in found])[: len(examples)]
       for name in ('predictions', 'in_top5')
@@ -266,7 +263,7 @@ class Trainer:
     with self._lock:
       if train_images not in self._compiled:
         self._compiled[train_images] = tf.function(
-          self._looped(self.step(train_images))
+          self._looped(self.step(train_images)), autograph=False
         )
       return self._compiled[train_images]
 
@@ -275,33 +272,33 @@ class Trainer:
 
     def one(variables, batch):
       state = tf.nest.map_structure(tf.convert_to_tensor, variables)
-      state, metrics = step(state, batch)
+      state, metrics = step(state, feed.gathered(batch))
       tf.nest.map_structure(lambda v, new: v.assign(new), variables, state)
       return metrics
 
-    def run(variables, batches, count):
-      dtype = self.model.outputs[0].dtype
-      loss = tf.zeros([], dtype)
-      accuracy, rate = tf.zeros([]), tf.zeros([])
-      failed = tf.constant(-1, tf.int64)
+    def run(variables, source, count):
       first = tf.identity(self.devices.local(variables['step'])[0])
-      for i in tf.range(tf.cast(count, tf.int64)):
-        every = self.devices.strategy.run(one, (variables, next(batches)))
-        metrics = {
+      seen = {
+        'loss': tf.zeros([], self.model.outputs[0].dtype),
+        'accuracy': tf.zeros([]),
+        'rate': tf.zeros([]),
+        'failed': tf.constant(-1, tf.int64),
+      }
+
+      def body(i, seen):
+        batch = feed.batch(source, i)
+        every = self.devices.strategy.run(one, (variables, batch))
+        new = {
           name: self.devices.local(value)[0] for name, value in every.items()
         }
         # The first loss that is not finite stays.
-        fine = failed < 0
-        loss = tf.where(fine, metrics['loss'], loss)
-        accuracy, rate = metrics['accuracy'], metrics['rate']
-        bad = fine & ~tf.math.is_finite(loss)
-        failed = tf.where(bad, first + i, failed)
-      return {
-        'loss': loss,
-        'accuracy': accuracy,
-        'rate': rate,
-        'failed': failed,
-      }
+        fine = seen['failed'] < 0
+        new['loss'] = tf.where(fine, new['loss'], seen['loss'])
+        bad = fine & ~tf.math.is_finite(new['loss'])
+        step = first + tf.cast(i, tf.int64)
+        return i + 1, {**new, 'failed': tf.where(bad, step, seen['failed'])}
+
+      return feed.repeated(count, body, seen)
 
     return run
 
@@ -358,23 +355,6 @@ class Trainer:
       return min(STEPS_PER_CALL, 32)
     wanted = int(count * CALL_SECONDS / max(seconds, 1e-6))
     return int(np.clip(wanted, 1, min(8 * count, STEPS_PER_CALL)))
-
-  def _evaluate_batch(self, variables, batches):
-    step = self.step(1)
-
-    def one(variables, batch):
-      state = tf.nest.map_structure(tf.convert_to_tensor, variables)
-      logits = step.predict(state, batch['image'])
-      label = batch['label']
-      own = tf.gather(logits, label, batch_dims=1)
-      better = tf.reduce_sum(tf.cast(logits > own[:, None], tf.int32), axis=1)
-      # As tf.math.in_top_k, which a TPU lacks: ties at the border count.
-      in_top5 = (better < 5) & tf.math.is_finite(own)
-      return tf.argmax(logits, -1, tf.int32), tf.cast(in_top5, tf.int32)
-
-    outcome = self.devices.strategy.run(one, (variables, next(batches)))
-    predictions, in_top5 = (self.devices.gathered(value) for value in outcome)
-    return {'predictions': predictions, 'in_top5': in_top5 > 0}
 
 
 def _read(examples: Examples | Stream, function: Callable, *arguments) -> dict:

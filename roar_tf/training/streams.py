@@ -18,11 +18,12 @@ from roar_tf import randomness
 from roar_tf import shards as shard_files
 from roar_tf.engine import files
 from roar_tf.lazy import tf
-from roar_tf.training.examples import AHEAD
 from roar_tf.training.order import Order, Piece, Share, in_turn
 
 _OTHERS = 'the ranking belongs to other images than "original" holds'
 
+AHEAD = 4
+"""Batches that are ready before they are asked for."""
 DECODED_TOGETHER = 16
 """Records that one call decodes; a batch is decoded by several."""
 
@@ -215,8 +216,7 @@ def _read(records: Records, shards, rows) -> tf.Tensor:
 
   def whole(path, count):
     """Returns all records of a shard, or fails: none is missed silently."""
-    found = tf.data.TFRecordDataset(path, buffer_size=1 << 22)
-    found = found.batch(count + 1).get_single_element()
+    found = shard_files.whole(path, count)
     tf.debugging.assert_equal(
       tf.shape(found, tf.int64)[0], count, 'a shard lacks records'
     )

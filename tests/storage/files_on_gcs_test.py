@@ -57,7 +57,7 @@ def test_an_exception_while_writing_leaves_the_committed_shard(error, gcs):
   whole = gcs.blobs['w/shard']
   digest = hashlib.sha256(whole.data).hexdigest()
   assert writer.contents['sha256'] == digest and not gcs.requests['read']
-  assert shards.read(SHARD, 10).tolist() == records
+  assert shards.read(SHARD, 10).numpy().tolist() == records
   with pytest.raises(error), shards.writing(SHARD) as writer:
     writer.write(records[:5])
     raise error

@@ -22,6 +22,7 @@ from small_training import (
 
 from roar_tf.training import (
   augmentation,
+  distribution,
   examples,
   order,
   schedule,
@@ -49,6 +50,13 @@ def test_steps_per_call_do_not_change_the_bits(
   trainer, split, trained, monkeypatch
 ):
   calls_of(monkeypatch, 7)
+  assert_equal(trainer.train(split, 'cell', 1)[0], trained)
+
+
+def test_a_split_as_gpus_gather_it_gives_the_same_bits(
+  trainer, split, trained, monkeypatch
+):
+  monkeypatch.setattr(distribution.Devices, 'are_gpus', True)
   assert_equal(trainer.train(split, 'cell', 1)[0], trained)
 
 

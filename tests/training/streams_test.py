@@ -87,7 +87,7 @@ def pair(request, batches, originals, rankings):
 
 
 def _assert_same(one, other):
-  one, other = list(one.as_numpy_iterator()), list(other.as_numpy_iterator())
+  one, other = list(one), list(other)
   assert len(one) == len(other) > 0
   for a, b in zip(one, other, strict=True):
     tf.nest.map_structure(np.testing.assert_array_equal, a, b)
@@ -128,7 +128,7 @@ def test_test_batches_cover_the_split_in_its_order(pair, batch):
   disk, memory = pair
   share = Share(batch)
   _assert_same(disk.test_batches(share), memory.test_batches(share))
-  found = list(disk.test_batches(share).as_numpy_iterator())
+  found = list(disk.test_batches(share))
   keys = np.concatenate([b['key'] for b in found])
   np.testing.assert_array_equal(keys[:22], memory.keys)
   assert len(keys) == -(-22 // batch) * batch
