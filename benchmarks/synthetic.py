@@ -225,10 +225,12 @@ def train_split(stages: Stages, form: str):
       from originals and their ranking; `memory`, the same decoded.
   """
   cell = None if form == 'originals' else CELL
-  masking = 'ranking' if form == 'masked on the fly' else 'shards'
+  ranking = None
+  if form == 'masked on the fly':
+    ranking = stages.rank.ranking(CELL.estimator, CELL.granularity)
   bound = contextlib.nullcontext() if form == 'memory' else _on_disk()
   with bound:
-    return stages.data.examples(cell, masking)['train']
+    return stages.data.examples(cell, ranking)['train']
 
 
 def stream(
