@@ -113,6 +113,7 @@ def pipeline(study: str, dataset: str | None = None, root: str = 'created'):
     contexts[0].workspace.check_there()
   elif root == 'created':
     _create(contexts[0])
+    contexts[0].workspace.check_study(contexts[0].experiment.study.name)
   return Pipeline(contexts)
 
 
@@ -348,6 +349,8 @@ def _around_tensorflow():
 
   tf.get_logger().setLevel('ERROR')
   tf.config.threading.set_intra_op_parallelism_threads(FLAGS.threads)
+  if 'executor' in FLAGS and FLAGS.executor == 'ray':  # They are the workers'.
+    tf.config.set_visible_devices([], 'GPU')
 
 
 @contextlib.contextmanager

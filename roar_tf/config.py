@@ -266,21 +266,41 @@ class Factory:
 
 
 def factory(configurable: Callable, scope: str = '') -> Factory:
-  """Freezes a gin configurable under the current configuration."""
+  """Freezes a gin configurable under the current configuration.
+
+  Args:
+    configurable: a factory of models, `(image_shape, num_classes) -> model`.
+    scope: gin scope of its arguments, and of `Training.model`.
+
+  Raises:
+    UsageError: it cannot be called so.
+  """
   function = inspect.unwrap(configurable)
   arguments = {
     name: parameter.default
     for name, parameter in inspect.signature(function).parameters.items()
     if parameter.default is not parameter.empty
   }
-  with gin.config_scope(scope or None):
-    arguments.update(gin.get_bindings(configurable))
   name = function.__name__
+  try:
+    with gin.config_scope(scope or None):
+      arguments.update(gin.get_bindings(configurable))
+    inspect.signature(function).bind('image_shape', 'num_classes', **arguments)
+  except (TypeError, ValueError) as e:
+    parameter = f'{scope}/Training.model' if scope else 'Training.model'
+    reason = e if isinstance(e, TypeError) else 'gin knows no such function'
+    raise errors.UsageError(
+      f'gin parameter {parameter} must be a reference to a function '
+      '(image_shape, num_classes) -> keras.Model under @gin.configurable, '
+      f'without a scope, such as @resnet50; found @{name}: {reason}.'
+    ) from e
   bound = {
     path: {key: v for key, v in values.items() if not _is_of(key, name)}
     for path, values in own_code.bindings().items()
   }
-  code = own_code.behind(function, f'model "{name}"').settings(bound)
+  version = getattr(configurable, own_code.VERSION, None)
+  title = f'model "{name}"'
+  code = own_code.behind(function, title, version).settings(bound)
   return Factory(name, function, arguments, scope, code)
 
 

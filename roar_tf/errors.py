@@ -5,6 +5,7 @@ parameter, says what was found and what to do about it.
 """
 
 import traceback
+from collections.abc import Sequence
 
 
 class RoarError(Exception):
@@ -64,6 +65,12 @@ def check_choice(name: str, value, known: tuple[str, ...]) -> None:
   """Raises ValueError if a value is none of those known."""
   if value not in known:
     raise ValueError(f'{name} must be one of {known}, found {value!r}.')
+
+
+def few(names: Sequence[str]) -> str:
+  """Returns the first three of some names, and how many more there are."""
+  more = f' and {len(names) - 3} more' if len(names) > 3 else ''
+  return ', '.join(names[:3]) + more
 
 
 def nearest(name: str, known) -> str:

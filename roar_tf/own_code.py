@@ -34,6 +34,8 @@ _INSTALLED = tuple(
 _OURS = os.path.dirname(os.path.realpath(__file__)) + os.sep
 _SITES = ('site-packages', 'dist-packages')
 _CODE = (types.FunctionType, type)
+VERSION = 'roar_version'
+"""Attribute of a model's factory: the user's own word for its version."""
 _LAYOUT = ('kind', 'type_comment', 'type_ignores')
 """Fields of syntax trees that mean nothing, or not in every Python."""
 
@@ -101,7 +103,8 @@ def behind(
       else (
         f'The source code of {name} cannot be read, by which its results are '
         'told from those of another version of it: define it in a file, or '
-        'register it with version="1", and another word when it changes.'
+        'register it with version="1", or give a model the attribute '
+        f'{VERSION} = "1", and another word when it changes.'
       )
     )
     return Code(name, version=version, fault=fault)

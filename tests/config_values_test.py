@@ -16,7 +16,13 @@ from roar_tf.study.grid import Study
 from roar_tf.training.settings import Training
 
 
-@pytest.mark.parametrize('model', ["'resnet50'", 'None', '50', '@resnet50()'])
+@pytest.mark.parametrize(
+  'model',
+  [
+    *("'resnet50'", 'None', '50', '@resnet50()', '@explained/resnet50'),
+    *('@resnet51', '@Ranking', '@Source', '@Study', '@resnet50/resnet51'),
+  ],
+)
 def test_a_model_that_is_no_factory_is_refused(model):
   with pytest.raises(errors.UsageError) as caught:
     experiment.load(

@@ -168,7 +168,13 @@ def _list(pipeline) -> None:
 
 def _dry_run(pipeline) -> None:
   from roar_tf import engine
-  from roar_tf.study import forecast
+  from roar_tf.study import forecast, stages
+
+  def parallel() -> int:
+    if FLAGS.executor == 'ray':
+      return FLAGS.parallel or engine.cores()
+    # Whatever the TPU is, this machine does not see it yet.
+    return 1 if FLAGS.tpu else stages.side_by_side(FLAGS.parallel)
 
   pipeline.context.workspace.check_reachable()
   print(
@@ -177,7 +183,7 @@ def _dry_run(pipeline) -> None:
       *_goals(pipeline),
       rates_file=FLAGS.rates,
       price=FLAGS.price_per_hour,
-      parallel=FLAGS.parallel or engine.cores(),
+      parallel=parallel,
       workers=FLAGS.num_workers,
     )
   )

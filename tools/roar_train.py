@@ -38,7 +38,7 @@ def main() -> None:
   dataset = cli.require_flag('dataset')
   name = cli.require_flag('cell')
   from roar_tf import cells
-  from roar_tf.engine import files, heartbeat
+  from roar_tf.engine import heartbeat, markers
   from roar_tf.study import grid
 
   cell = cells.parse_cell(name)
@@ -54,6 +54,7 @@ def main() -> None:
     FLAGS.seed,
     FLAGS.input,
   )
+  context.workspace.check_study(run_.study)
   # Of a study: its --status shows this process too.
   beat = None
   if study:
@@ -61,7 +62,8 @@ def main() -> None:
     beat = heartbeat.Heartbeat(folder, cli.share())
   with beat or contextlib.nullcontext(), cli.workforce(beat) as workforce:
     workforce.make(context, [stages.train.artefact(run_)])
-  result = files.read_json(f'{stages.train.directory(run_)}/result.json')
+  path = f'{stages.train.directory(run_)}/result.json'
+  result = markers.content_json(path)
   print(f'{run_}: accuracy {result["accuracy"]:.4f}')
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import hashlib
 import io
 import math
 import re
@@ -291,6 +292,12 @@ def write_csv(frame: pd.DataFrame, path: str) -> None:
 
   text = tidy(frame).to_csv(index=False, lineterminator='\n')
   files.publish(path, text.encode())
+
+
+def digest(frame: pd.DataFrame) -> str:
+  """Returns the SHA-256 of all rows, without the times that they took."""
+  text = tidy(frame).drop(columns='seconds').to_csv(index=False)
+  return hashlib.sha256(text.encode()).hexdigest()
 
 
 def read_csv(path: str) -> pd.DataFrame:

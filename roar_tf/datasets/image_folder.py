@@ -37,8 +37,6 @@ _LITTER = (
 )
 _LOST = -1
 """Size of what a link names that is not there."""
-_NAMED = 3
-"""How many paths of a kind a message names."""
 
 
 class Folder:
@@ -81,7 +79,7 @@ class Folder:
       self.ids[split] = ids
     self.classes = sorted(classes)
     self.ignored = ', '.join(
-      f'{kind} ({_first(paths)})' for kind, paths in self._others.items()
+      f'{kind} ({errors.few(paths)})' for kind, paths in self._others.items()
     )
     if not any(self.ids.values()):
       raise errors.UsageError(
@@ -192,8 +190,3 @@ def _size(entry: os.DirEntry) -> int:
     return entry.stat().st_size
   except FileNotFoundError:
     return _LOST
-
-
-def _first(paths: list[str]) -> str:
-  more = len(paths) - _NAMED
-  return ', '.join(paths[:_NAMED]) + (f' and {more} more' if more > 0 else '')

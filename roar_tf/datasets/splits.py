@@ -71,8 +71,8 @@ class Splits:
         reason = str(e).splitlines()[0].rstrip('.')
         raise errors.UsageError(
           f'{where} has no split "{name}" (Source.{split}_split); it has '
-          f'{", ".join(self._sizes)}, or slices of them such as '
-          f'"{next(iter(self._sizes))}[:80%]" ({reason}).'
+          f'{", ".join(self._sizes) or "none"}, or slices of them such as '
+          f'"{next(iter(self._sizes), "train")}[:80%]" ({reason}).'
         ) from e
     found = sum(stop - start for _, start, stop in parts)
     pinned = getattr(source, f'{split}_images')

@@ -198,7 +198,7 @@ def read_json(path: str):
   """Returns the value of a JSON file; raises DataError if it is damaged."""
   try:
     return json.loads(read(path))
-  except ValueError as e:
+  except (ValueError, RecursionError) as e:
     raise errors.DataError(
       f'{path} is damaged ({e}); delete its directory and run the same command '
       'again.'

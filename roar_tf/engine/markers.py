@@ -12,6 +12,7 @@ A marker is a JSON file, written last. It holds
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping
 
 from roar_tf import errors
@@ -83,7 +84,7 @@ def parse(path: str, data: bytes) -> dict:
     value = json.loads(data)
     del value['checksum']
     intact = _checked(value) == data
-  except (ValueError, KeyError, TypeError):
+  except (ValueError, KeyError, TypeError, RecursionError):
     intact = False
   if not intact:
     raise errors.DataError(
@@ -133,6 +134,33 @@ def require(path: str) -> dict:
       'for the workers that do.'
     )
   return marker
+
+
+def content(path: str) -> bytes:
+  """Returns what a file holds that the DONE beside it names.
+
+  Raises:
+    MissingInputsError: there is no DONE.
+    DataError: it is not as it was when DONE was written.
+  """
+  folder, name = os.path.split(path)
+  recorded = require(f'{folder}/{DONE}').get('files', {}).get(name)
+  try:
+    data = files.read(path)
+    reason = 'its SHA-256 is not that in DONE'
+  except files.missing_errors():
+    data, reason = b'', 'it is missing'
+  if hashlib.sha256(data).hexdigest() != recorded:
+    raise errors.DataError(
+      f'{path} is damaged ({reason}); delete its directory and run the same '
+      'command again.'
+    )
+  return data
+
+
+def content_json(path: str):
+  """Returns the value of a JSON file; see `content`."""
+  return json.loads(content(path))
 
 
 def check(path: str, was: Mapping, wanted: Mapping, remedy: str) -> None:

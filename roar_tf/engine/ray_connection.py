@@ -159,9 +159,18 @@ def _no_cluster(address: str, reason: str) -> errors.UsageError:
 
 
 def _environment() -> dict[str, str]:
-  """Returns the variables that change what is computed, or what is found."""
-  prefixes = ('TF_', 'XLA_', 'KERAS_', 'TFDS_', 'PYTHONPATH')
-  chosen = {k: v for k, v in os.environ.items() if k.startswith(prefixes)}
+  """Returns the variables that change what is computed, or what is found.
+
+  With those by which TensorFlow reaches object stores: credentials, proxies.
+  """
+  prefixes = (
+    *('TF_', 'XLA_', 'KERAS_', 'TFDS_', 'PYTHONPATH'),
+    *('GOOGLE_', 'CLOUDSDK_', 'GCE_', 'GCS_', 'NO_GCE_', 'CURL_', 'AWS_'),
+    *('S3_', 'HTTP_PROXY', 'HTTPS_PROXY', 'ALL_PROXY', 'NO_PROXY'),
+  )
+  chosen = {
+    k: v for k, v in os.environ.items() if k.upper().startswith(prefixes)
+  }
   # Other tasks are no replicas of this one.
   return {**chosen, 'TF_CPP_MIN_LOG_LEVEL': '3', 'TF_CONFIG': ''}
 

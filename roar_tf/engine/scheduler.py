@@ -90,7 +90,7 @@ def make(
     stop: whether a signal asked to stop.
 
   Raises:
-    UsageError: an artefact was made with other settings.
+    UsageError: an artefact was made with other settings, or can never be made.
     UnitsFailedError: some units failed; the rest was done as far as it could.
     PreemptedError: stopped by a signal after saving.
   """
@@ -99,7 +99,11 @@ def make(
   _announce(graph, own, observers)
   if not any(graph.nodes[index].pending for index in own):
     return
-  work = _Work(graph, snapshot, own, pool(), share.workers > 1, observers)
+  units = pool()
+  waiting = (graph.nodes[index].unit for index in graph.waiting())
+  for stage in dict.fromkeys(unit.makes[0].stage for unit in waiting):
+    stage.check()
+  work = _Work(graph, snapshot, own, units, share.workers > 1, observers)
   work.run(stop)
   if work.failures:
     lines = '\n  '.join(work.failures)

@@ -45,6 +45,16 @@ class Stage:
       for number, artefact in enumerate(artefacts)
     ]
 
+  def check(self) -> None:
+    """Refuses what can never be made as it is asked for.
+
+    It is called before any work, once, where units of this stage have to wait
+    for others, and would refuse it late.
+
+    Raises:
+      UsageError: it cannot be made.
+    """
+
   def remedy(self, artefact: 'Artefact') -> str:
     """Returns what makes an artefact of other settings anew.
 

@@ -60,7 +60,8 @@ def explain(
   whose layers were changed is compiled anew; what its Python code reads
   elsewhere, such as a global variable, is read once. Inside a `tf.function` or
   `strategy.run` it becomes a part of that graph: shapes must then be static,
-  and values (NaN, targets) are not checked.
+  the model is tried on noise instead of the images, and the values of tensors
+  (NaN, targets) are not checked.
 
   Args:
     model: any Keras model that maps a float batch [B, H, W, C] to logits
@@ -125,9 +126,9 @@ def explain(
   if plan.needs_model:
     _check_model(model, images, plan)
   eager = tf.executing_eagerly()
-  plans = compiled.plans_of(model if eager and plan.needs_model else None)
+  plans = compiled.plans_of(model if plan.needs_model else None)
   if plan.needs_model:
-    classes = _classes(plans, model, images) if eager else None
+    classes = _classes(plans, model, images)
     targets = _checked_targets(targets, batch, classes)
   if plan.needs_truth:
     expected = (*images.shape[:3], 1)
@@ -205,13 +206,22 @@ def _inputs(model) -> list[str]:
   ]
 
 
-def _classes(plans, model, images) -> int:
-  """Returns a model's number of classes, checked once."""
-  known = (images.shape[1:], images.dtype)
-  if known not in plans.classes:
-    plans.classes[known] = heads.check(model, images)
-    plans.look_again(model)  # The call may have built it.
-  return plans.classes[known]
+def _classes(plans, model, images) -> int | None:
+  """Returns a model's number of classes, checked once.
+
+  Inside of a `tf.function` the model is tried outside of it, without the
+  images; None inside of a graph that lies in no function.
+  """
+  eager = tf.executing_eagerly()
+  with tf.init_scope():
+    if not tf.executing_eagerly():
+      return None
+    known = (images.shape[1:], images.dtype)
+    if known not in plans.classes:
+      zeros = tf.zeros([1, *images.shape[1:]], images.dtype)
+      plans.classes[known] = heads.check(model, images if eager else zeros)
+      plans.look_again(model)  # The call may have built it.
+    return plans.classes[known]
 
 
 def _checked_images(images) -> tf.Tensor:
@@ -253,7 +263,7 @@ def _checked_targets(targets, batch: int, classes: int | None):
       f'targets must be integers [{batch}], one integer or one-hot [{batch}, '
       f'classes], found {dtype.name} {shape}.'
     )
-  if classes is not None:
+  if classes is not None and not tf.is_tensor(targets):
     low, high = np.min(targets), np.max(targets)
     if low < 0 or high >= classes:
       raise ValueError(

@@ -12,6 +12,7 @@ import functools
 
 import numpy as np
 
+from roar_tf import errors
 from roar_tf.lazy import tf
 
 _PASSING = ('Identity', 'Cast', 'EnsureShape', 'Reshape', 'StopGradient')
@@ -44,13 +45,9 @@ def described(findings) -> str:
   names = {}
   for finding in findings:
     names.setdefault(finding.what, []).append(finding.operation)
-  return ', '.join(f'{what} ({few(those)})' for what, those in names.items())
-
-
-def few(names) -> str:
-  """Returns the first three of some names, and how many more there are."""
-  more = f' and {len(names) - 3} more' if len(names) > 3 else ''
-  return ', '.join(names[:3]) + more
+  return ', '.join(
+    f'{what} ({errors.few(those)})' for what, those in names.items()
+  )
 
 
 def find(operations, images) -> list[Finding]:

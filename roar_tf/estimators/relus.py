@@ -10,6 +10,7 @@ import contextlib
 import contextvars
 from collections.abc import Iterator
 
+from roar_tf import errors
 from roar_tf.estimators import rectifiers
 from roar_tf.lazy import tf
 
@@ -112,7 +113,7 @@ def check_guided(operations, passed: set[str]) -> None:
     raise ValueError(
       'estimator "gb" must see every ReLU of the model, and a custom gradient '
       '(tf.recompute_grad or another tf.custom_gradient) hides '
-      f'{rectifiers.few(lost)}; remove that, or leave gb out.'
+      f'{errors.few(lost)}; remove that, or leave gb out.'
     )
 
 

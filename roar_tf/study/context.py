@@ -10,7 +10,7 @@ from typing import Any
 from roar_tf import shards
 from roar_tf.cells import ORIGINAL
 from roar_tf.datasets.source import SPLITS
-from roar_tf.engine import Snapshot, files, markers
+from roar_tf.engine import Snapshot, markers
 from roar_tf.study.experiment import Experiment
 from roar_tf.study.paths import Workspace
 
@@ -170,8 +170,7 @@ class Context:
     """Per-channel (mean, std) [C] of the unmasked train split, in 0..255."""
     import numpy as np
 
-    markers.require(self.marker(ORIGINAL))
-    manifest = files.read_json(self.manifest_path)
+    manifest = markers.content_json(self.manifest_path)
     return np.array(manifest['mean']), np.array(manifest['std'])
 
 

@@ -192,8 +192,9 @@ def _frozen(source: str, study: str | None, seed: int) -> Experiment:
     ranking=config.configured(Ranking),
     explained=explained,
     retrained=retrained,
-    explained_model=config.factory(explained.model, scope='explained'),
+    # First, whose name is `Training.model` even if both are one.
     retrained_model=config.factory(retrained.model),
+    explained_model=config.factory(explained.model, scope='explained'),
     given=config.configured(given.ExplainedModel),
     seed=seed,
     operative_config='',

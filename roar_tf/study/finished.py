@@ -9,7 +9,6 @@ import collections
 import dataclasses
 import hashlib
 import json
-import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -45,6 +44,11 @@ class _Trial:
   fault: str = ''
 
 
+_NO_NUMBERS = (
+  *(AttributeError, KeyError, RecursionError, TypeError, ValueError),
+)
+
+
 def _numbers_of(path: str, marker: Mapping) -> dict:
   """Returns the numbers of a run.
 
@@ -71,9 +75,9 @@ def _numbers_of(path: str, marker: Mapping) -> dict:
       # Earlier versions wrote no such thing.
       values.setdefault('device_seconds', values.get('seconds'))
       values = {key: values[key] for key in wanted}
-      if not all(math.isfinite(value) for value in values.values()):
+      if not all(_is_number(value) for value in values.values()):
         raise ValueError('it holds what is no number')
-    except (ValueError, KeyError, TypeError, AttributeError) as e:
+    except _NO_NUMBERS as e:
       reason = f'{e} is not in it' if isinstance(e, KeyError) else e
       raise errors.DataError(
         f'{file} is damaged ({reason}); delete its directory and run the same '
@@ -81,6 +85,11 @@ def _numbers_of(path: str, marker: Mapping) -> dict:
       ) from e
     numbers |= values
   return numbers
+
+
+def _is_number(value) -> bool:
+  """Whether a value may be a count, a share or a time."""
+  return type(value) in (int, float) and 0 <= value < 1 << 53
 
 
 def read(runs: Mapping[Run, Artefact]) -> FinishedRuns:

@@ -9,7 +9,7 @@ every stage, so that there is something to go by. A file of rates, as
 
 import collections
 import dataclasses
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from roar_tf import engine
 from roar_tf.engine import heartbeat, status
@@ -174,7 +174,7 @@ def report(
   *,
   rates_file: str | None = None,
   price: float | None = None,
-  parallel: int = 1,
+  parallel: Callable[[], int] = lambda: 1,
   workers: int = 1,
 ) -> str:
   """Returns the dry run of a study as text.
@@ -185,7 +185,8 @@ def report(
     within: names of the stages that may work; None for all.
     rates_file: file of rates, or `none` for counts only; heartbeats if None.
     price: of an hour of a device.
-    parallel: units that run side by side on a machine.
+    parallel: returns how many units run side by side on a machine; called where
+      some are left.
     workers: how many machines like this share the study.
 
   Raises:
@@ -195,20 +196,22 @@ def report(
   workspace, study = pipeline.context.workspace, pipeline.study.name
   sources = [each.context.source.name for each in pipeline.stages]
   stages = left(pipeline, goals, within)
+  unfinished = any(stage.left for stage in stages)
+  beside = parallel() if unfinished else 1
   pace = None
   if rates_file is None:
     records, _ = status.read(workspace.heartbeats(study))
-    pace = pace_of_heartbeats(stages, records, parallel * workers)
+    pace = pace_of_heartbeats(stages, records, beside * workers)
   elif rates_file != NONE:
     machine, of_sources = rates.read(rates_file, sources)
     pace = pace_of_rates(stages, machine, of_sources, workers)
   lines = [f'Dry run of {study} in {workspace.root}: nothing was written.', '']
   lines += _table(stages, pace)
   lines += ['', *_work(stages, sources)]
-  if any(stage.left for stage in stages):
+  if unfinished:
     lines += ['', *_cost(stages, pace, workers, price, rates_file == NONE)]
   if any(stage.left for stage in stages if stage.stage == 'train'):
-    lines += ['', *_memory(pipeline, parallel)]
+    lines += ['', *_memory(pipeline, beside)]
   return '\n'.join(lines)
 
 

@@ -24,6 +24,9 @@ def examples(context: Context, data: Data, rank: Rank) -> list[Example]:
   They are the first of their classes in the first shard that has images, all
   under the study's first granularity, mode and fill. None where the source or
   its rankings are gone: a report can be made from runs alone.
+
+  Raises:
+    DataError: they are damaged.
   """
   experiment = context.experiment
   study, source = experiment.study, experiment.source
@@ -52,7 +55,7 @@ def examples(context: Context, data: Data, rank: Rank) -> list[Example]:
           batch = data.masked(cell, images, np.stack(levels), keys)
           for panels, image in zip(masked, batch.numpy(), strict=True):
             panels[estimator, cell.threshold] = image
-  except errors.RoarError:
+  except (errors.MissingInputsError, errors.UsageError):
     return []
   return [
     Example(image, panels, mode, granularity, fill)

@@ -54,6 +54,11 @@ class Model(StudyStage):
     inputs = {'original': self._source.original}
     return engine.Artefact(marker, self, settings, inputs)
 
+  def check(self) -> None:
+    """See `engine.Stage`: builds the model, unless it is given."""
+    if not self._context.experiment.given:
+      self._training.check('explained')
+
   def units(self, artefacts: Sequence[engine.Artefact]) -> list[engine.Unit]:
     """Returns one unit."""
     name = f'{self._context.source.name} explained model'

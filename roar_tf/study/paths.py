@@ -1,6 +1,7 @@
 """Where the artefacts of a workspace lie; the only module that builds paths."""
 
 import os
+import unicodedata
 from collections.abc import Iterator
 
 from roar_tf import errors
@@ -58,6 +59,24 @@ class Workspace:
         f'--workspace={self.root} cannot be written ({files.reason(e)}); '
         'choose another directory or fix its permissions.'
       ) from e
+
+  def check_study(self, name: str) -> None:
+    """Refuses a study that may share its folders with another one.
+
+    Disks of macOS and Windows take names for the same that differ by case.
+
+    Raises:
+      UsageError: there are runs of a study of such a name.
+    """
+    if files.is_remote(self.root):
+      return
+    for other in files.names_in(f'{self.root}/runs'):
+      if other != name and _caseless(other) == _caseless(name):
+        raise errors.UsageError(
+          f'--workspace={self.root} has runs of a study "{other}", and many '
+          f'disks take "{name}" for the same name: rename the gin file of one, '
+          'or use another --workspace.'
+        )
 
   def check_reachable(self) -> None:
     """Raises UsageError if it is on an object store that does not answer."""
@@ -152,6 +171,11 @@ class Workspace:
           and files.exists(f'{os.path.dirname(above)}/DONE')
         ):
           yield path
+
+
+def _caseless(name: str) -> str:
+  """Returns what names have in common that some disks take for the same."""
+  return unicodedata.normalize('NFC', name).casefold()
 
 
 def _folders_below(path: str, depth: int) -> Iterator[str]:

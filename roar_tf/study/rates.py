@@ -6,7 +6,6 @@ reads it to tell how long a study takes on that machine.
 
 import dataclasses
 import json
-import math
 from collections.abc import Collection, Mapping
 
 from roar_tf import errors
@@ -34,8 +33,8 @@ class Rates:
   def __post_init__(self):
     """Raises ValueError for what cannot be seconds."""
     for name, value in dataclasses.asdict(self).items():
-      if not (isinstance(value, int | float) and 0 <= value < math.inf):
-        raise ValueError(f'{name} is {value!r}')
+      if not (type(value) in (int, float) and 0 <= value < 1e100):
+        raise ValueError(f'{name} is {value!r:.60}')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +50,15 @@ class Machine:
   text: str
   devices: int
   lower_bound: bool
+
+  def __post_init__(self):
+    """Raises ValueError for what cannot be said of a machine."""
+    for field in dataclasses.fields(self):
+      value = getattr(self, field.name)
+      if type(value) is not field.type:
+        raise ValueError(f'{field.name} is {value!r:.60}')
+    if not 1 <= self.devices < 1 << 31:
+      raise ValueError(f'devices is {self.devices!r:.60}')
 
 
 def as_json(machine: Machine, rates: Mapping[str, Rates]) -> dict:
@@ -89,7 +97,9 @@ def read(
       name: _of_fields(Rates, seconds)
       for name, seconds in value['sources'].items()
     }
-  except (ValueError, KeyError, TypeError, AttributeError) as e:
+  except (
+    *(AttributeError, KeyError, RecursionError, TypeError, ValueError),
+  ) as e:
     raise errors.UsageError(
       f'--rates={path} does not hold rates as roar_preflight --rates=FILE '
       f'writes them ({e}).'

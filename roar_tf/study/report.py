@@ -74,20 +74,27 @@ class Report(engine.Stage):
 
   def run(self, artefacts: Sequence[engine.Artefact]) -> Iterator[engine.Made]:
     """Writes the files of the report."""
+    from roar_tf.analysis import results
+
     runs = finished.read(self._artefacts)
     if not runs.frame.empty or not runs.excluded:
       self._write(runs)
     if runs.excluded:  # What is damaged will be mended, and then reported.
       raise errors.PartsFailedError('\n'.join(runs.excluded))
-    yield engine.Made(artefacts[0])
+    facts = {}
+    if not runs.frame.empty:
+      facts['results'] = results.digest(runs.frame)
+    yield engine.Made(artefacts[0], facts)
 
   def _write(self, runs: finished.FinishedRuns) -> None:
     from roar_tf.analysis import report, results
-    from roar_tf.study import gallery
 
     contexts = {context.source.name: context for context in self._contexts}
     first = self._contexts[0]
     last = self._runs[-1]
+    examples = self._examples(runs.excluded)
+    # What it commits is replaced.
+    files.remove(self.artefact.marker)
     report.write(
       self.folder,
       runs.frame,
@@ -95,10 +102,7 @@ class Report(engine.Stage):
       chances={name: chance(context) for name, context in contexts.items()},
       expected=[run.columns for run in self._runs],
       excluded=runs.excluded,
-      examples={
-        name: gallery.examples(each.context, each.data, each.rank)
-        for name, each in self._of_source.items()
-      },
+      examples=examples,
       explained=self._explained(),
       price_per_hour=first.price_per_hour,
       facts=self._facts(),
@@ -117,10 +121,26 @@ class Report(engine.Stage):
       ),
     )
 
+  def _examples(self, excluded: list[str]) -> dict[str, list]:
+    """Returns images to show, by source; adds to a list what is damaged."""
+    from roar_tf.study import gallery
+
+    examples = {}
+    for name, each in self._of_source.items():
+      try:
+        shown = gallery.examples(each.context, each.data, each.rank)
+      except errors.DataError as e:
+        shown = []
+        excluded.append(f'{name}: images are left out: {e}')
+      examples[name] = shown
+    return examples
+
   def _accuracy(self, context: Context) -> float | None:
     """Returns the accuracy of the explained model, if there is one."""
     path = self._of_source[context.source.name].model.result_path
-    return files.read_json(path)['accuracy'] if files.exists(path) else None
+    if not files.exists(path):
+      return None
+    return markers.content_json(path)['accuracy']
 
   def _explained(self) -> dict[str, float]:
     """Returns test accuracies of explained models trained like `original`."""
@@ -158,13 +178,23 @@ class Report(engine.Stage):
     """Returns the result tables and the report's path, for a terminal.
 
     Empty where there is no report, since no run has finished.
+
+    Raises:
+      DataError: the results of a finished report are damaged.
     """
     from roar_tf.analysis import results, tables
 
     path = f'{self.folder}/results.csv'
     if not files.exists(path):
       return ''
-    summary = results.summarise(results.read_csv(path))
+    frame = results.read_csv(path)
+    marker = markers.intact(self.artefact.marker) or {}
+    if marker.get('results') not in (None, results.digest(frame)):
+      raise errors.DataError(
+        f'{path} is not what the report has written; delete {self.folder} and '
+        'run the same command again.'
+      )
+    summary = results.summarise(frame)
     parts = [
       f'\n{source}, {mode}\n{tables.table(summary, source, mode)}'
       for source in sorted(set(summary['source']))
@@ -223,7 +253,7 @@ def _manifest(context: Context) -> Mapping:
   """Returns the manifest of `original`, empty if that is gone."""
   if not files.exists(context.manifest_path):
     return {}
-  return files.read_json(context.manifest_path)
+  return markers.content_json(context.manifest_path)
 
 
 def facts_of_images(context: Context) -> list[tuple[str, str]]:

@@ -281,8 +281,7 @@ def local_pool(context: Context, parallel: int | None = 1) -> engine.Pool:
 
   Args:
     context: it says which devices there are.
-    parallel: units side by side, where each takes one device; None for one on
-      an accelerator, and one a core on a CPU.
+    parallel: see `side_by_side`.
 
   Raises:
     UsageError: hosts that share the work see different code of the user's own.
@@ -300,7 +299,17 @@ def local_pool(context: Context, parallel: int | None = 1) -> engine.Pool:
       TOGETHER, devices.is_chief, devices.barrier, facts, local
     )
   # One unit uses all devices of a strategy that shares every batch.
-  size = 1 if devices.replicas > 1 else parallel
-  if size is None:
-    size = engine.cores() if environment()['device'] == 'CPU' else 1
+  size = 1 if devices.replicas > 1 else side_by_side(parallel)
   return engine.ThreadPool(size, facts, local)
+
+
+def side_by_side(parallel: int | None) -> int:
+  """Returns how many units run side by side, where each takes one device.
+
+  Args:
+    parallel: what a user asks for; None for one on an accelerator, and one a
+      core on a CPU.
+  """
+  if parallel is not None:
+    return parallel
+  return engine.cores() if environment()['device'] == 'CPU' else 1

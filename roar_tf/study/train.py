@@ -85,6 +85,10 @@ class Train(StudyStage):
     self._runs.setdefault(marker, (len(self._runs), run))
     return engine.Artefact(marker, self, settings, inputs)
 
+  def check(self) -> None:
+    """See `engine.Stage`: builds the model."""
+    self._training.check('retrained')
+
   def units(self, artefacts: Sequence[engine.Artefact]) -> list[engine.Unit]:
     """Returns one unit a run."""
     numbered = [(*self._runs[a.marker], a) for a in artefacts]

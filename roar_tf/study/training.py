@@ -8,7 +8,6 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from roar_tf import errors
 from roar_tf.engine import files, markers, progress
 from roar_tf.study.context import Cache, Context
 from roar_tf.training import order
@@ -55,6 +54,21 @@ class Training:
         context.devices,
       ),
     )
+
+  def check(self, role: str) -> None:
+    """Refuses a model that cannot be built for the images, or not trained.
+
+    Raises:
+      UsageError: as `factories.build` and `factories.check`.
+    """
+    from roar_tf.models import factories
+
+    factory, training = self._configured(role)
+    source = self._context.source
+    model = factories.build(
+      factory, source.image_shape, source.num_classes, training.precision
+    )
+    factories.check(factory, model)
 
   def _configured(self, role: str):
     """Returns the factory and the settings of a role."""
@@ -239,8 +253,7 @@ def load_weights(path: str) -> dict:
   """Returns what `save_weights` saved; raises DataError if it is damaged."""
   import tensorflow as tf
 
-  try:
-    data = np.load(io.BytesIO(files.read(path)), allow_pickle=False)
+  with np.load(io.BytesIO(markers.content(path)), allow_pickle=False) as data:
     return {
       part: [
         tf.constant(data[name])
@@ -249,8 +262,3 @@ def load_weights(path: str) -> dict:
       ]
       for part in ('trainable', 'moving')
     }
-  except Exception as e:
-    raise errors.DataError(
-      f'{path} is damaged ({str(e).splitlines()[0]}); delete its directory and '
-      'run the same command again.'
-    ) from e

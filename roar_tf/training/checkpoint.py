@@ -15,6 +15,7 @@ import hashlib
 import io
 import json
 import logging
+import re
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -26,6 +27,7 @@ from roar_tf.training.clock import Timing
 from roar_tf.training.step import PARTS
 
 KEPT = 2
+_NAME = re.compile(r'step_\d+\.npz')
 SAVING = 50.0
 """Checkpoints are so many times as far apart as saving one takes, or more."""
 _log = logging.getLogger('roar_tf')
@@ -170,11 +172,7 @@ def _step_of(path: str) -> int:
 
 
 def _newest_first(directory: str) -> list[str]:
-  names = [
-    name
-    for name in files.names_in(directory)
-    if name.startswith('step_') and name.endswith('.npz')
-  ]
+  names = [name for name in files.names_in(directory) if _NAME.fullmatch(name)]
   return [f'{directory}/{name}' for name in sorted(names, reverse=True)]
 
 

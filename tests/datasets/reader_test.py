@@ -8,6 +8,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from roar_tf import errors
+from roar_tf.datasets import splits
 from roar_tf.datasets.reader import Reader
 from roar_tf.datasets.source import Source
 from roar_tf.study import experiment
@@ -293,6 +294,20 @@ def test_slices_that_overlap_or_are_none_are_refused(names, counts, words, odd):
   with pytest.raises(errors.UsageError, match=words) as caught:
     odd(features, values, **changes)
   assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_dataset_without_splits_is_told():
+  source = Source(
+    'x',
+    tfds_name='x',
+    image_shape=(8, 8, 3),
+    num_classes=2,
+    train_images=4,
+    test_images=4,
+    images_per_shard=2,
+  )
+  with pytest.raises(errors.UsageError, match='no split "train".*has none'):
+    splits.Splits(source, {}, {}, '')
 
 
 def test_a_dataset_prepared_as_array_record_is_told(odd, tmp_path):

@@ -86,3 +86,18 @@ def test_without_ray_the_extra_is_named(monkeypatch):
   message = r"^--executor=ray needs Ray: pip install 'roar_tf\[ray\]'\.$"
   with pytest.raises(errors.UsageError, match=message):
     _connect(address='local')
+
+
+def test_workers_reach_the_stores_that_the_command_reaches(monkeypatch):
+  there = {
+    'GOOGLE_APPLICATION_CREDENTIALS': '/keys/a.json',
+    'CURL_CA_BUNDLE': '/certificates.pem',
+    'NO_GCE_CHECK': 'true',
+    'GCS_STAT_CACHE_MAX_AGE': '0',
+    'https_proxy': 'http://127.0.0.1:1',
+    'AWS_REGION': 'here',
+  }
+  for name, value in {**there, 'MY_OWN': 'word'}.items():
+    monkeypatch.setenv(name, value)
+  found = ray_connection._environment()
+  assert there.items() <= found.items() and 'MY_OWN' not in found

@@ -48,6 +48,22 @@ def test_a_failed_unit_is_named_and_the_rest_done(bench, pool):
   assert '  of b: not begun, since b is not finished.' in lines
 
 
+def test_what_can_never_be_made_is_refused_before_what_it_waits_for(bench):
+  bench.add('a')
+  bench.add('b', stage='late', inputs=['a'])
+
+  def refuse():
+    raise errors.UsageError('b can never be made')
+
+  bench.stage('late').check = refuse
+  with pytest.raises(errors.UsageError, match='b can never be made'):
+    bench.make()
+  assert bench.make('a').counts() == {'made': 1}
+  assert bench.worked == ['a']
+  bench.make()  # Now it waits for nothing, and would refuse itself.
+  assert bench.worked == ['a', 'b']
+
+
 def test_a_failing_unit_keeps_what_it_yielded(bench):
   class Together(engine.Stage):
     name = 'together'

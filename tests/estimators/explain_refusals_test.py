@@ -157,3 +157,35 @@ def test_images_of_another_size_are_refused_in_one_sentence(model, images):
   message = r'images \(3, 4, 5, 1\) do not fit .* \(None, 4, 5, 3\)\.$'
   with pytest.raises(ValueError, match=message):
     estimators.explain(model, images[..., :1], 'grad')
+
+
+# --- inside of a user's own graph ---------------------------------------------
+
+
+def _softmax(logits):
+  exponentials = tf.exp(logits)
+  return exponentials / tf.reduce_sum(exponentials, -1, keepdims=True)
+
+
+def test_a_model_is_checked_inside_of_a_tf_function_too(model, images):
+  norm = keras.layers.BatchNormalization()
+  coupled = keras.layers.Lambda(lambda x: norm(x, training=True))
+  softmax = keras.layers.Lambda(_softmax)
+  for layers, words in (
+    ([coupled, model], 'assigns variables in evaluation mode'),
+    ([model, softmax], 'probabilities, from a softmax'),
+  ):
+    bad = keras.Sequential([keras.Input(SHAPE), *layers])
+    explain = tf.function(lambda x, bad=bad: roar_tf.explain(bad, x, 'grad'))
+    with pytest.raises(ValueError, match=words):
+      explain(images)
+  explain = tf.function(
+    lambda x, targets: roar_tf.explain(model, x, 'grad', targets=targets)
+  )
+  with pytest.raises(ValueError, match=r'classes 0\.\.3, found 4\.\.4'):
+    explain(images, 4)
+  np.testing.assert_allclose(
+    explain(images, 3)['grad'],
+    roar_tf.explain(model, images, 'grad', targets=3)['grad'],
+    rtol=1e-5,
+  )

@@ -11,6 +11,7 @@ https://cloud.google.com/storage/docs/json_api/v1.
 import collections
 import dataclasses
 import http.server
+import itertools
 import json
 import pathlib
 import re
@@ -18,10 +19,17 @@ import ssl
 import threading
 import time
 import urllib.parse
+from collections.abc import Iterator
 
 CERTIFICATE = pathlib.Path(__file__).with_suffix('.pem')
 CUT = 'cut'
 """A fault: the connection ends, in the middle of the body if there is one."""
+
+
+def every_tenth() -> Iterator:
+  """Yields no end of faults: nine requests go well, and one fails."""
+  good = [None] * 9
+  return itertools.cycle([*good, 500, *good, 429, *good, CUT])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +64,10 @@ class FakeGcs:
     requests: how many requests there were of each kind: `list`, `stat`, `read`,
       `start` (of an upload), `upload`, `delete`, `copy`, `other`.
     faults: {kind: what becomes of its next requests, one each}: a status such
-      as 500, seconds of delay, or CUT.
+      as 500, seconds of delay, CUT, or None for nothing.
+    any_faults: the same for the next requests of all kinds, where `faults` has
+      none left for theirs; such as `every_tenth`.
+    failed: how many requests failed, by kind and fault.
     listed_after: seconds after which a new object is in listings.
   """
 
@@ -64,6 +75,8 @@ class FakeGcs:
     self.blobs: dict[str, Blob] = {}
     self.requests = collections.Counter()
     self.faults = collections.defaultdict(collections.deque)
+    self.any_faults: Iterator = iter(())
+    self.failed = collections.Counter()
     self.listed_after = 0.0
     self.lock = threading.RLock()
     self.uploads: dict[str, Upload] = {}
@@ -98,6 +111,12 @@ class FakeGcs:
       old = self.blobs.get(name)
       generation = old.generation + 1 if old else 1
       self.blobs[name] = Blob(data, generation, time.time())
+
+  def remove(self, root: str) -> None:
+    """Removes all below a folder."""
+    with self.lock:
+      for name in [n for n in self.blobs if n.startswith(f'{root}/')]:
+        del self.blobs[name]
 
   def files(self, root: str) -> dict[str, bytes]:
     """Returns {path below a folder: content}, without marks of folders."""
@@ -167,7 +186,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     with self.store.lock:
       self.store.requests[kind] += 1
       queue = self.store.faults[kind]
-      fault = queue.popleft() if queue else None
+      fault = queue.popleft() if queue else next(self.store.any_faults, None)
+      if fault is not None and not isinstance(fault, float):
+        self.store.failed[kind, fault] += 1
     if isinstance(fault, float):
       time.sleep(fault)
     body = self._body(half=fault == CUT)
@@ -197,13 +218,20 @@ class _Handler(http.server.BaseHTTPRequestHandler):
   def _body(self, half: bool) -> bytes:
     if self.headers.get('Transfer-Encoding') != 'chunked':
       size = int(self.headers.get('Content-Length', 0))
-      return self.rfile.read(size // 2 if half else size)
+      return self._exactly(size // 2 if half else size)
     chunks = []
-    while size := int(self.rfile.readline(), 16):
-      chunks.append(self.rfile.read(size))
+    while size := int(self.rfile.readline() or b'-1', 16):
+      chunks.append(self._exactly(size))
       self.rfile.readline()
     self.rfile.readline()
     return b''.join(chunks)
+
+  def _exactly(self, size: int) -> bytes:
+    """Reads a part of a body; OSError if the client is gone before its end."""
+    data = self.rfile.read(max(0, size))
+    if len(data) != size:
+      raise ConnectionResetError
+    return data
 
   def _say(self, status: int, body: bytes = b'', **headers) -> None:
     self.send_response(status)

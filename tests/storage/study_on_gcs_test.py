@@ -1,7 +1,6 @@
 """A whole study on gs://, through TensorFlow's own client, whatever happens."""
 
 import os
-import pathlib
 import signal
 import subprocess
 import sys
@@ -9,10 +8,9 @@ import time
 
 import fake_gcs
 import pytest
+from study_bench import LONGEST, ROOT, Bench
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 WORKSPACE = '--workspace=gs://bucket/w'
-LONGEST = 600
 STUMBLES = {
   'upload': [None, 500, None, fake_gcs.CUT, 429, 1.0],
   'start': [None, None, 429, fake_gcs.CUT],
@@ -53,16 +51,30 @@ def end():
 
 @pytest.fixture
 def downloaded(gcs, tmp_path, artefacts):
-  """Function that returns the artefacts in the bucket, as `artefacts` does."""
+  """Function that returns artefacts in the bucket, as `artefacts` does."""
 
-  def read():
-    for name, data in gcs.files('w').items():
-      path = tmp_path / 'w' / name
+  def read(root='w'):
+    files = gcs.files(root)
+    for name, data in files.items():
+      path = tmp_path / root / name
       path.parent.mkdir(parents=True, exist_ok=True)
       path.write_bytes(data)
-    return artefacts(tmp_path / 'w')
+    found = artefacts(tmp_path / root)
+    return {name: data for name, data in found.items() if name in files}
 
   return read
+
+
+@pytest.fixture
+def bench(gcs, tiny, finished, artefacts, downloaded):
+  """The study in the bucket, as a `Bench`."""
+
+  class InBucket(Bench):
+    def markers(self):
+      return {name for name in gcs.files('w') if name.endswith('DONE')}
+
+  flags = [f'--study={tiny.study}', *tiny.flags('gs://bucket/w')]
+  return InBucket(flags, 'w', downloaded, artefacts(finished))
 
 
 def _wait_for_runs(process, gcs, count):
@@ -101,8 +113,34 @@ def test_a_study_on_gs_ends_with_the_bytes_of_one_on_a_disk(
   assert downloaded() == artefacts(finished)
   assert 'all intact' in end(begin('roar_shards', '--verify'))
   status = end(begin('roar_study', *study, '--status'))
-  assert ('lost' in status) == (signal_ == signal.SIGKILL)
+  assert f'{int(signal_ == signal.SIGKILL)} lost' in status
   before = dict(gcs.blobs)
   end(begin('roar_study', *study))
   changed = {n for n, blob in gcs.blobs.items() if before.get(n) != blob}
   assert all(name.startswith('w/status/') for name in changed)
+
+
+@pytest.mark.slow
+def test_thirty_kills_on_gs_change_no_byte(gcs, bench):
+  kills = bench.kill(30, lambda folder: gcs.remove(f'w/{folder}'))
+  print(f'kills after work of each stage: {dict(kills)}')
+  print(f'requests: {gcs.requests.total()}, {dict(gcs.requests)}')
+  assert set(kills) >= {'source', 'model', 'rank', 'shards', 'train'}
+
+
+@pytest.mark.slow
+def test_a_server_that_fails_every_tenth_request_changes_no_byte(gcs, bench):
+  gcs.any_faults = fake_gcs.every_tenth()
+  for commands in range(1, 10):  # noqa: B007
+    process = bench.start()
+    _, err = process.communicate(timeout=2 * LONGEST)
+    bench.check_whole()
+    assert 'Traceback' not in err
+    if process.returncode == 0:
+      break
+  bench.check_equal()
+  failed = gcs.failed.total()
+  print(f'{commands} commands; {failed} of {gcs.requests.total()} requests')
+  print(f'failed: {dict(gcs.failed)}; requests: {dict(gcs.requests)}')
+  assert failed >= gcs.requests.total() // 10 > 50
+  assert {fault for _, fault in gcs.failed} == {500, 429, fake_gcs.CUT}

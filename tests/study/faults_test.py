@@ -7,7 +7,6 @@ included. Whatever stands under its final name must hold them at any time.
 """
 
 import contextlib
-import dataclasses
 import os
 import pathlib
 import random
@@ -15,80 +14,16 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 
 import pytest
+from study_bench import LONGEST, Bench
 
 from roar_tf.engine import verify
 from roar_tf.study import repairs
 from roar_tf.study.paths import Workspace
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 STAGES = ('source', 'model', 'rank', 'shards', 'train', 'report')
-LONGEST = 600
-"""Seconds that a tiny study may take."""
-
-
-@dataclasses.dataclass
-class Bench:
-  """The tiny study in processes of its own.
-
-  Attributes:
-    flags: those of the study.
-    root: its workspace.
-    artefacts: function from a workspace to {path: content}.
-    expected: {path: content} of the undisturbed workspace.
-  """
-
-  flags: list[str]
-  root: pathlib.Path
-  artefacts: object
-  expected: dict[str, bytes]
-
-  def start(self, *flags, prefix=()) -> subprocess.Popen:
-    """Starts the study with more flags."""
-    tool = ROOT / 'tools' / 'roar_study.py'
-    return subprocess.Popen(
-      [*prefix, sys.executable, str(tool), *self.flags, *flags],
-      stdout=subprocess.PIPE,
-      stderr=subprocess.PIPE,
-      text=True,
-      env={**os.environ, 'PYTHONPATH': str(ROOT)},
-    )
-
-  def finish(self, *commands) -> None:
-    """Runs commands side by side, each of which must end well."""
-    processes = [self.start(*flags) for flags in commands]
-    for process in processes:
-      _, err = process.communicate(timeout=LONGEST)
-      assert process.returncode == 0, err
-
-  def there(self) -> dict[str, bytes]:
-    """Returns the artefacts that are there, without what is Ray's own."""
-    found = self.artefacts(self.root)
-    found.pop('.identity', None)
-    return found
-
-  def markers(self) -> int:
-    return sum(path.endswith('DONE') for path in self.there())
-
-  def check_whole(self) -> None:
-    """Asserts that what is committed is as in the undisturbed workspace."""
-    found = self.there()
-    committed = {
-      name
-      for name in found
-      if f'{name}.DONE' in found or f'{os.path.dirname(name)}/DONE' in found
-    }
-    different = [n for n in committed if found[n] != self.expected.get(n)]
-    assert different == []
-
-  def check_equal(self) -> None:
-    """Asserts that all is there, and as in the undisturbed workspace."""
-    found = self.there()
-    assert sorted(found) == sorted(self.expected)
-    assert [n for n in found if found[n] != self.expected[n]] == []
 
 
 def _threads(bench) -> list[list[tuple[str, ...]]]:
@@ -127,9 +62,10 @@ def _signalled(bench, steps, number: int, times: int) -> None:
   for commands in steps:
     for _ in range(times):
       processes = [bench.start(*flags) for flags in commands]
-      goal, end = bench.markers() + rng.randint(1, 9), time.monotonic() + 120
+      goal = len(bench.markers()) + rng.randint(1, 9)
+      end = time.monotonic() + 120
       while processes[0].poll() is None and time.monotonic() < end:
-        if bench.markers() >= goal:
+        if len(bench.markers()) >= goal:
           break
         time.sleep(0.01)
       time.sleep(rng.uniform(0, 0.2))
@@ -282,40 +218,14 @@ def test_a_stopped_study_saves_and_goes_on(tiny, finished, damaged, artefacts):
 @pytest.mark.slow
 def test_a_hundred_kills_change_no_byte(tiny, finished, tmp_path, artefacts):
   """Whatever is finished is deleted in part, so that there is work to kill."""
-  rng, root = random.Random(5), tmp_path / 'w'
+  root = tmp_path / 'w'
   bench = Bench(
     [f'--study={tiny.study}', *tiny.flags(root)],
     root,
     artefacts,
     artefacts(finished),
   )
-  kills = 0
-  while kills < 100:
-    process, before = bench.start(), bench.markers()
-    goal, end = before + rng.randint(1, 12), time.monotonic() + 120
-    while process.poll() is None and bench.markers() < goal:
-      assert time.monotonic() < end
-      time.sleep(0.01)
-    time.sleep(rng.uniform(0, 0.3))
-    process.kill()
-    process.communicate()
-    kills += process.returncode == -signal.SIGKILL
-    bench.check_whole()
-    if process.returncode == 0:
-      bench.check_equal()
-      rankings = root.glob('tfds/roar_tiny/ranking_*')
-      cells = root.glob('tfds/roar_tiny/*_pixel_*_[0-9]*')
-      # Nobody would make masked datasets anew that no run is to read.
-      parts = [
-        [root / 'models'],
-        [root / 'runs', *cells],
-        *([r] for r in rankings),
-      ]
-      for part in rng.sample(parts, len(parts) // 2):
-        for folder in part:
-          shutil.rmtree(folder)
-  bench.finish(())
-  bench.check_equal()
+  bench.kill(100, lambda folder: shutil.rmtree(root / folder))
 
 
 @pytest.mark.slow

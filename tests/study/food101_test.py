@@ -4,14 +4,17 @@ import io
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
 
 from roar_tf.analysis import results
 from roar_tf.study import experiment
 
-COUNTS = {'train': 8, 'validation': 4}
+COUNTS = {'train': 75750, 'validation': 25250}
 SMALL = (
+  "Source.train_split = 'train[:8]'",
+  "Source.test_split = 'validation[:4]'",
   'Source.train_images = 8',
   'Source.test_images = 4',
   'Source.images_per_shard = 4',
@@ -26,24 +29,56 @@ SMALL = (
 )
 
 
-@pytest.fixture
-def food101(tmp_path, store_dataset):
-  """The folder of a Food-101 of a few photographs of noise, as TFDS has it."""
-  builder = tfds.builder('food101:2.0.0', data_dir=tmp_path)
-  rng = np.random.default_rng(0)
-  splits = {}
-  for split, count in COUNTS.items():
-    files = []
-    for _ in range(count):
-      pixels = rng.integers(0, 256, (20, 16, 3), np.uint8)
-      file = io.BytesIO()
-      Image.fromarray(pixels).resize((400, 512)).save(file, 'JPEG')
-      files.append(file.getvalue())
-    splits[split] = {'image': files, 'label': np.arange(count)}
-  store_dataset(
-    tmp_path, 'food101', '2.0.0', splits, dict(builder.info.features)
+def _photograph(split, number) -> bytes:
+  """Returns a JPEG of noise, one of its own for every place of a split."""
+  rng = np.random.default_rng([len(split), number])
+  pixels = rng.integers(0, 256, (20, 16, 3), np.uint8)
+  file = io.BytesIO()
+  size = (400 + number, 512 - number)
+  Image.fromarray(pixels).resize(size).save(file, 'JPEG')
+  return file.getvalue()
+
+
+def _as_dataset(builder, split, decoders=None, read_config=None, **_):
+  """Serves a range of Food-101 as TFDS's reader does: the files, and ids.
+
+  The generator of `mock_data` itself cannot stand for a dataset that is read
+  shard by shard: it gives the same examples for any range of any split, from
+  number 0, so that ids repeat, and images as PNG of 5 to 50 pixels a side.
+  """
+  assert read_config.add_tfds_id and set(decoders) == {'image'}
+  instructions = tfds.core.ReadInstruction.from_spec(split)
+  (part,) = instructions.to_absolute(builder.info.splits)
+  numbers = range(part.from_ or 0, part.to or COUNTS[part.splitname])
+  assert len(numbers) <= 8
+  file = f'food101-{part.splitname}.tfrecord-00000-of-00001'
+  return tf.data.Dataset.from_tensor_slices(
+    {
+      'image': [_photograph(part.splitname, n) for n in numbers],
+      'label': np.array([n % 101 for n in numbers], np.int64),
+      'tfds_id': [f'{file}__{n}' for n in numbers],
+    }
   )
-  return tmp_path
+
+
+@pytest.fixture
+def food101(tmp_path):
+  """The folder of a Food-101 of the true size, of which noise is read."""
+  builder = tfds.builder('food101:2.0.0', data_dir=tmp_path)
+  builder.info.set_splits(
+    tfds.core.SplitDict(
+      tfds.core.SplitInfo(name=name, shard_lengths=[count], num_bytes=1)
+      for name, count in COUNTS.items()
+    )
+  )
+  builder.data_path.mkdir(parents=True)
+  builder.info.write_to_directory(builder.data_path)
+  with tfds.testing.mock_data(
+    policy=tfds.testing.MockPolicy.USE_FILES,
+    as_dataset_fn=_as_dataset,
+    data_dir=str(tmp_path),
+  ):
+    yield tmp_path
 
 
 @pytest.mark.slow
@@ -59,6 +94,7 @@ def test_food101_goes_from_photographs_to_a_report(food101, tool):
     '--study=paper_food101',
     f'--workspace={food101}/w',
     f'--data_dir={food101}',
+    '--parallel=1',  # `mock_data` replaces functions while a dataset is opened.
     *(f'--gin_bindings={binding}' for binding in SMALL),
   )
   assert outcome.status == 0, outcome.err

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from roar_tf.engine import heartbeat
-from roar_tf.study import costs, forecast, rates
+from roar_tf.study import costs, forecast, rates, stages
 
 
 def _left(pipeline, stage=None):
@@ -41,7 +41,9 @@ def test_all_is_left_of_a_study_that_nobody_ran(tiny, tmp_path):
 def test_memory_of_trainings_is_told(tiny, tmp_path):
   def told(*bindings, parallel=1, bound=None):
     pipeline = tiny.pipeline(tmp_path, *bindings, memory_bound=bound)
-    text = forecast.report(pipeline, pipeline.goals(), parallel=parallel)
+    text = forecast.report(
+      pipeline, pipeline.goals(), parallel=lambda: parallel
+    )
     (line,) = [x for x in text.splitlines() if x.startswith('Images in memory')]
     size = float(line.split('about ')[1].split(' GB')[0].replace(',', ''))
     assert ('4 side by side' in line) == (parallel == 4)
@@ -117,6 +119,26 @@ def test_rates_of_a_file_are_multiplied_and_called_a_bound():
   pace = forecast.pace_of_rates(_stages(train=2), machine, {'x': rate}, 4)
   assert pace.seconds == {'train': 200 * 0.5 / 4}
   assert pace.is_bound and 'lower bound' in pace.basis
+
+
+def test_a_dry_run_has_as_many_units_side_by_side_as_the_run(
+  tool, tiny, tmp_path, monkeypatch
+):
+  from roar_tf import engine
+
+  monkeypatch.setattr(engine, 'cores', lambda: 5)
+  flags = [f'--study={tiny.study}', *tiny.flags(tmp_path), '--dry_run']
+
+  def beside(*more):
+    out = tool('roar_study', *flags, '--rates=none', *more).out
+    found = re.search(r'(\d+) side by side', out)
+    return int(found[1]) if found else 1
+
+  assert (beside(), beside('--parallel=3')) == (5, 3)
+  assert beside('--executor=ray') == 5
+  gpu = {'device': 'GPU'}
+  monkeypatch.setattr(stages, 'environment', lambda: gpu)
+  assert (beside(), beside('--parallel=3')) == (1, 3)
 
 
 def test_a_first_unit_of_every_stage_tells_how_long_the_rest_takes(

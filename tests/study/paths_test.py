@@ -60,6 +60,22 @@ def test_artefacts_are_found_where_they_are_made(tmp_path):
   assert workspace.all_heartbeats() == [workspace.heartbeats('y')]
 
 
+@pytest.mark.parametrize(
+  'there, name',
+  [('Small', 'small'), ('small', 'sMALL'), ('e\u0301t\xe9', '\xe9t\xe9')],
+)
+def test_studies_that_a_disk_may_take_for_one_are_refused(
+  there, name, tmp_path
+):
+  workspace = paths.Workspace(str(tmp_path))
+  workspace.check_study(name)
+  (tmp_path / 'runs' / there).mkdir(parents=True)
+  workspace.check_study(there)
+  workspace.check_study(f'{name}er')
+  with pytest.raises(errors.UsageError, match=f'"{there}".*"{name}"'):
+    workspace.check_study(name)
+
+
 def test_a_workspace_is_made_empty(tmp_path):
   paths.Workspace(f'{tmp_path}/a/b').create()
   assert list(tmp_path.rglob('*')) == [tmp_path / 'a', tmp_path / 'a/b']
