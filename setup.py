@@ -113,11 +113,13 @@ setuptools.setup(
       'pytest>=8.0',
     ],
     # ray (80 MB): studies run on a cluster of two nodes. dill: TFDS's test of a
-    # builder imports it. setuptools: tests/packaging_test.py builds a wheel,
-    # offline.
+    # builder imports it. jax (90 MB): exported programs run under it; 0.8 and
+    # later take the NumPy and ml_dtypes of TensorFlow, and need Python 3.11.
+    # setuptools: tests/packaging_test.py builds a wheel, offline.
     'test': [
       *RAY,
       'dill>=0.3',
+      "jax>=0.8; python_version >= '3.11'",
       'pytest>=8.0',
       'pytest-xdist>=3.6',
       'ruff>=0.12',

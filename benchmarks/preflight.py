@@ -12,22 +12,16 @@ tried in vain.
 """
 
 import json
-from unittest import mock
 
 from roar_tf.preflight import environment
 
 environment.prepare()
 
 import keras  # noqa: E402
-import tensorflow as tf  # noqa: E402
+import variants  # noqa: E402
 from absl import app, flags  # noqa: E402
 
-from roar_tf.models import (  # noqa: E402
-  expansion,
-  precision,
-  resnet,
-  stateless,
-)
+from roar_tf.models import precision, resnet  # noqa: E402
 from roar_tf.preflight import (  # noqa: E402
   attribution,
   chips,
@@ -75,36 +69,6 @@ def _training(factory, augmentation='none'):
   )
 
 
-def _plain_training(factory):
-  """The same where every layer is called as it is written."""
-  step, specs = _training(factory)
-
-  def function(state, batch):
-    with mock.patch.object(expansion, 'COMPUTED_IN', ()):
-      return step(state, batch)
-
-  return function, specs
-
-
-def _plain_gradients(factory):
-  """The input gradient that anyone would write: nothing folded."""
-  model = _model(factory)
-
-  def function(state, inputs):
-    images = inputs['images']
-    with (
-      stateless.with_variables(model, state['trainable'], state['moving']),
-      tf.GradientTape(watch_accessed_variables=False) as tape,
-    ):
-      tape.watch(images)
-      logits = model(images, training=False)
-      selected = tf.gather(logits, inputs['targets'], batch_dims=1)
-    return tape.gradient(selected, images)
-
-  _, specs = attribution.gradient_evaluations(model, SHAPE, FLAGS.batch)
-  return function, specs
-
-
 def _gradients(factory):
   """A batch of gradient evaluations as the estimators' plan makes them."""
   return attribution.gradient_evaluations(_model(factory), SHAPE, FLAGS.batch)
@@ -112,14 +76,20 @@ def _gradients(factory):
 
 TRIALS = {
   'training_keras_plain': lambda: _training(_applications),
-  'gradients_keras_plain': lambda: _plain_gradients(_applications),
+  'gradients_keras_plain': lambda: variants.plain_gradients(
+    _model(_applications), SHAPE, FLAGS.batch
+  ),
   'gradients_keras_folded': lambda: _gradients(_applications),
-  'training_v15_plain': lambda: _plain_training(resnet.resnet50),
+  'training_v15_plain': lambda: variants.expanded_in(
+    _training(resnet.resnet50)
+  ),
   'training_v15': lambda: _training(resnet.resnet50),
   'training_v15_augmented': lambda: _training(
     resnet.resnet50, 'resized_crop_flip'
   ),
-  'gradients_v15_plain': lambda: _plain_gradients(resnet.resnet50),
+  'gradients_v15_plain': lambda: variants.plain_gradients(
+    _model(resnet.resnet50), SHAPE, FLAGS.batch
+  ),
   'gradients_v15_folded': lambda: _gradients(resnet.resnet50),
 }
 """By name: what makes the program."""

@@ -165,8 +165,10 @@ def uniform(seeds, shape) -> tf.Tensor:
   )
 
 
-def normal(seeds, shape, *, first=0, count: int = 1) -> tf.Tensor:
-  """Returns standard Gaussians, float32 [count, B, *shape].
+def normal(
+  seeds, shape, *, first=0, count: int = 1, dtype='float32'
+) -> tf.Tensor:
+  """Returns standard Gaussians [count, B, *shape].
 
   Every seed has an endless sequence of draws of this shape, numbered from 0;
   a draw is the same whichever others are asked for with it.
@@ -176,6 +178,8 @@ def normal(seeds, shape, *, first=0, count: int = 1) -> tf.Tensor:
     shape: static shape of one draw.
     first: number of the first draw, an integer or scalar integer tensor.
     count: how many consecutive draws.
+    dtype: float32, or float64: the same draws to more digits. Libraries differ
+      in the last digit of erfinv.
   """
   size = math.prod(shape)
   # Whole vectors of 16 lanes: in the tail of a buffer, erfinv is computed by
@@ -200,7 +204,9 @@ def normal(seeds, shape, *, first=0, count: int = 1) -> tf.Tensor:
   # infinite; the tails end at 5.3 sigma.
   upper = tf.bitwise.right_shift(tf.bitcast(bits, tf.uint32), _u32(9))
   centred = tf.cast(upper, tf.float32) * 2.0**-22 + (2.0**-23 - 1.0)
-  values = np.float32(np.sqrt(2.0)) * tf.math.erfinv(centred)
+  # Exact in float32 already.
+  centred = tf.cast(centred, dtype)
+  values = tf.constant(np.sqrt(2.0), dtype) * tf.math.erfinv(centred)
   values = tf.transpose(values[..., :size], [1, 0, 2])
   return tf.reshape(values, [count, -1, *shape])
 

@@ -61,7 +61,7 @@ NO_STORE = (
 )
 
 
-def _gfile(path: str):
+def gfile(path: str):
   """Returns `tf.io.gfile`, which serves URLs.
 
   Raises:
@@ -112,21 +112,21 @@ def _tensorflow_errors(name: str) -> tuple[type[Exception], ...]:
 def exists(path: str) -> bool:
   """Whether there is such a file or directory."""
   if is_remote(path):
-    return _gfile(path).exists(path)
+    return gfile(path).exists(path)
   return os.path.exists(path)
 
 
 def is_directory(path: str) -> bool:
   """Whether there is such a directory."""
   if is_remote(path):
-    return _gfile(path).isdir(path)
+    return gfile(path).isdir(path)
   return os.path.isdir(path)
 
 
 def names_in(path: str) -> list[str]:
   """Returns what a directory holds, sorted; nothing if it is not there."""
   try:
-    names = _gfile(path).listdir(path) if is_remote(path) else os.listdir(path)
+    names = gfile(path).listdir(path) if is_remote(path) else os.listdir(path)
   except missing_errors():
     return []
   # Object stores end the names of directories in a slash.
@@ -135,7 +135,7 @@ def names_in(path: str) -> list[str]:
 
 def walk(path: str) -> Iterator[str]:
   """Yields the paths of all files below a directory."""
-  walking = _gfile(path).walk(path) if is_remote(path) else os.walk(path)
+  walking = gfile(path).walk(path) if is_remote(path) else os.walk(path)
   for folder, _, names in walking:
     yield from (f'{folder.rstrip("/")}/{name}' for name in names)
 
@@ -143,14 +143,14 @@ def walk(path: str) -> Iterator[str]:
 def size(path: str) -> int:
   """Returns the bytes of a file."""
   if is_remote(path):
-    return _gfile(path).stat(path).length
+    return gfile(path).stat(path).length
   return os.stat(path).st_size
 
 
 def modified(path: str) -> float:
   """Returns when a file was written last, in seconds since 1970."""
   if is_remote(path):
-    return _gfile(path).stat(path).mtime_nsec / 1e9
+    return gfile(path).stat(path).mtime_nsec / 1e9
   return os.stat(path).st_mtime
 
 
@@ -159,7 +159,7 @@ def modified(path: str) -> float:
 
 def opened(path: str):
   """Opens a file to read its bytes, as the built-in `open` does."""
-  return _gfile(path).GFile(path, 'rb') if is_remote(path) else open(path, 'rb')
+  return gfile(path).GFile(path, 'rb') if is_remote(path) else open(path, 'rb')
 
 
 def read(path: str) -> bytes:
@@ -245,7 +245,7 @@ def publishing(path: str, commits: bool = False) -> Iterator[str]:
     with tempfile.TemporaryDirectory() as local:
       aside = os.path.join(local, name)
       yield aside
-      _gfile(path).copy(aside, path, overwrite=True)
+      gfile(path).copy(aside, path, overwrite=True)
     return
   make_directory(folder)
   aside = f'{path}.tmp-{uuid.uuid4().hex}'
@@ -313,7 +313,7 @@ def as_json(value) -> bytes:
 def remove(path: str) -> None:
   """Removes a file or a directory tree if it is there."""
   if is_remote(path):
-    store = _gfile(path)
+    store = gfile(path)
     if store.isdir(path):
       store.rmtree(path)
     elif store.exists(path):

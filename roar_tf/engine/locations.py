@@ -61,6 +61,10 @@ def check_reachable(path: str, what: str) -> None:
   bucket = '/'.join(path.split('/')[:3])
   if not files.is_remote(path) or bucket in _reached:
     return
+  try:
+    files.gfile(path)  # Imports TensorFlow, for which no store can be blamed.
+  except errors.UsageError as e:
+    raise errors.UsageError(f'{what}={e}') from e  # It begins with the path.
   answers: list[Exception | None] = []
 
   def ask() -> None:
@@ -79,8 +83,6 @@ def check_reachable(path: str, what: str) -> None:
   elif answers[0] is None:
     _reached.add(bucket)
     return
-  elif isinstance(answers[0], errors.RoarError):
-    raise errors.UsageError(f'{what}={answers[0]}')  # It begins with the path.
   else:
     why = files.reason(answers[0])
   raise errors.UsageError(f'{what}={path} cannot be reached ({why}): {_REMEDY}')

@@ -184,9 +184,13 @@ class Plan:
 
     def add_copies(first, moments):
       noise = randomness.normal(
-        seeds, images.shape[1:], first=first, count=block.copies
+        seeds,
+        images.shape[1:],
+        first=first,
+        count=block.copies,
+        dtype=images.dtype,
       )
-      noisy = images + sigma * tf.cast(noise, images.dtype)
+      noisy = images + sigma * noise
       copies = dataclasses.replace(
         tiled,
         images=tf.reshape(noisy, tiled.images.shape),

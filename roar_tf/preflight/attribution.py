@@ -74,7 +74,7 @@ def gradient_evaluations(model: keras.Model, shape, batch: int) -> WithSpecs:
     return values['gradient']
 
   inputs = {
-    'images': tf.TensorSpec([batch, *shape], tf.float32),
+    'images': tf.TensorSpec([batch, *shape], _image_type(model)),
     'targets': tf.TensorSpec([batch], tf.int32),
   }
   return function, (variables(model), inputs)
@@ -93,12 +93,12 @@ def attribution(
   """
   plan = Plan(names, settings)
   inputs = {
-    'images': tf.TensorSpec([batch, *shape], tf.float32),
+    'images': tf.TensorSpec([batch, *shape], _image_type(model)),
     'keys': tf.TensorSpec([batch, 2], tf.int32),
     'seed': tf.TensorSpec([], tf.int32),
   }
   if plan.needs_baseline:
-    inputs['baseline'] = tf.TensorSpec(shape, tf.float32)
+    inputs['baseline'] = tf.TensorSpec(shape, _image_type(model))
   if plan.needs_truth:
     inputs['truth'] = tf.TensorSpec([batch, *shape[:2], 1], tf.uint8)
   if plan.needs_model and settings.target == 'label':
@@ -118,3 +118,9 @@ def attribution(
       return plan.scores(model, inputs['images'], targets, keys, *optional)
 
   return function, (variables(model) if model is not None else {}, inputs)
+
+
+def _image_type(model: keras.Model | None) -> str:
+  """Returns the type of a model's images: float32, or float64 if it is that."""
+  types = [images.dtype for images in getattr(model, 'inputs', None) or []]
+  return 'float64' if types == ['float64'] else 'float32'

@@ -1,8 +1,9 @@
-"""Published peaks of TPU chips, and topologies made of them."""
+"""Published peaks of chips, and topologies made of TPUs."""
 
 import dataclasses
 import math
 import re
+from collections.abc import Mapping
 
 from roar_tf import errors
 
@@ -79,6 +80,78 @@ CHIPS = {
     Chip('v6e', 918e12, 32 << 30, _gib(31.25), 1638e9, 2),
   )
 }
+
+
+@dataclasses.dataclass(frozen=True)
+class Peaks:
+  """What a chip can do at most.
+
+  Attributes:
+    flops: floating point operations per second, by the precision of a program.
+    bandwidth: bytes of memory per second.
+  """
+
+  flops: Mapping[str, float]
+  bandwidth: float
+
+
+def _gpu(bfloat16: float, float32: float, float64: float, bandwidth: float):
+  """Returns the peaks of a GPU, from TFLOP/s and GB/s."""
+  flops = {'bfloat16': bfloat16, 'float32': float32, 'float64': float64}
+  return Peaks({n: v * 1e12 for n, v in flops.items()}, bandwidth * 1e9)
+
+
+# Dense, of the tensor cores if they take a type: data sheets mark twice as much
+# as "with sparsity". float32 programs multiply TF32 there by default.
+_GPUS = (
+  # https://www.nvidia.com/en-us/data-center/h200/
+  ('H200', _gpu(989, 494, 67, 4800)),
+  # https://www.nvidia.com/en-us/data-center/h100/: SXM; NVL; and, from the data
+  # sheet of 2022, PCIe.
+  ('H100 NVL', _gpu(835, 417, 60, 3900)),
+  ('H100 PCIe', _gpu(756, 378, 51, 2000)),
+  ('H100', _gpu(989, 494, 67, 3350)),
+  # https://www.nvidia.com/en-us/data-center/a100/: 40 GB, and 80 GB of SXM and
+  # PCIe.
+  ('A100-SXM4-80GB', _gpu(312, 156, 19.5, 2039)),
+  ('A100 80GB PCIe', _gpu(312, 156, 19.5, 1935)),
+  ('A100', _gpu(312, 156, 19.5, 1555)),
+  # https://www.nvidia.com/en-us/data-center/l4/; float64 is a 64th of the 30.3
+  # TFLOP/s of its float32 cores.
+  ('L4', _gpu(121, 60, 0.47, 300)),
+  # https://www.nvidia.com/en-us/data-center/tesla-t4/: its tensor cores know
+  # neither bfloat16 nor TF32, so both are computed in float32. float64 is a
+  # 32nd of that.
+  ('T4', _gpu(8.1, 8.1, 0.25, 320)),
+)
+"""By words of the names that drivers give them; the first that fits counts."""
+
+_TPUS = {
+  'TPU v4': 'v4',
+  'TPU v5 lite': 'v5e',
+  'TPU v5e': 'v5e',
+  'TPU v5': 'v5p',
+  'TPU v5p': 'v5p',
+  'TPU v6 lite': 'v6e',
+  'TPU v6e': 'v6e',
+}
+"""JAX's names of the chips above."""
+
+
+def peaks(device_kind: str) -> Peaks | None:
+  """Returns the peaks of a device by JAX's name of it; None if unknown.
+
+  Those of a TPU have no float64, which it has to make of many operations.
+  """
+  if device_kind in _TPUS:
+    chip = CHIPS[_TPUS[device_kind]]
+    flops = dict.fromkeys(('bfloat16', 'float32'), chip.flops)
+    return Peaks(flops, chip.bandwidth)
+  words = device_kind.replace('-', ' ').split()
+  for name, found in _GPUS:
+    if set(name.replace('-', ' ').split()) <= set(words):
+      return found
+  return None
 
 
 @dataclasses.dataclass(frozen=True)

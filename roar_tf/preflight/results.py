@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 
+from roar_tf.preflight import times
 from roar_tf.preflight.chips import Roofline, Topology
 from roar_tf.preflight.compiling import Program
 from roar_tf.preflight.work import Work
@@ -72,23 +73,12 @@ class Result:
     """
     if self.work is None:
       return None
-    by_name = {o.name: o for o in self.outcomes}
-    step = by_name.get('training step (retrained)')
-    explained = by_name.get('training step (explained)', step)
-    used = [step, explained, by_name.get('evaluation (retrained)')]
-    if self.work.gradient_evaluations:
-      used.append(by_name.get('gradient evaluations'))
-    if not all(o and o.roofline for o in used):
-      return None
-    step, explained, evaluation, *gradients = used
-    # Chips share the batch of a step; images and gradients are dealt out.
-    chips = self.topology.chips
-    return Rates(
-      step=step.roofline.seconds,
-      explained_step=explained.roofline.seconds,
-      test_image=1 / evaluation.per_second / chips,
-      gradient=sum(1 / o.per_second / chips for o in gradients),
-    )
+    seconds = {
+      o.name: o.roofline and (o.roofline.seconds, o.batch)
+      for o in self.outcomes
+    }
+    explains = bool(self.work.gradient_evaluations)
+    return times.rates(seconds, self.topology.chips, explains)
 
   @property
   def hours(self) -> dict[str, float] | None:
@@ -111,6 +101,6 @@ class Result:
   def cores(self) -> float | None:
     """Host cores per chip that training at the roofline needs, if known."""
     for step in self.outcomes:
-      if step.name == 'training step (retrained)' and step.per_second:
+      if step.name == times.STEP and step.per_second:
         return self.images_per_core and step.per_second / self.images_per_core
     return None

@@ -273,8 +273,10 @@ def noisy_copies(values: np.ndarray, samples: int) -> np.ndarray:
   )
   sigma = NOISE * np.ptp(values, axis=(1, 2, 3), keepdims=True)
   seeds = randomness.fold(keys, randomness.Purpose.NOISE)
-  normal = randomness.normal(seeds, values.shape[1:], count=samples).numpy()
-  return values + sigma * normal.astype(values.dtype)
+  normal = randomness.normal(
+    seeds, values.shape[1:], count=samples, dtype=values.dtype
+  )
+  return values + sigma * normal.numpy()
 
 
 def difference(found, expected) -> tuple[float, float]:

@@ -50,3 +50,32 @@ def test_a_roofline_is_the_slower_of_both(
   roofline = chip.roofline(flops, bytes_accessed)
   assert (roofline.seconds, roofline.bound) == (seconds, bound)
   assert roofline.intensity == pytest.approx(flops / max(1, bytes_accessed))
+
+
+@pytest.mark.parametrize(
+  'kind, flops, bandwidth',
+  [
+    # What JAX calls them.
+    ('NVIDIA H200', 989e12, 4800e9),
+    ('NVIDIA H100 80GB HBM3', 989e12, 3350e9),
+    ('NVIDIA H100 PCIe', 756e12, 2000e9),
+    ('NVIDIA A100-SXM4-40GB', 312e12, 1555e9),
+    ('NVIDIA A100-SXM4-80GB', 312e12, 2039e9),
+    ('NVIDIA A100 80GB PCIe', 312e12, 1935e9),
+    ('NVIDIA L4', 121e12, 300e9),
+    ('Tesla T4', 8.1e12, 320e9),
+    ('TPU v5 lite', 197e12, 819e9),
+    ('TPU v5p', 459e12, 2765e9),
+  ],
+)
+def test_devices_are_known_by_the_names_that_jax_gives_them(
+  kind, flops, bandwidth
+):
+  peaks = chips.peaks(kind)
+  assert peaks.flops['bfloat16'] == pytest.approx(flops)
+  assert peaks.bandwidth == pytest.approx(bandwidth)
+
+
+@pytest.mark.parametrize('kind', ['cpu', 'NVIDIA L40S', 'NVIDIA GeForce 4090'])
+def test_no_peak_is_invented(kind):
+  assert chips.peaks(kind) is None

@@ -185,3 +185,20 @@ def test_a_bucket_that_does_not_answer_is_not_waited_for(gcs, monkeypatch):
   with pytest.raises(errors.UsageError, match='--scores=gs://slow/x.*network'):
     locations.check_reachable('gs://slow/x', '--scores')
   assert time.monotonic() - start < 2
+
+
+def test_a_slow_import_of_tensorflow_is_no_silence_of_the_bucket(
+  gcs, monkeypatch
+):
+  gfile, first = files.gfile, []
+
+  def slow(path):
+    if not first:
+      first.append(path)
+      time.sleep(1)
+    return gfile(path)
+
+  monkeypatch.setattr(files, 'gfile', slow)
+  monkeypatch.setattr(locations, 'PATIENCE', 0.5)
+  locations.check_reachable('gs://patient/x', '--workspace')
+  assert first
