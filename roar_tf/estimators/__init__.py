@@ -15,7 +15,7 @@ from roar_tf.estimators import blocks, compiled
 from roar_tf.estimators.gradient import grad
 from roar_tf.estimators.guided_backprop import gb
 from roar_tf.estimators.integrated_gradients import ig
-from roar_tf.estimators.plan import Plan, compile_plan
+from roar_tf.estimators.plan import Plan, compile_plan, inside_of_graph
 from roar_tf.estimators.registry import parse, register, registered
 from roar_tf.estimators.settings import Settings
 from roar_tf.lazy import tf
@@ -52,6 +52,9 @@ def explain(
   blur_sigma=1.0,
   max_size=3,
   batch_size=None,
+  quadrature='riemann_right',
+  precision='model',
+  jit_compile=False,
 ) -> dict[str, tf.Tensor]:
   """Computes feature-importance estimators in one pass.
 
@@ -85,6 +88,13 @@ def explain(
     max_size: `max_x` takes the largest of so many rows and columns, odd.
     batch_size: most gradient evaluations per call of the model; it bounds
       memory. By default 16 for images of 224 x 224, more for smaller ones.
+    quadrature: of `ig`: `riemann_right`, the paper's sum, or `gauss_legendre`,
+      which needs fewer steps for the same error.
+    precision: `bfloat16` evaluates the model so along paths and for noisy
+      images, which is nearly all there is to evaluate; predicted classes and
+      `grad` and `gb` themselves come from the model as it is, sums are float32
+      or wider. Everything as the model computes by default.
+    jit_compile: True has XLA compile all that needs the model; slower on CPUs.
 
   Returns:
     Dict from name to scores [B, H, W, C], in the dtype of the images, or in
@@ -94,7 +104,8 @@ def explain(
 
   Raises:
     ValueError: unknown names (the nearest is suggested), inputs of wrong shape,
-      dtype or range, or a model that cannot be explained.
+      dtype or range, or a model that cannot be explained, that cannot compute
+      in this precision or that XLA cannot compile.
   """
   names = [estimators] if isinstance(estimators, str) else list(estimators)
   if not names or not all(isinstance(name, str) for name in names):
@@ -118,6 +129,9 @@ def explain(
       blur_sigma=blur_sigma,
       max_size=max_size,
       batch_size=batch_size,
+      quadrature=quadrature,
+      precision=precision,
+      jit_compile=jit_compile,
     ),
   )
   images = _checked_images(images)
@@ -147,8 +161,7 @@ def explain(
   )
   seed = randomness.as_seed(seed)
   if not eager:
-    function = compile_plan(plan, model).python_function
-    return function(
+    return inside_of_graph(plan, model)(
       inputs.images, inputs.targets, keys, inputs.truth, seed, inputs.baseline
     )
   return plans.scores(plan, model, inputs, seed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from roar_tf.estimators import blocks
-from roar_tf.estimators.plan import Plan, compile_plan
+from roar_tf.estimators.plan import Plan, compile_plan, xla_told
 from roar_tf.estimators.structure import CACHE, Structure
 from roar_tf.lazy import tf
 
@@ -67,14 +67,15 @@ class Plans:
       sizes[size] = compile_plan(plan, model)
     if size > count:
       inputs = inputs.map(lambda values: blocks.padded(values, size))
-    outcome = sizes[size](
-      inputs.images,
-      inputs.targets,
-      inputs.keys,
-      inputs.truth,
-      seed,
-      inputs.baseline,
-    )
+    with xla_told():
+      outcome = sizes[size](
+        inputs.images,
+        inputs.targets,
+        inputs.keys,
+        inputs.truth,
+        seed,
+        inputs.baseline,
+      )
     if new:
       self.look_again(model)
     return {name: values[:count] for name, values in outcome.items()}

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from roar_tf.estimators import registry
 from roar_tf.lazy import tf
 from roar_tf.models import folding, heads
+from roar_tf.models import precision as computing
 
 RULES = ('gradient', 'guided')
 """How a ReLU passes gradients back: by its derivative, or as GB does."""
@@ -22,7 +23,7 @@ _prepared = contextvars.ContextVar('prepared model', default=None)
 
 
 @contextlib.contextmanager
-def prepared(model, takes=None):
+def prepared(model, takes=None, precision: str = 'model'):
   """Folds a model once for all `gradients` of it inside the context.
 
   Folding belongs outside of loops: the folded kernels are then computed once.
@@ -30,32 +31,72 @@ def prepared(model, takes=None):
   Args:
     model: a Keras model, or None.
     takes: dtype in which the model is given its images; their own if None.
+    precision: what the model computes in where `gradients` are `reduced`: of
+      `settings.PRECISIONS`.
+
+  Raises:
+    ValueError: the model has no layers that could compute in another precision.
   """
   if model is None:
     yield
     return
-  folded = folding.folded(model)
 
-  def call(images):
-    return folded(images if takes is None else tf.cast(images, takes))
+  def taking(call):
+    return lambda images: call(
+      images if takes is None else tf.cast(images, takes)
+    )
 
-  token = _prepared.set((model, call))
+  call = reduced = taking(folding.folded(model))
+  if precision != 'model':
+    reduced = taking(_folded_in(precision, model))
+  token = _prepared.set((model, call, reduced))
   try:
     yield
   finally:
     _prepared.reset(token)
 
 
-def logits_of(model, images) -> tf.Tensor:
+def _folded_in(precision: str, model):
+  """Returns the folded model, whose layers compute in a precision."""
+  with computing.called_in(model, precision):
+    folded = folding.folded(model)
+
+  def call(images):
+    try:
+      with computing.called_in(model, precision):
+        return folded(images)
+    except (TypeError, ValueError, tf.errors.InvalidArgumentError) as e:
+      raise ValueError(
+        f'the model cannot compute in {precision} ({_reason(e)}): leave '
+        'precision out (Attribution.precision in gin files).'
+      ) from e
+
+  return call
+
+
+def _reason(error: Exception) -> str:
+  """Returns the line of an error that tells why, without Keras' frame."""
+  plain = re.sub(r'\x1b\[\d*m', '', str(error))
+  lines = [line.strip() for line in plain.splitlines() if line.strip()]
+  if len(lines) > 1 and lines[0].startswith('Exception encountered'):
+    lines = lines[1:]
+  return lines[0].rstrip('.') if lines else type(error).__name__
+
+
+def logits_of(model, images, *, reduced: bool = False) -> tf.Tensor:
   """Returns a model's logits [R, K] of images, in the graph being traced.
 
-  See `models.heads` for a model that ends in an activation.
+  See `models.heads` for a model that ends in an activation, and `prepared` for
+  the precision if it is `reduced`.
 
   Raises:
     ValueError: the model's output is not [R, K].
   """
-  known, call = _prepared.get() or (None, None)
-  outputs = call(images) if known is model else model(images, training=False)
+  known, call, in_less = _prepared.get() or (None, None, None)
+  if known is model:
+    outputs = (in_less if reduced else call)(images)
+  else:
+    outputs = model(images, training=False)
   return heads.logits(heads.checked_outputs(outputs, images))
 
 
@@ -65,7 +106,12 @@ def predicted(model, images) -> tf.Tensor:
 
 
 def gradients(
-  model, images, targets, rules: Sequence[str] = ('gradient',)
+  model,
+  images,
+  targets,
+  rules: Sequence[str] = ('gradient',),
+  *,
+  reduced: bool = False,
 ) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
   """Evaluates d logit_target / d image by one forward pass.
 
@@ -76,6 +122,7 @@ def gradients(
     images: float [R, H, W, C].
     targets: int32 [R], or None for the predicted classes.
     rules: of `RULES`; one backward pass each.
+    reduced: whether in the precision that `prepared` was given.
 
   Returns:
     Dict from rule to gradients of the images' shape and dtype, and the targets.
@@ -89,7 +136,7 @@ def gradients(
   graph = tf.compat.v1.get_default_graph()
   before = len(graph.get_operations())
   with relus.overridden(graph):
-    logits = logits_of(model, images)
+    logits = logits_of(model, images, reduced=reduced)
   operations = graph.get_operations()[before:]
   if 'guided' in rules:
     relus.check(operations, images)

@@ -9,15 +9,21 @@ for.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import re
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from roar_tf import filters, randomness, scaling
 from roar_tf.estimators import blocks, ensemble, gradient, registry
 from roar_tf.estimators import integrated_gradients as ig
 from roar_tf.estimators.settings import Settings
 from roar_tf.lazy import tf
+
+_UNKNOWN_TO_XLA = re.compile(
+  r'unsupported operations when trying to compile graph.*?: (\w+)', re.DOTALL
+)
 
 
 class Plan:
@@ -51,6 +57,11 @@ class Plan:
     return (*self._estimators, self.settings)
 
   @property
+  def is_compiled_by_xla(self) -> bool:
+    """Whether XLA is asked for; never of controls alone."""
+    return self.settings.jit_compile and self.needs_model
+
+  @property
   def is_current(self) -> bool:
     """Whether its names still mean the functions that it calls."""
     return self._estimators == [registry.find(name) for name in self.names]
@@ -66,19 +77,30 @@ class Plan:
 
     The pass that predicts the target is counted where no other one does it.
     """
-    alone = self.needs_model and not any(b.rule for b in self._clean)
+    alone = self.needs_model and not self._rules_at_images(self._clean)
     return alone + self._evaluations(lambda rules: min(1, len(rules)))
 
   def _evaluations(self, cost: Callable[[list[str]], int]) -> int:
     def per_copy(bases):
       return (
         sum(b.gradients for b in bases if not b.rule)
-        + cost(_rules(bases))
-        + cost(_rules(bases, path=True)) * (self.settings.steps - 1)
+        + cost(self._rules_at_images(bases))
+        + cost(_rules(b for b in bases if b.path)) * self._points
       )
 
     samples = self.settings.samples if self._noisy else 0
     return per_copy(self._clean) + samples * per_copy(self._noisy)
+
+  @property
+  def _points(self) -> int:
+    """Points of a path that are not the image itself."""
+    settings = self.settings
+    return settings.steps - ig.ends_at_images(settings.quadrature)
+
+  def _rules_at_images(self, bases) -> list[str]:
+    """Returns the gradient rules that bases need at the images themselves."""
+    ends = ig.ends_at_images(self.settings.quadrature)
+    return _rules(b for b in bases if ends or not b.path)
 
   def scores(self, model, images, targets, keys, truth=None, baseline=None):
     """Computes all estimators; pure, static shapes, compiles under XLA.
@@ -115,7 +137,9 @@ class Plan:
       tf.broadcast_to(baseline, images.shape) if self.needs_baseline else None,
       truth if self.needs_truth else None,
     )
-    with gradient.prepared(model if self.needs_model else None, takes):
+    with gradient.prepared(
+      model if self.needs_model else None, takes, self.settings.precision
+    ):
       clean, targets = self._clean_values(model, inputs)
       inputs = dataclasses.replace(inputs, targets=targets)
       moments = self._moments(model, inputs)
@@ -196,7 +220,9 @@ class Plan:
         images=tf.reshape(noisy, tiled.images.shape),
         keys=_keys_of_copies(inputs.keys, first, block.copies),
       )
-      values, _ = self._values(model, self._noisy, copies, block.steps)
+      values, _ = self._values(
+        model, self._noisy, copies, block.steps, reduced=True
+      )
       return first + block.copies, {
         name: ensemble.update(
           moments[name],
@@ -217,17 +243,29 @@ class Plan:
     )
     return moments
 
-  def _values(self, model, bases, inputs: blocks.Inputs, steps_at_once: int):
+  def _values(
+    self,
+    model,
+    bases,
+    inputs: blocks.Inputs,
+    steps_at_once: int,
+    reduced: bool = False,
+  ):
     """Returns the values of bases at some images by name, and the targets.
 
     The images are one batch: every call of the model gets as many rows, or
-    `steps_at_once` times as many along a path.
+    `steps_at_once` times as many along a path. Gradients at the images are
+    evaluated in the settings' precision if `reduced`, as those of paths are.
     """
     images, targets = inputs.images, inputs.targets
     ends, sums = {}, {}
-    if rules := _rules(bases):
-      ends, targets = gradient.gradients(model, images, targets, rules)
-    if rules := _rules(bases, path=True):
+    if rules := self._rules_at_images(bases):
+      ends, targets = gradient.gradients(
+        model, images, targets, rules, reduced=reduced
+      )
+    if targets is None and any(b.needs_model for b in bases):
+      targets = gradient.predicted(model, images)
+    if rules := _rules(b for b in bases if b.path):
       sums = ig.path_sums(
         model,
         images,
@@ -235,19 +273,17 @@ class Plan:
         inputs.baseline,
         rules=rules,
         steps=self.settings.steps,
+        quadrature=self.settings.quadrature,
         at_once=steps_at_once,
       )
-    if targets is None and any(b.needs_model for b in bases):
-      targets = gradient.predicted(model, images)
     values = {}
     for base in bases:
       if base.path:
+        total = sums[base.rule]
+        if ig.ends_at_images(self.settings.quadrature):
+          total += ends[base.rule]
         values[base.name] = ig.attributions(
-          ends[base.rule],
-          sums[base.rule],
-          images,
-          inputs.baseline,
-          self.settings.steps,
+          total, images, inputs.baseline, self.settings.steps
         )
       elif base.rule:
         values[base.name] = ends[base.rule]
@@ -290,7 +326,7 @@ class Plan:
   def _block(self, inputs: blocks.Inputs, copies: int) -> blocks.Block:
     count, height, width, _ = inputs.images.shape
     bound = self.settings.batch_size or blocks.default_bound(height, width)
-    return blocks.choose(count, copies, self.settings.steps - 1, bound)
+    return blocks.choose(count, copies, self._points, bound)
 
 
 def filtered(
@@ -316,9 +352,9 @@ def _bases(estimators) -> list[registry.Registered]:
   return list({e.base.name: e.base for e in estimators}.values())
 
 
-def _rules(bases, path: bool = False) -> list[str]:
-  """Returns the gradient rules that bases need at points, or along paths."""
-  needed = {b.rule for b in bases if b.rule and (b.path or not path)}
+def _rules(bases) -> list[str]:
+  """Returns the gradient rules that bases follow, each once."""
+  needed = {base.rule for base in bases}
   return [rule for rule in gradient.RULES if rule in needed]
 
 
@@ -340,9 +376,32 @@ def compile_plan(plan: Plan, model):
   """
 
   # No AutoGraph: errors of estimators and models reach the user as they are.
-  @tf.function(autograph=False)
+  @tf.function(autograph=False, jit_compile=plan.is_compiled_by_xla or None)
   def explain(images, targets, keys, truth, seed, baseline=None):
     keys = randomness.fold(keys, randomness.Purpose.SEED, seed)
     return plan.scores(model, images, targets, keys, truth, baseline)
 
   return explain
+
+
+def inside_of_graph(plan: Plan, model):
+  """Returns what `compile_plan` does, to be called while a graph is traced.
+
+  It becomes a part of that graph, or one operation of it that XLA compiles.
+  """
+  function = compile_plan(plan, model)
+  return function if plan.is_compiled_by_xla else function.python_function
+
+
+@contextlib.contextmanager
+def xla_told() -> Iterator[None]:
+  """Raises ValueError, in one sentence, where XLA cannot compile a plan."""
+  try:
+    yield
+  except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError) as e:
+    if not (found := _UNKNOWN_TO_XLA.search(str(e))):
+      raise
+    raise ValueError(
+      f'XLA cannot compile {found[1]}, which the model or an estimator has: '
+      'leave jit_compile out (Attribution.jit_compile in gin files).'
+    ) from e

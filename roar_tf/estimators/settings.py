@@ -4,10 +4,14 @@ import dataclasses
 import math
 import numbers
 
+import numpy as np
+
 from roar_tf import errors
 from roar_tf.estimators import controls
 
 TARGETS = ('predicted', 'label')
+QUADRATURES = ('riemann_right', 'gauss_legendre')
+PRECISIONS = ('model', 'bfloat16')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,6 +23,9 @@ class Settings:
     noise: standard deviation of the noise over (max - min) of each image, at
       most 1.
     steps: k, gradients along the path of IG (paper, section 4.1: 25).
+    quadrature: the points of that path and their weights: `riemann_right`, the
+      paper's sum over i / k for i = 1..k; or `gauss_legendre`, whose k points
+      come far closer to the integral.
     target: the class that a pipeline explains: `predicted` on the clean image,
       or the true `label`.
     sobel: form of `sobel`, `magnitude` or `released`.
@@ -29,6 +36,11 @@ class Settings:
     batch_size: most gradient evaluations per call of the model (per replica); a
       default that follows from the size of the images if None. It bounds
       memory; float32 results depend on it as they do on the device.
+    precision: what the model computes in where it is evaluated for paths and
+      noisy images: `bfloat16`, or in what it was made to compute (`model`).
+      Predicted classes and the gradients at the images themselves come from the
+      model as it is; sums, moments and scores are float32 or wider.
+    jit_compile: whether XLA compiles estimators that need the model.
   """
 
   samples: int = 15
@@ -39,6 +51,9 @@ class Settings:
   blur_sigma: float = 1.0
   max_size: int = 3
   batch_size: int | None = None
+  quadrature: str = 'riemann_right'
+  precision: str = 'model'
+  jit_compile: bool = False
 
   def __post_init__(self):
     """Raises ValueError for values that mean nothing."""
@@ -70,5 +85,12 @@ class Settings:
         'max_size must be odd, for a middle to be there, found '
         f'{self.max_size}.'
       )
+    if not isinstance(self.jit_compile, bool | np.bool_):
+      raise ValueError(
+        f'jit_compile must be True or False, found {self.jit_compile!r}.'
+      )
+    object.__setattr__(self, 'jit_compile', bool(self.jit_compile))
     errors.check_choice('target', self.target, TARGETS)
+    errors.check_choice('quadrature', self.quadrature, QUADRATURES)
+    errors.check_choice('precision', self.precision, PRECISIONS)
     errors.check_choice('sobel', self.sobel, tuple(controls.SOBEL_FORMS))

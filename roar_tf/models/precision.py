@@ -40,3 +40,52 @@ def computing_in(precision: str = 'float32') -> Iterator[None]:
       config.set_dtype_policy(before[0])
       config.set_floatx(before[1])
       config.set_image_data_format(before[2])
+
+
+@contextlib.contextmanager
+def called_in(model, precision: str) -> Iterator[None]:
+  """Makes a built model compute in a precision while it is called or traced.
+
+  In this thread alone; weights stay what they are, and the model is left as it
+  was. Quantized layers compute as ever.
+
+  Args:
+    model: a Keras model, whose layers have dtype policies.
+    precision: a key of `PRECISIONS`.
+
+  Raises:
+    ValueError: the model has no layers.
+  """
+  if not hasattr(model, '_flatten_layers'):
+    raise ValueError(
+      f'precision {precision!r} is that of Keras layers, and {model!r} has '
+      'none: leave precision out.'
+    )
+  policy = keras.DTypePolicy(PRECISIONS[precision])
+  plain = keras.DTypePolicy, keras.FloatDTypePolicy
+  # One thread at a time: another would take our policies for the model's.
+  with _KERAS:
+    policies = [
+      (layer.__dict__, layer.dtype_policy)
+      for layer in model._flatten_layers()
+      if type(layer.dtype_policy) in plain
+    ]
+    try:
+      for attributes, before in policies:
+        attributes['_dtype_policy'] = _PolicyHere(policy, before)
+      yield
+    finally:
+      for attributes, before in policies:
+        attributes['_dtype_policy'] = before
+
+
+class _PolicyHere:
+  """A dtype policy in this thread, and another one in all others."""
+
+  def __init__(self, here, elsewhere):
+    self._thread = threading.get_ident()
+    self._here, self._elsewhere = here, elsewhere
+
+  def __getattr__(self, name):
+    is_here = threading.get_ident() == self._thread
+    return getattr(self._here if is_here else self._elsewhere, name)

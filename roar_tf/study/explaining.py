@@ -18,9 +18,8 @@ def compiled(planned: plan.Plan, model, devices: Devices):
     model: the explained model, or None.
     devices: they share every batch; hosts do not, each explains by itself.
   """
-  alone = plan.compile_plan(planned, model)
   if model is None or devices.explaining == 1:
-    return alone
+    return _telling(plan.compile_plan(planned, model))
   variables = devices.variables(
     {
       'trainable': [tf.convert_to_tensor(v) for v in model.trainable_variables],
@@ -33,7 +32,7 @@ def compiled(planned: plan.Plan, model, devices: Devices):
   def one(variables, given, seed):
     values = tf.nest.map_structure(tf.convert_to_tensor, variables)
     with stateless.with_variables(model, values['trainable'], values['others']):
-      return alone.python_function(
+      return plan.inside_of_graph(planned, model)(
         given['images'],
         given.get('targets'),
         given['keys'],
@@ -64,4 +63,14 @@ def compiled(planned: plan.Plan, model, devices: Devices):
     scores = on_all(variables, parts, seed)
     return {name: devices.gathered(value) for name, value in scores.items()}
 
-  return explain
+  return _telling(explain)
+
+
+def _telling(function):
+  """Returns a function that says what XLA cannot compile."""
+
+  def told(*arguments):
+    with plan.xla_told():
+      return function(*arguments)
+
+  return told

@@ -360,7 +360,11 @@ def _attribution_settings(parsed: registry.Estimator) -> list[str]:
   """Returns the gin parameters of `Attribution` that an estimator reads."""
   names = [*parsed.base.settings]
   if parsed.base.needs_model:
-    names.append('target')
+    names += ['target', 'jit_compile']
+  if parsed.base.path:
+    names.append('quadrature')
+  if parsed.base.rule and (parsed.base.path or parsed.statistic):
+    names.append('precision')
   if parsed.statistic:
     names += ['samples', 'noise']
   if parsed.filter:

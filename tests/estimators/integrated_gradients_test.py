@@ -153,6 +153,37 @@ def test_completeness_with_an_error_that_falls_with_the_steps(network, images):
   assert errors[-1] < 0.01 * np.abs(expected).max()
 
 
+def test_gauss_legendre_is_far_more_complete_at_equal_steps(network, images):
+  start = BASELINES['batch']
+  logits = [network(tf.constant(x)).numpy() for x in (images, start)]
+  expected = (logits[0] - logits[1])[np.arange(5), TARGETS]
+
+  def error(steps, quadrature):
+    found = _ig(
+      network, images, baseline=start, steps=steps, quadrature=quadrature
+    )
+    return np.abs(found.sum(axis=(1, 2, 3)) - expected).max()
+
+  assert error(8, 'gauss_legendre') < 1e-3 * error(25, 'riemann_right')
+
+
+@pytest.mark.parametrize('steps', [1, 4, 7])
+def test_gauss_legendre_in_batches_is_its_definition(network, images, steps):
+  nodes, weights = np.polynomial.legendre.leggauss(steps)
+  expected = images * sum(
+    weight / 2 * _gradient(network, (1 + node) / 2 * images)
+    for node, weight in zip(nodes, weights, strict=True)
+  )
+  arguments = {'steps': steps, 'quadrature': 'gauss_legendre'}
+  for size in (1, 15, 64):
+    found = _ig(network, images, batch_size=size, **arguments)
+    np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-13)
+  eager = estimators.ig(
+    network, tf.constant(images), tf.constant(TARGETS), None, **arguments
+  )
+  np.testing.assert_allclose(eager, expected, rtol=1e-11, atol=1e-13)
+
+
 def test_a_pixel_that_the_model_ignores_gets_nothing(network, images):
   inputs = keras.Input(SHAPE, **FLOAT64)
   mask = np.ones(SHAPE)

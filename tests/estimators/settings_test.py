@@ -23,6 +23,9 @@ from roar_tf.estimators import settings as estimator_settings
     ({'noise': 25.5}, r'over \(max - min\) of each image.* found 25.5: divide'),
     ({'noise': True}, 'noise .* found True'),
     ({'steps': np.float32(3)}, 'steps .* found '),
+    ({'quadrature': 'simpson'}, "quadrature must be one of .* found 'simpson'"),
+    ({'precision': 'float8'}, "precision must be one of .* found 'float8'"),
+    ({'jit_compile': 'yes'}, "jit_compile must be True or False, found 'yes'"),
   ],
 )
 def test_settings_that_mean_nothing_are_refused(settings, message):

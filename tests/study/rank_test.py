@@ -19,6 +19,7 @@ IMAGES = (40, 40, 40, 30, 30)
 # --- what a ranking depends on -----------------------------------------------
 
 RANKING = {'estimator', 'granularity', 'seed', 'Ranking.cuts'}
+OF_MODELS = ('Ranking.ties', 'target', 'jit_compile')
 
 
 @pytest.mark.parametrize(
@@ -26,18 +27,18 @@ RANKING = {'estimator', 'granularity', 'seed', 'Ranking.cuts'}
   [
     ('random_bernoulli', (), ()),  # Draws have no ties.
     ('sobel', ('Ranking.ties', 'sobel'), ()),
-    ('grad', ('Ranking.ties', 'target'), ('explained model',)),
-    ('ig', ('Ranking.ties', 'target', 'steps'), ('explained model',)),
+    ('grad', OF_MODELS, ('explained model',)),
+    (
+      'ig',
+      (*OF_MODELS, 'steps', 'quadrature', 'precision'),
+      ('explained model',),
+    ),
     (
       'sg_sq_grad',
-      ('Ranking.ties', 'target', 'samples', 'noise'),
+      (*OF_MODELS, 'samples', 'noise', 'precision'),
       ('explained model',),
     ),
-    (
-      'blur_grad',
-      ('Ranking.ties', 'target', 'blur_sigma'),
-      ('explained model',),
-    ),
+    ('blur_grad', (*OF_MODELS, 'blur_sigma'), ('explained model',)),
     ('max_random', ('Ranking.ties', 'max_size'), ()),
   ],
 )
@@ -58,6 +59,8 @@ def test_other_samples_or_ties_are_refused_by_name(tiny, damaged, make):
   for changed, words in (
     ('Attribution.samples = 3', 'Attribution.samples: 2 there, 3 asked for'),
     ("Ranking.ties = 'index'", "Ranking.ties: 'random' there, 'index' asked"),
+    ("Attribution.precision = 'bfloat16'", "precision: 'model' there, 'bf"),
+    ('Attribution.jit_compile = True', 'jit_compile: False there, True asked'),
   ):
     with pytest.raises(errors.UsageError, match=words):
       make(tiny.pipeline(damaged, *few, changed), 'rank')
