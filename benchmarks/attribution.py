@@ -7,9 +7,13 @@ gradient estimators; gradient evaluations per second, beside a bare compiled
 gradient loop (`tf.function`, `GradientTape`, the Keras model as it is) with as
 many rows per call; the share of the machine's GEMM rate, from the floating
 point operations of convolutions and matrix products really executed. Ratios
-are medians of pairs, with the smallest and largest. Then, in processes of their
-own, peak memory at 15 and at 150 samples; and captum and xplique, where
-`make peers` has installed them.
+are medians of pairs, with their quartiles. `--bfloat16` measures both in
+bfloat16 too, and prints what each gains by it. Then, in processes of their own,
+peak memory at 15 and at 150 samples; and captum and xplique, where `make peers`
+has installed them.
+
+`--agreement` trains a small ResNet on images with planted evidence and prints
+the rank correlation of pixels, bfloat16 against float32, by estimator.
 
 `--variants` compares ways to evaluate the gradients themselves: rows per call,
 folded batch norm, XLA, bfloat16 with the rank agreement that it costs.
@@ -34,8 +38,15 @@ import tensorflow as tf
 from absl import app, flags
 
 from roar_tf import randomness
-from roar_tf.estimators import Plan, Settings, blocks, compile_plan, gradient
-from roar_tf.models import resnet
+from roar_tf.estimators import (
+  Plan,
+  Settings,
+  blocks,
+  compile_plan,
+  explain,
+  gradient,
+)
+from roar_tf.models import precision, resnet
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list('case', ['resnet50', 'small'], 'resnet50 (224), small (32).')
@@ -43,10 +54,13 @@ flags.DEFINE_integer('repeats', 3, 'Pairs of measurements.', lower_bound=1)
 flags.DEFINE_integer('images', None, 'Images per call; 1 and 64 by default.')
 flags.DEFINE_bool('memory', True, 'Measure peak memory.')
 flags.DEFINE_bool('peers', True, 'Run captum and xplique where installed.')
+flags.DEFINE_bool('bfloat16', False, 'Measure in bfloat16 too.')
+flags.DEFINE_bool('agreement', False, 'Only: rank correlations of bfloat16.')
 flags.DEFINE_bool('variants', False, 'Compare ways to evaluate gradients.')
 flags.DEFINE_string(
   'peers_python', '.venv-peers/bin/python', 'Python with captum and xplique.'
 )
+flags.DEFINE_integer('epochs', 6, 'Of that training.', lower_bound=1)
 flags.DEFINE_integer('peak', None, 'Only: print peak memory at J samples.')
 
 PREFIXES = ('', 'sq_', 'sg_', 'sg_sq_', 'var_')
@@ -124,9 +138,8 @@ def _inputs(size: int, count: int):
 
 
 def _ratio(name: str, ratios) -> str:
-  return (
-    f'{name} {np.median(ratios):.2f} ({min(ratios):.2f}..{max(ratios):.2f})'
-  )
+  low, middle, high = np.percentile(ratios, [25, 50, 75])
+  return f'{name} {middle:.3f} (quartiles {low:.3f}..{high:.3f})'
 
 
 def _measure(case: str, gemm: float) -> float:
@@ -139,7 +152,6 @@ def _measure(case: str, gemm: float) -> float:
   rows = block.images * block.copies * block.steps
   images, targets = _inputs(size, count)
   keys = randomness.keys_of_ids([str(i) for i in range(count)])
-  explain = compile_plan(plan, model)
   more = _inputs(size, rows)
   functions = {
     'bare loop': measuring.bare_gradient(model),
@@ -149,8 +161,11 @@ def _measure(case: str, gemm: float) -> float:
   evaluations = plan.gradient_evaluations * count
   calls = max(1, evaluations // rows)
 
-  def ours():
-    explain(images, targets, keys, None, tf.constant(0))['var_ig'].numpy()
+  def ours(computes_in):
+    settings = Settings(precision=computes_in)
+    compiled = compile_plan(Plan(ALL, settings), model)
+    arguments = images, targets, keys, None, tf.constant(0)
+    return lambda: compiled(*arguments)['var_ig'].numpy()
 
   def loop(function):
     def run():
@@ -160,17 +175,26 @@ def _measure(case: str, gemm: float) -> float:
 
     return run
 
-  actions = {'roar_tf': ours} | {n: loop(f) for n, f in functions.items()}
+  if FLAGS.bfloat16:
+    functions['bare loop, bfloat16'] = measuring.bare_gradient(
+      _in_bfloat16(case, model)
+    )
+  actions = {'roar_tf': ours('model')}
+  if FLAGS.bfloat16:
+    actions['roar_tf, bfloat16'] = ours('bfloat16')
   for function in functions.values():
     function(*more)
-  ours()
+  for action in actions.values():
+    action()
+  work = dict.fromkeys(actions, evaluations)
+  work |= dict.fromkeys(functions, calls * rows)
+  actions |= {n: loop(f) for n, f in functions.items()}
   times = {name: [] for name in actions}
   for _ in range(FLAGS.repeats):
     for name, action in actions.items():
       times[name].append(measuring.seconds(action))
   # Neighbours on a shared machine slow one moment more than another.
   gemm = max(gemm, _gemm_rate())
-  work = dict.fromkeys(functions, calls * rows) | {'roar_tf': evaluations}
   rates = {name: work[name] / np.array(times[name]) for name in actions}
   seconds = np.array(times['roar_tf']) / count
   print(
@@ -185,9 +209,18 @@ def _measure(case: str, gemm: float) -> float:
   for name, rate in rates.items():
     line = f'  {name}: {np.median(rate):,.4g} gradients/s'
     line += f', {np.median(rate) * per_row / gemm:.0%} of GEMM'
-    if name != 'roar_tf':
+    if name in functions and not name.endswith('bfloat16'):
       line += ', ' + _ratio('roar_tf beside it', rates['roar_tf'] / rate)
     print(line, flush=True)
+  if FLAGS.bfloat16:
+    gains = {
+      name: rates[f'{name}, bfloat16'] / rates[name]
+      for name in ('roar_tf', 'bare loop')
+    }
+    for name, gain in gains.items():
+      print('  ' + _ratio(f'what {name} gains by bfloat16:', gain))
+    share = gains['roar_tf'] / gains['bare loop']
+    print('  ' + _ratio('the one beside the other:', share), flush=True)
   return float(np.median(seconds))
 
 
@@ -218,12 +251,53 @@ def _variants(case: str) -> None:
       )
 
 
-def _ways(case: str, model) -> dict:
-  with_policy = keras.mixed_precision.dtype_policy()
-  keras.mixed_precision.set_dtype_policy('mixed_bfloat16')
-  half, *_ = _model(case)
-  keras.mixed_precision.set_dtype_policy(with_policy)
+def _in_bfloat16(case: str, model) -> keras.Model:
+  """Returns the model of a case as Keras makes it compute in bfloat16."""
+  with precision.computing_in('bfloat16'):
+    half, *_ = _model(case)
   half.set_weights(model.get_weights())
+  return half
+
+
+def _agreement() -> None:
+  """Prints how pixels are ranked in bfloat16, on a trained small model."""
+  keras.utils.set_random_seed(0)
+  rng = np.random.default_rng(0)
+  labels = rng.integers(0, 10, 4096)
+  patches = rng.normal(size=(10, 8, 8, 3))
+  images = 0.5 * rng.normal(size=(4096, 32, 32, 3))
+  for image, label in zip(images, labels, strict=True):
+    row, column = rng.integers(0, 25, 2)
+    image[row : row + 8, column : column + 8] += patches[label]
+  images = images.astype(np.float32)
+  model = resnet.small_resnet((32, 32, 3), 10)
+  model.compile(
+    keras.optimizers.Adam(1e-3),
+    keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    metrics=['accuracy'],
+  )
+  model.fit(images[64:], labels[64:], 128, epochs=FLAGS.epochs, verbose=0)
+  _, accuracy = model.evaluate(images[:64], labels[:64], verbose=0)
+  print(f'a small ResNet, accuracy {accuracy:.2f} on 64 images of 32 x 32')
+  exact, found = (
+    explain(
+      model, images[:16], ALL, ids=[str(i) for i in range(16)], precision=name
+    )
+    for name in ('model', 'bfloat16')
+  )
+  for name, scores in exact.items():
+    pixels = [
+      np.sum(values, -1).reshape(16, -1) for values in (scores, found[name])
+    ]
+    correlations = [
+      scipy.stats.spearmanr(a, b).statistic
+      for a, b in zip(*pixels, strict=True)
+    ]
+    print('  ' + _ratio(f'{name}: rank correlation', correlations), flush=True)
+
+
+def _ways(case: str, model) -> dict:
+  half = _in_bfloat16(case, model)
   folded = _folded(model)
   return {
     'bare': measuring.bare_gradient(model),
@@ -289,6 +363,9 @@ def main(argv) -> None:
   del argv
   if FLAGS.peak is not None:
     _print_peak(FLAGS.peak)
+    return
+  if FLAGS.agreement:
+    _agreement()
     return
   gemm = _gemm_rate()
   print(
