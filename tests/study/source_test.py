@@ -2,6 +2,7 @@
 
 import fractions
 import json
+import pathlib
 import shutil
 
 import numpy as np
@@ -226,7 +227,10 @@ def test_chance_is_the_share_of_the_most_frequent_test_class(
 ):
   of_source = tiny.pipeline(tmp_path).context
   if manifest is not None:
-    files.publish_json(of_source.manifest_path, manifest)
+    path = pathlib.Path(of_source.manifest_path)
+    files.publish_json(str(path), manifest)
+    named = files.checksums(str(path.parent), [path.name])
+    markers.write(f'{path.parent}/{markers.DONE}', {}, {'files': named})
   assert report.chance(of_source) == chance
 
 
