@@ -19,7 +19,7 @@ os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 from absl import app, flags  # noqa: E402
 from absl import logging as absl_logging  # noqa: E402
 
-from roar_tf import errors, lazy  # noqa: E402
+from roar_tf import errors, lazy, silence  # noqa: E402
 
 FLAGS = flags.FLAGS
 _stop = threading.Event()
@@ -343,7 +343,7 @@ def _prepare() -> None:
 @contextlib.contextmanager
 def _around_tensorflow():
   """Silences the import of TensorFlow, whenever it comes, and sets it up."""
-  with _silent():
+  with silence.silent():
     yield
   import tensorflow as tf
 
@@ -351,18 +351,3 @@ def _around_tensorflow():
   tf.config.threading.set_intra_op_parallelism_threads(FLAGS.threads)
   if 'executor' in FLAGS and FLAGS.executor == 'ray':  # They are the workers'.
     tf.config.set_visible_devices([], 'GPU')
-
-
-@contextlib.contextmanager
-def _silent():
-  """Sends what C++ code writes to stderr to nowhere; errors still raise."""
-  sys.stderr.flush()
-  saved = os.dup(2)
-  nowhere = os.open(os.devnull, os.O_WRONLY)
-  os.dup2(nowhere, 2)
-  try:
-    yield
-  finally:
-    os.dup2(saved, 2)
-    os.close(saved)
-    os.close(nowhere)

@@ -7,6 +7,15 @@ parameter, says what was found and what to do about it.
 import traceback
 from collections.abc import Sequence
 
+MALFORMED = (
+  AttributeError,
+  KeyError,
+  RecursionError,
+  TypeError,
+  ValueError,
+)
+"""What it raises to take a file for JSON of some structure if it is not."""
+
 
 class RoarError(Exception):
   """Base of all errors that are reported without a traceback."""

@@ -253,7 +253,8 @@ def fault(path: str, contents: Mapping) -> str:
     records = read(path, contents['records'])
   except errors.DataError:
     return f'it does not hold the {contents["records"]} records of its .DONE'
-  if tf.reduce_sum(tf.strings.length(records)) != contents['bytes']:
+  sizes = tf.cast(tf.strings.length(records), tf.int64)
+  if tf.reduce_sum(sizes) != contents['bytes']:
     return f'its records are not the {contents["bytes"]} bytes of its .DONE'
   return ''
 

@@ -84,7 +84,7 @@ def parse(path: str, data: bytes) -> dict:
     value = json.loads(data)
     del value['checksum']
     intact = _checked(value) == data
-  except (ValueError, KeyError, TypeError, RecursionError):
+  except errors.MALFORMED:
     intact = False
   if not intact:
     raise errors.DataError(

@@ -12,10 +12,11 @@ import numpy as np
 
 from roar_tf import randomness
 from roar_tf.estimators import blocks, compiled
+from roar_tf.estimators.compiled import compile_plan
 from roar_tf.estimators.gradient import grad
 from roar_tf.estimators.guided_backprop import gb
 from roar_tf.estimators.integrated_gradients import ig
-from roar_tf.estimators.plan import Plan, compile_plan, inside_of_graph
+from roar_tf.estimators.plan import Plan
 from roar_tf.estimators.registry import parse, register, registered
 from roar_tf.estimators.settings import Settings
 from roar_tf.lazy import tf
@@ -161,7 +162,7 @@ def explain(
   )
   seed = randomness.as_seed(seed)
   if not eager:
-    return inside_of_graph(plan, model)(
+    return compiled.inside_of_graph(plan, model)(
       inputs.images, inputs.targets, keys, inputs.truth, seed, inputs.baseline
     )
   return plans.scores(plan, model, inputs, seed)

@@ -1,20 +1,65 @@
-"""Compiled plans of a model, kept on it for later calls of `explain`."""
+"""Compiled plans, and those of a model, kept on it for calls of `explain`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import re
+from collections.abc import Callable, Iterator
 
+from roar_tf import randomness
 from roar_tf.estimators import blocks
-from roar_tf.estimators.plan import Plan, compile_plan, xla_told
+from roar_tf.estimators.plan import Plan
 from roar_tf.estimators.structure import CACHE, Structure
 from roar_tf.lazy import tf
 
+_UNKNOWN_TO_XLA = re.compile(
+  r'unsupported operations when trying to compile graph.*?: (\w+)', re.DOTALL
+)
 WORTH_PADDING = 2**24
 """Gradients of padding, times pixels, that cost less than to compile.
 
 On two cores about what compiling a ResNet-50 takes, some seconds: 334 gradients
 at 224 x 224 and 16,384 at 32 x 32.
 """
+
+
+def compile_plan(plan: Plan, model):
+  """Returns a `tf.function` of `plan.scores` for one model.
+
+  Its arguments are (images, targets or None, keys, truth or None, seed,
+  baseline or None).
+  """
+
+  # No AutoGraph: errors of estimators and models reach the user as they are.
+  @tf.function(autograph=False, jit_compile=plan.is_compiled_by_xla or None)
+  def explain(images, targets, keys, truth, seed, baseline=None):
+    keys = randomness.fold(keys, randomness.Purpose.SEED, seed)
+    return plan.scores(model, images, targets, keys, truth, baseline)
+
+  return explain
+
+
+def inside_of_graph(plan: Plan, model):
+  """Returns what `compile_plan` does, to be called while a graph is traced.
+
+  It becomes a part of that graph, or one operation of it that XLA compiles.
+  """
+  function = compile_plan(plan, model)
+  return function if plan.is_compiled_by_xla else function.python_function
+
+
+@contextlib.contextmanager
+def xla_told() -> Iterator[None]:
+  """Raises ValueError, in one sentence, where XLA cannot compile a plan."""
+  try:
+    yield
+  except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError) as e:
+    if not (found := _UNKNOWN_TO_XLA.search(str(e))):
+      raise
+    raise ValueError(
+      f'XLA cannot compile {found[1]}, which the model or an estimator has: '
+      'leave jit_compile out (Attribution.jit_compile in gin files).'
+    ) from e
 
 
 class Plans:

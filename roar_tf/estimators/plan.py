@@ -9,21 +9,15 @@ for.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import re
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from roar_tf import filters, randomness, scaling
 from roar_tf.estimators import blocks, ensemble, gradient, registry
 from roar_tf.estimators import integrated_gradients as ig
 from roar_tf.estimators.settings import Settings
 from roar_tf.lazy import tf
-
-_UNKNOWN_TO_XLA = re.compile(
-  r'unsupported operations when trying to compile graph.*?: (\w+)', re.DOTALL
-)
 
 
 class Plan:
@@ -366,42 +360,3 @@ def _keys_of_copies(keys, first, count: int) -> tf.Tensor:
     fn_output_signature=tf.TensorSpec(keys.shape, tf.int32),
   )
   return tf.reshape(folded, [-1, 2])
-
-
-def compile_plan(plan: Plan, model):
-  """Returns a `tf.function` of `plan.scores` for one model.
-
-  Its arguments are (images, targets or None, keys, truth or None, seed,
-  baseline or None).
-  """
-
-  # No AutoGraph: errors of estimators and models reach the user as they are.
-  @tf.function(autograph=False, jit_compile=plan.is_compiled_by_xla or None)
-  def explain(images, targets, keys, truth, seed, baseline=None):
-    keys = randomness.fold(keys, randomness.Purpose.SEED, seed)
-    return plan.scores(model, images, targets, keys, truth, baseline)
-
-  return explain
-
-
-def inside_of_graph(plan: Plan, model):
-  """Returns what `compile_plan` does, to be called while a graph is traced.
-
-  It becomes a part of that graph, or one operation of it that XLA compiles.
-  """
-  function = compile_plan(plan, model)
-  return function if plan.is_compiled_by_xla else function.python_function
-
-
-@contextlib.contextmanager
-def xla_told() -> Iterator[None]:
-  """Raises ValueError, in one sentence, where XLA cannot compile a plan."""
-  try:
-    yield
-  except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError) as e:
-    if not (found := _UNKNOWN_TO_XLA.search(str(e))):
-      raise
-    raise ValueError(
-      f'XLA cannot compile {found[1]}, which the model or an estimator has: '
-      'leave jit_compile out (Attribution.jit_compile in gin files).'
-    ) from e

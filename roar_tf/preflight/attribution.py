@@ -11,6 +11,7 @@ from roar_tf import randomness
 from roar_tf.estimators import Plan, blocks, gradient, registry
 from roar_tf.estimators.settings import Settings
 from roar_tf.models import stateless
+from roar_tf.preflight import times
 from roar_tf.preflight.device_function import (
   DeviceFunction,
   WithSpecs,
@@ -27,7 +28,7 @@ def of_model(subject: Subject) -> list[DeviceFunction]:
   model, shape = subject.explained, subject.shape
   return [
     DeviceFunction(
-      'gradient evaluations',
+      times.GRADIENTS,
       'attribution',
       settings.batch_size or blocks.default_bound(*shape[:2]),
       functools.partial(gradient_evaluations, model, shape),

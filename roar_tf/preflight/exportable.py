@@ -106,13 +106,15 @@ _TRAIN_IMAGES = 1000
 
 
 def _compared(name, factory, shape, batch, names, precision):
+  """Yields attribution by some estimators, and the training step."""
+  settings = Settings(samples=2, steps=3)
+
   @functools.cache
   def model():
     with precisions.computing_in(precision):
       return factory(shape, CLASSES)
 
   def explaining(batch: int) -> WithSpecs:
-    settings = Settings(samples=2, steps=3)
     return attribution.attribution(model(), names, settings, shape, batch)
 
   def stepping(batch: int) -> WithSpecs:
@@ -130,20 +132,21 @@ def _compared(name, factory, shape, batch, names, precision):
     return training.training_step(model(), how, shape, _TRAIN_IMAGES, batch)
 
   images = 2  # Ensembles multiply them.
-  plan = Plan(names, Settings(samples=2, steps=3))
-  for group, what, count, work, build, loops in (
+  evaluations = images * Plan(names, settings).gradient_evaluations
+  for function, work in (
     (
-      'attribution',
-      'attribution',
-      images,
-      images * plan.gradient_evaluations,
-      explaining,
-      True,
+      DeviceFunction(
+        f'{name}, attribution', 'attribution', images, explaining, loops=True
+      ),
+      evaluations,
     ),
-    ('training', 'training step', batch, batch, stepping, False),
+    (
+      DeviceFunction(f'{name}, training step', 'training', batch, stepping),
+      batch,
+    ),
   ):
     yield Exportable(
-      DeviceFunction(f'{name}, {what}', group, count, build, loops),
+      function,
       '',
       precision,
       CLASSES,

@@ -141,14 +141,14 @@ def read(folder: str) -> Manifest:
       f'{folder} is no export: there is no {path}; '
       '`roar_preflight --export=DIR` writes one.'
     ) from None
-  except (OSError, ValueError) as e:
+  except (OSError, *errors.MALFORMED) as e:
     raise errors.UsageError(f'{path} cannot be read: {e}') from e
   try:
     if value['format'] != FORMAT:
       raise ValueError(f'its format is {value["format"]!r}')
     programs = tuple(map(_program, value['programs']))
     return _of_fields(Manifest, value, programs=programs)
-  except (ValueError, KeyError, TypeError, AttributeError) as e:
+  except errors.MALFORMED as e:
     raise errors.UsageError(
       f'{path} is not what `roar_preflight --export=DIR` writes ({e}): export '
       'again with this version of roar_tf.'

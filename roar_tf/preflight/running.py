@@ -3,17 +3,15 @@
 Imports JAX when it is called, and neither TensorFlow nor Keras.
 """
 
-import contextlib
 import dataclasses
 import math
 import os
 import time
 import warnings
-from collections.abc import Iterator
 
 import numpy as np
 
-from roar_tf import errors
+from roar_tf import errors, silence
 from roar_tf.preflight import manifest as manifests
 from roar_tf.preflight.manifest import Program
 
@@ -81,7 +79,6 @@ def run(folder: str, program: Program, patience: float) -> Measured:
 
   artifact = manifests.artifact(folder, program)
   example = program.example and manifests.example(folder, program)
-  start = time.perf_counter()
   arguments = manifests.draw(program.arguments)
   if example:
     arguments = [
@@ -131,7 +128,7 @@ def _lowered(folder: str, program: Program, artifact: bytes):
   exported = dataclasses.replace(shell, mlir_module_serialized=artifact)
   donated = tuple(place for place, _ in _carried(program))
   try:
-    with _silent():
+    with silence.silent():
       return jax.jit(exported.call, donate_argnums=donated).lower(*takes)
   except Exception as e:  # MLIR's, whatever JAX makes of them.
     path = os.path.join(folder, program.file)
@@ -140,19 +137,6 @@ def _lowered(folder: str, program: Program, artifact: bytes):
       f'({str(e).splitlines()[0][:200]}); take one that knows the version of '
       'StableHLO that manifest.json states, or export again.'
     ) from e
-
-
-@contextlib.contextmanager
-def _silent() -> Iterator[None]:
-  """Keeps MLIR, which writes to the process's stderr itself, from doing so."""
-  before, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-  os.dup2(nowhere, 2)
-  try:
-    yield
-  finally:
-    os.dup2(before, 2)
-    os.close(before)
-    os.close(nowhere)
 
 
 def _carried(program: Program) -> list[tuple[int, int]]:

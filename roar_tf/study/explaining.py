@@ -2,13 +2,14 @@
 
 import tensorflow as tf
 
-from roar_tf.estimators import plan
+from roar_tf.estimators import compiled as compiled_plans
+from roar_tf.estimators.plan import Plan
 from roar_tf.models import stateless
 from roar_tf.training.distribution import Devices
 
 
-def compiled(planned: plan.Plan, model, devices: Devices):
-  """Returns what `plan.compile_plan` returns, on all replicas of this host.
+def compiled(planned: Plan, model, devices: Devices):
+  """Returns what `compile_plan` returns, on all replicas of this host.
 
   Every replica scores as many examples as one device would, so that a score
   does not depend on how many there are.
@@ -19,7 +20,7 @@ def compiled(planned: plan.Plan, model, devices: Devices):
     devices: they share every batch; hosts do not, each explains by itself.
   """
   if model is None or devices.explaining == 1:
-    return _telling(plan.compile_plan(planned, model))
+    return _telling(compiled_plans.compile_plan(planned, model))
   variables = devices.variables(
     {
       'trainable': [tf.convert_to_tensor(v) for v in model.trainable_variables],
@@ -32,7 +33,7 @@ def compiled(planned: plan.Plan, model, devices: Devices):
   def one(variables, given, seed):
     values = tf.nest.map_structure(tf.convert_to_tensor, variables)
     with stateless.with_variables(model, values['trainable'], values['others']):
-      return plan.inside_of_graph(planned, model)(
+      return compiled_plans.inside_of_graph(planned, model)(
         given['images'],
         given.get('targets'),
         given['keys'],
@@ -70,7 +71,7 @@ def _telling(function):
   """Returns a function that says what XLA cannot compile."""
 
   def told(*arguments):
-    with plan.xla_told():
+    with compiled_plans.xla_told():
       return function(*arguments)
 
   return told

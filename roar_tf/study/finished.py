@@ -44,11 +44,6 @@ class _Trial:
   fault: str = ''
 
 
-_NO_NUMBERS = (
-  *(AttributeError, KeyError, RecursionError, TypeError, ValueError),
-)
-
-
 def _numbers_of(path: str, marker: Mapping) -> dict:
   """Returns the numbers of a run.
 
@@ -77,7 +72,7 @@ def _numbers_of(path: str, marker: Mapping) -> dict:
       values = {key: values[key] for key in wanted}
       if not all(_is_number(value) for value in values.values()):
         raise ValueError('it holds what is no number')
-    except _NO_NUMBERS as e:
+    except errors.MALFORMED as e:
       reason = f'{e} is not in it' if isinstance(e, KeyError) else e
       raise errors.DataError(
         f'{file} is damaged ({reason}); delete its directory and run the same '

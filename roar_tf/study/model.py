@@ -7,7 +7,7 @@ import functools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from roar_tf import engine, errors
+from roar_tf import engine
 from roar_tf.engine import files, markers
 from roar_tf.study import costs, given, training
 from roar_tf.study.context import Cache, Context
@@ -150,15 +150,11 @@ class Model(StudyStage):
   def _load(self):
     from roar_tf.models import stateless
 
-    marker = markers.require(self.explained.marker)
+    markers.require(self.explained.marker)
     source, config = self._context.source, self._context.experiment.given
     if config.file:
       path = f'{self._directory}/{GIVEN}'
-      if files.sha256(path) != marker['files'][GIVEN]:
-        raise errors.DataError(
-          f'{path} is damaged; delete its directory and run the same command '
-          'again.'
-        )
+      markers.content(path)
       return config.load(source.image_shape, source.num_classes, path)
     if not config:
       return self._training.trainer('explained').load(self._weights())

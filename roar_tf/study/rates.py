@@ -97,9 +97,7 @@ def read(
       name: _of_fields(Rates, seconds)
       for name, seconds in value['sources'].items()
     }
-  except (
-    *(AttributeError, KeyError, RecursionError, TypeError, ValueError),
-  ) as e:
+  except errors.MALFORMED as e:
     raise errors.UsageError(
       f'--rates={path} does not hold rates as roar_preflight --rates=FILE '
       f'writes them ({e}).'

@@ -33,6 +33,7 @@ class Training:
   def __init__(self, context: Context):
     self._context = context
     self._trainers, self._warned = Cache(), Cache()
+    self._checked = Cache()
 
   def trainer(self, role: str):
     """Returns the trainer of a role (`training.loop.Trainer`).
@@ -65,10 +66,14 @@ class Training:
 
     factory, training = self._configured(role)
     source = self._context.source
-    model = factories.build(
-      factory, source.image_shape, source.num_classes, training.precision
-    )
-    factories.check(factory, model)
+
+    def look() -> None:
+      model = factories.build(
+        factory, source.image_shape, source.num_classes, training.precision
+      )
+      factories.check(factory, model)
+
+    self._checked.get(markers.digest(training.settings(factory)), look)
 
   def _configured(self, role: str):
     """Returns the factory and the settings of a role."""

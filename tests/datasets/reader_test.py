@@ -297,17 +297,8 @@ def test_slices_that_overlap_or_are_none_are_refused(names, counts, words, odd):
 
 
 def test_a_dataset_without_splits_is_told():
-  source = Source(
-    'x',
-    tfds_name='x',
-    image_shape=(8, 8, 3),
-    num_classes=2,
-    train_images=4,
-    test_images=4,
-    images_per_shard=2,
-  )
   with pytest.raises(errors.UsageError, match='no split "train".*has none'):
-    splits.Splits(source, {}, {}, '')
+    splits.Splits(TINY, {}, {}, '')
 
 
 def test_a_dataset_prepared_as_array_record_is_told(odd, tmp_path):

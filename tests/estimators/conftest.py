@@ -57,9 +57,9 @@ def compute():
     some = plan.Plan(names, plan.Settings(**settings))
     key = some.key, model, jit_compile
     if key not in compiled:
-      # No AutoGraph, as in `plan.compile_plan`.
+      # No AutoGraph, as in `compiled.compile_plan`.
       compiled[key] = tf.function(
-        plan.compile_plan(some, model).python_function,
+        compiled.compile_plan(some, model).python_function,
         autograph=False,
         jit_compile=jit_compile,
       )

@@ -7,7 +7,7 @@ import scipy.ndimage
 import tensorflow as tf
 
 from roar_tf import randomness
-from roar_tf.estimators import plan
+from roar_tf.estimators import compiled, plan
 
 ALL = (
   'grad',
@@ -174,7 +174,7 @@ def test_filters_are_those_of_scipy_over_the_same_scores(
 def test_graph_does_not_grow_with_the_number_of_samples(network, batch):
   def size(samples):
     some = plan.Plan(['var_grad'], plan.Settings(samples=samples))
-    concrete = plan.compile_plan(some, network).get_concrete_function(
+    concrete = compiled.compile_plan(some, network).get_concrete_function(
       tf.constant(batch),
       None,
       randomness.keys_of_ids(list(IDS)),
