@@ -339,12 +339,14 @@ def _captum_lines(programs: dict, captum: dict | None, why_not) -> list[str]:
   each = ', '.join(f'{name} {value:.3g}' for name, value in seconds.items())
   total = sum(seconds.values())
   size = captum['image_size']
+  left_out = 12 - len(seconds)
   line = (
     f'captum, ResNet-50 in float32 at {size} x {size}, {captum["images"]} '
     f'image(s) in a call and up to {captum["batch_size"]} gradients at once, '
-    f'{len(seconds)} of 12 estimators, seconds per image: {each}; {total:.3g} '
-    'together.'
+    f'seconds per image: {each}; {total:.3g} together.'
   )
+  if left_out:
+    return [f'{line} {left_out} of its twelve were left out for want of time.']
   ours = {
     program['precision']: program['seconds'][1] / program['batch']
     for program in programs['programs']

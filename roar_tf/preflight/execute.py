@@ -106,20 +106,26 @@ def execute(
     f'\n{_HEADER}'
   )
   measured, left_out, longest = [], [], 0.0
+
+  def save() -> None:
+    if json_file:
+      value = _as_json(manifest, kind, platform, version, measured, left_out)
+      files.publish_json(os.path.abspath(json_file), value)
+
   for program in manifest.programs:
+    called = f'{program.name} (batch {program.batch})'
     begun = time.perf_counter()
     if budget is not None and begun - start + longest > budget:
-      left_out.append(program.name)
+      left_out.append(called)
       continue
     if platform == 'tpu' and program.precision == 'float64':
-      left_out.append(program.name)  # TPUs have no such numbers.
+      left_out.append(called)  # TPUs have no such numbers.
       continue
     measured.append(running.run(folder, program, seconds))
     longest = max(longest, time.perf_counter() - begun)
     print(_row(measured[-1], peaks), flush=True)
-    if json_file:
-      value = _as_json(manifest, kind, platform, version, measured, left_out)
-      files.publish_json(os.path.abspath(json_file), value)
+    save()
+  save()
   print(_LEGEND)
   if left_out:
     print(f'Left out, for want of time or of float64: {"; ".join(left_out)}.')
