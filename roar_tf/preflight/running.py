@@ -114,6 +114,7 @@ def _lowered(folder: str, program: Program, artifact: bytes):
   artifact takes the place of that function's own: all of it is public.
   """
   import jax
+  from jax import export  # No attribute of jax in older versions.
 
   takes, gives = (
     [jax.ShapeDtypeStruct(array.shape, array.dtype) for array in arrays]
@@ -124,7 +125,7 @@ def _lowered(folder: str, program: Program, artifact: bytes):
     del arguments
     return [jax.numpy.zeros(spec.shape, spec.dtype) for spec in gives]
 
-  shell = jax.export.export(jax.jit(alike, keep_unused=True))(*takes)
+  shell = export.export(jax.jit(alike, keep_unused=True))(*takes)
   exported = dataclasses.replace(shell, mlir_module_serialized=artifact)
   donated = tuple(place for place, _ in _carried(program))
   try:
