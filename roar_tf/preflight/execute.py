@@ -105,7 +105,7 @@ def execute(
     f'by TensorFlow {manifest.versions.get("tensorflow")}. {_told(peaks)}\n'
     f'\n{_HEADER}'
   )
-  measured, left_out, longest = [], [], 0.0
+  measured, left_out = [], []
 
   def save() -> None:
     if json_file:
@@ -114,15 +114,15 @@ def execute(
 
   for program in manifest.programs:
     called = f'{program.name} (batch {program.batch})'
-    begun = time.perf_counter()
-    if budget is not None and begun - start + longest > budget:
+    # As long as those before it have taken on average, if there were any.
+    spent = time.perf_counter() - start
+    if budget is not None and spent * (1 + 1 / max(1, len(measured))) > budget:
       left_out.append(called)
       continue
     if platform == 'tpu' and program.precision == 'float64':
       left_out.append(called)  # TPUs have no such numbers.
       continue
     measured.append(running.run(folder, program, seconds))
-    longest = max(longest, time.perf_counter() - begun)
     print(_row(measured[-1], peaks), flush=True)
     save()
   save()
