@@ -12,7 +12,7 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 LAYERS = (
-  ('errors', 'lazy'),
+  ('errors', 'lazy', 'silence'),
   ('engine', 'gin_files', 'own_code', 'randomness', 'scaling'),
   (
     'config',

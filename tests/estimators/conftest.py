@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from roar_tf import randomness
-from roar_tf.estimators import plan, registry
+from roar_tf.estimators import compiled, plan, registry
 
 FIFTEEN = tuple(
   prefix + base
@@ -51,19 +51,19 @@ def images():
 @pytest.fixture(scope='module')
 def compute():
   """Function that computes a plan; equal plans are compiled once."""
-  compiled = {}
+  functions = {}
 
   def function(names, settings, model, jit_compile):
     some = plan.Plan(names, plan.Settings(**settings))
     key = some.key, model, jit_compile
-    if key not in compiled:
+    if key not in functions:
       # No AutoGraph, as in `compiled.compile_plan`.
-      compiled[key] = tf.function(
+      functions[key] = tf.function(
         compiled.compile_plan(some, model).python_function,
         autograph=False,
         jit_compile=jit_compile,
       )
-    return compiled[key]
+    return functions[key]
 
   def run(
     model,
