@@ -16,8 +16,9 @@ os.environ['TF_CPP_MIN_LOG_LEVEL'] = '3'
 import keras
 import numpy as np
 import tensorflow as tf
-from small_training import make_split, make_trainer, network
+from small_training import make_split, make_trainer
 
+from roar_tf.models import resnet
 from roar_tf.training import distribution, loop
 
 SHAPE, CLASSES, STEPS = (6, 6, 3), 3, 50
@@ -35,6 +36,11 @@ def plain(shape, classes):
       keras.layers.Dense(classes),
     ]
   )
+
+
+def network(shape, classes):
+  """A network with batch norm, each layer of which is traced per replica."""
+  return resnet.small_resnet(shape, classes, width=2, stages=1)
 
 
 def outcome(factory, devices) -> dict:
