@@ -281,26 +281,27 @@ def test_a_single_run_of_a_study_is_in_its_status(tool, tiny, damaged):
   assert '1 ended' in _status(tool, tiny, damaged).out
 
 
-def test_a_killed_study_is_shown_as_lost(tool, tiny, tmp_path):
-  process = _process(f'--study={tiny.study}', *tiny.flags(tmp_path))
+def test_a_killed_study_is_shown_as_lost(tool, tiny, damaged):
+  shutil.rmtree(damaged / 'runs')
+  process = _process(f'--study={tiny.study}', *tiny.flags(damaged))
   try:
     end = time.monotonic() + 120
-    while not list(tmp_path.glob('runs/*/*/grad*/*/DONE')):
+    while not list(damaged.glob('runs/*/*/grad*/*/DONE')):
       assert process.poll() is None and time.monotonic() < end
       time.sleep(0.01)
     process.send_signal(signal.SIGSTOP)  # Lest it end while we look.
-    alive = _status(tool, tiny, tmp_path)
+    alive = _status(tool, tiny, damaged)
   finally:
     process.kill()
     process.communicate()
   assert process.returncode == -signal.SIGKILL
   assert '1 alive, 0 lost, 0 ended' in alive.out
   # Its number is no process's any more, on the same machine.
-  outcome = _status(tool, tiny, tmp_path)
+  outcome = _status(tool, tiny, damaged)
   assert '0 alive, 1 lost, 0 ended' in outcome.out
   assert f'process {process.pid}, heartbeat' in outcome.out
   rows = _rows(outcome)
-  runs = len(list(tmp_path.glob('runs/*/*/*/*/DONE')))
+  runs = len(list(damaged.glob('runs/*/*/*/*/DONE')))
   assert rows['train'] == (10, runs, 0, 0, 10 - runs) and runs
   assert rows['source'] == (6, 6, 0, 0, 0)
   assert rows['model'][1] == 1  # A run on masks by `grad` is done.
