@@ -16,6 +16,7 @@ for that: an image has the same bytes in a batch of any size, eagerly, in a
 graph and in a `tf.data` pipeline.
 """
 
+import functools
 from collections.abc import Callable
 
 from roar_tf import filters, inpainting, masking, randomness
@@ -41,10 +42,17 @@ to the solution.
 def named(name: str, mean) -> masking.Fill:
   """Returns the fill of a name in `NAMES`, for images in 0..255.
 
+  Equal arguments get one fill, which a process compiles once per shape.
+
   Args:
     name: the name.
     mean: [C] mean colour of the source.
   """
+  return _named(name, tuple(float(value) for value in mean))
+
+
+@functools.lru_cache(maxsize=16)
+def _named(name: str, mean: tuple[float, ...]) -> masking.Fill:
   if name == 'blurred':
     return blurred()
   if name == 'noisy_linear':

@@ -218,6 +218,12 @@ def test_floats_are_not_rounded(made):
   assert (masked != np.rint(masked))[removed].all()
 
 
+@pytest.mark.parametrize('name', fills.NAMES)
+def test_equal_fills_are_compiled_once(name):
+  assert fills.named(name, np.array(MEAN)) is fills.named(name, list(MEAN))
+  assert fills.named(name, MEAN) is not fills.named(name, (1.0, 2.0, 3.0))
+
+
 def test_every_number_behind_a_fill_is_in_its_settings():
   assert set(fills.settings('noisy_linear').values()) == {
     fills.NOISE,
