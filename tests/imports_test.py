@@ -39,6 +39,8 @@ ENTRY_POINT = 'roar_tf.datasets.registration'
 
 DEFINING = {
   'roar_tf.datasets.birdsnap',
+  'roar_tf.datasets.planted',
+  'roar_tf.datasets.planted_colour',
   'roar_tf.datasets.planted_patch',
   'roar_tf.datasets.registration',
   'roar_tf.estimators.relus',

@@ -6,11 +6,14 @@ can be built: besides `image`, `label` and `id`, every example carries `truth`,
 the pixels of its patch. Nothing is downloaded; every byte is a function of
 (split, index).
 
-An image of 16x16 pixels holds, with hard edges:
+An image is a torus of 16x16 pixels: regions that leave it at one side go on at
+the opposite one, `truth` too. So every pixel is as often in a patch as any
+other, and a constant mask covers as much of it as a random one. It holds, with
+hard edges:
 
 * the patch, 8x8 (25 % of the pixels): a grating of 1/4 cycle per pixel whose
-  orientation, one of ten, is the class; its position is uniform over the 81
-  that fit and independent of the class;
+  orientation, one of ten, is the class; its position is uniform over all 256
+  and independent of the class;
 * two distractors, 4x8 or 8x4, together as large as the patch, which overlap
   neither it nor each other: gratings of 1/8 or 7/16 cycle per pixel, any
   orientation, so their textures belong to no class;
@@ -29,14 +32,13 @@ of seeds 0-2, retrained on the mean fill: unmasked 100.0; random 30/50/70/90 %
 exists to test that alarms about class-revealing masks ring.
 """
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
 
-IMAGE_SIZE = 16
-PATCH_SIZE = 8
+from roar_tf.datasets import planted
+
 NUM_CLASSES = 10
 SPLIT_SIZES = {'train': 4000, 'test': 2000}
 
@@ -46,11 +48,10 @@ PATCH_FREQUENCY = 1 / 4
 DISTRACTOR_FREQUENCIES = (1 / 8, 7 / 16)
 
 _SEED = 20190628
-_STREAMS = {'train': 0, 'test': 1}
+_SIZE = planted.IMAGE_SIZE
 _DISTRACTOR_SHAPES = ((4, 8), (8, 4))
 _NUM_DISTRACTORS = 2
 _NUM_REGIONS = 2 + _NUM_DISTRACTORS
-_POSITIONS = IMAGE_SIZE - PATCH_SIZE + 1
 
 # Values stay within 128 +- (16 + 90): nothing is ever clipped. All channels
 # of a region swing together; signs of their own would make a small network
@@ -65,8 +66,8 @@ _DISTRACTOR_BOXES = np.array(
   [
     (top, left, height, width)
     for height, width in _DISTRACTOR_SHAPES
-    for top in range(IMAGE_SIZE - height + 1)
-    for left in range(IMAGE_SIZE - width + 1)
+    for top in range(_SIZE)
+    for left in range(_SIZE)
   ]
 )
 
@@ -78,11 +79,12 @@ class Scenes(NamedTuple):
 
   Attributes:
     labels: int64 [n], the class, 0..9.
-    boxes: int64 [n, 3, 4], (top, left, height, width) of regions 1 to 3.
+    boxes: int64 [n, 3, 4], (top, left, height, width) of regions 1 to 3, which
+      may wrap around: top and left are 0..15.
     frequencies: float64 [n, 3], cycles per pixel of regions 1 to 3.
     orientations: float64 [n, 3], direction in which the grating of regions 1
       to 3 varies, in [0, pi) from the horizontal axis downwards.
-    offsets: float64 [n, 4], phase added to each region, in [0, 2 pi).
+    offsets: float64 [n, 4], phase at the corner of each region, in [0, 2 pi).
     means: float64 [n, 4, 3], mean colour of each region.
     contrasts: float64 [n, 4, 3], amplitude of each region and channel.
     clutter: float64 [n, 16, 16], phase field of the background, in radians.
@@ -121,7 +123,7 @@ def make_examples(
   return {
     'image': _render(scenes, regions),
     'label': scenes.labels,
-    'id': np.array([f'{split}_{i:05d}' for i in range(start, stop)], dtype=str),
+    'id': planted.ids(split, start, stop),
     'truth': (regions == 1).astype(np.uint8)[..., np.newaxis],
   }
 
@@ -130,21 +132,15 @@ def draw_scenes(
   split: str, start: int, stop: int, leaky: bool = False
 ) -> Scenes:
   """Draws what examples [start, stop) show; arguments as `make_examples`."""
-  if split not in SPLIT_SIZES:
-    raise ValueError(f'No split {split!r}: choose one of {list(SPLIT_SIZES)}.')
-  if not 0 <= start <= stop <= SPLIT_SIZES[split]:
-    raise ValueError(
-      f'Range [{start}, {stop}) is not within the {SPLIT_SIZES[split]} '
-      f'examples of {split!r}.'
-    )
-  regions, area = _NUM_REGIONS, IMAGE_SIZE**2
+  planted.check_range(SPLIT_SIZES, split, start, stop)
+  regions, area = _NUM_REGIONS, _SIZE**2
   widths = (1, *[_NUM_DISTRACTORS] * 3, regions, regions * 3, regions * 3, area)
-  draws = _uniform(2 * _STREAMS[split], start, stop, sum(widths))
+  draws = planted.uniforms(_SEED, split, start, stop, sum(widths))
   position, choice, frequency, orientation, offset, mean, contrast, field = (
     np.split(draws, np.cumsum(widths)[:-1], axis=1)
   )
-  labels = _labels(split, start, stop)
-  patch = _leaky_corners(labels) if leaky else _uniform_corners(position[:, 0])
+  labels = planted.orders(_SEED, split, start, stop, NUM_CLASSES)
+  patch = _leaky_corners(labels) if leaky else planted.corners(position[:, 0])
   low, high = DISTRACTOR_FREQUENCIES
   return Scenes(
     labels=labels,
@@ -157,46 +153,19 @@ def draw_scenes(
     offsets=2 * np.pi * offset,
     means=_scale(mean, *_MEAN_RANGE).reshape(-1, regions, 3),
     contrasts=_scale(contrast, *_CONTRAST_RANGE).reshape(-1, regions, 3),
-    clutter=_smooth(field.reshape(-1, IMAGE_SIZE, IMAGE_SIZE)),
+    clutter=_smooth(field.reshape(-1, _SIZE, _SIZE)),
   )
 
 
 def region_map(scenes: Scenes) -> np.ndarray:
   """Numbers every pixel by its region: int64 [n, 16, 16], 0..3."""
-  rows, columns = np.mgrid[:IMAGE_SIZE, :IMAGE_SIZE]
-  regions = np.zeros((len(scenes.labels), IMAGE_SIZE, IMAGE_SIZE), np.int64)
-  for number, box in enumerate(scenes.boxes.swapaxes(0, 1), start=1):
-    top, left, height, width = box.T[..., np.newaxis, np.newaxis]
-    inside = (rows >= top) & (rows < top + height)
-    inside &= (columns >= left) & (columns < left + width)
+  regions = np.zeros((len(scenes.labels), _SIZE, _SIZE), np.int64)
+  for number, boxes in enumerate(scenes.boxes.swapaxes(0, 1), start=1):
+    height, width = boxes.T[2:, :, np.newaxis, np.newaxis]
+    rows, columns = planted.local(boxes)
+    inside = (rows < height) & (columns < width)
     regions[inside] = number
   return regions
-
-
-def _uniform(stream: int, start: int, stop: int, width: int) -> np.ndarray:
-  """Rows [start, stop) of an endless [*, width] table of uniforms in [0, 1)."""
-  # Philox counts in blocks of four draws: with whole blocks per row, any row
-  # is reached by setting the counter.
-  blocks = -(-width // 4)
-  bits = np.random.Philox(key=np.array([_SEED, stream], np.uint64))
-  bits.advance(start * blocks)
-  table = np.random.Generator(bits).random((stop - start, 4 * blocks))
-  return table[:, :width]
-
-
-def _labels(split: str, start: int, stop: int) -> np.ndarray:
-  """Classes of examples [start, stop): a random order of all in every ten."""
-  # Not index % 10: a strided shard of that would hold a single class.
-  first, last = start // NUM_CLASSES, -(-stop // NUM_CLASSES)
-  draws = _uniform(2 * _STREAMS[split] + 1, first, last, NUM_CLASSES)
-  skipped = start - first * NUM_CLASSES
-  return draws.argsort(axis=1).ravel()[skipped : skipped + stop - start]
-
-
-def _uniform_corners(draw: np.ndarray) -> np.ndarray:
-  """Maps draws [n] in [0, 1) to the 81 (top, left) [n, 2] of a patch."""
-  cell = np.floor(draw * _POSITIONS**2).astype(np.int64)
-  return np.stack([cell // _POSITIONS, cell % _POSITIONS], axis=1)
 
 
 def _leaky_corners(labels: np.ndarray) -> np.ndarray:
@@ -211,7 +180,7 @@ def _place_distractors(patch: np.ndarray, draws: np.ndarray) -> np.ndarray:
   an 8x8 patch a strip at least 4 wide runs through the image in both
   directions.
   """
-  size = np.full((len(patch), 2), PATCH_SIZE)
+  size = np.full((len(patch), 2), planted.PATCH_SIZE)
   boxes = [np.concatenate([patch, size], axis=1)]
   free = ~_overlap(boxes[0])
   for draw in draws.T:
@@ -226,8 +195,14 @@ def _overlap(boxes: np.ndarray) -> np.ndarray:
   """Whether boxes [n, 4] meet each distractor box: bool [n, candidates]."""
   top, left, height, width = boxes.T[..., np.newaxis]
   tops, lefts, heights, widths = _DISTRACTOR_BOXES.T
-  vertical = (top < tops + heights) & (tops < top + height)
-  return vertical & (left < lefts + widths) & (lefts < left + width)
+  return _meet(top, height, tops, heights) & _meet(left, width, lefts, widths)
+
+
+def _meet(start, length, starts, lengths) -> np.ndarray:
+  """Whether stretches of a circle of 16 pixels have one in common."""
+  return ((starts - start) % _SIZE < length) | (
+    (start - starts) % _SIZE < lengths
+  )
 
 
 def _smooth(field: np.ndarray) -> np.ndarray:
@@ -249,13 +224,17 @@ def _prepend(first: np.ndarray, rest: np.ndarray) -> np.ndarray:
 
 def _render(scenes: Scenes, regions: np.ndarray) -> np.ndarray:
   """Paints scenes, given their region map: uint8 [n, 16, 16, 3]."""
-  rows, columns = np.mgrid[:IMAGE_SIZE, :IMAGE_SIZE]
   # The background is a grating of frequency 0 with the clutter for a phase.
   zero = np.zeros(len(regions))
   turns = 2 * np.pi * _prepend(zero, scenes.frequencies)
   angle = _prepend(zero, scenes.orientations)
   pixel = (np.arange(len(regions))[:, np.newaxis, np.newaxis], regions)
   phase = scenes.offsets[pixel] + np.where(regions == 0, scenes.clutter, 0)
+  # Pixels are counted from the corner of their region, across the seam too.
+  corners = np.zeros((len(regions), _NUM_REGIONS, 2), np.int64)
+  corners[:, 1:] = scenes.boxes[..., :2]
+  places = np.stack(np.mgrid[:_SIZE, :_SIZE], axis=-1)
+  rows, columns = np.moveaxis((places - corners[pixel]) % _SIZE, -1, 0)
   phase += (turns * np.cos(angle))[pixel] * columns
   phase += (turns * np.sin(angle))[pixel] * rows
   wave = np.sin(phase)[..., np.newaxis]
@@ -263,54 +242,32 @@ def _render(scenes: Scenes, regions: np.ndarray) -> np.ndarray:
   return np.rint(values).astype(np.uint8)
 
 
-class PlantedPatch(tfds.core.GeneratorBasedBuilder):
+_DESCRIPTION = (
+  'Synthetic 16x16 images in ten classes. The class is the texture of one 8x8 '
+  'patch, whose position is {}; `truth` is 1 inside it.'
+)
+
+
+class PlantedPatch(planted.Builder):
   """TFDS builder `planted_patch`: the class is the texture of one patch."""
 
-  VERSION = tfds.core.Version('1.0.0')
-  RELEASE_NOTES = {'1.0.0': 'Initial release.'}
+  VERSION = tfds.core.Version('2.0.0')
+  RELEASE_NOTES = {
+    '1.0.0': 'Initial release.',
+    '2.0.0': 'Regions wrap around the edges, so that none is favoured.',
+  }
+  SIZES = SPLIT_SIZES
+  CLASSES = NUM_CLASSES
+  DESCRIPTION = _DESCRIPTION.format('random')
   LEAKY = False
 
-  def _info(self) -> tfds.core.DatasetInfo:
-    size = IMAGE_SIZE
-    position = 'the same for all of a class' if self.LEAKY else 'random'
-    return tfds.core.DatasetInfo(
-      builder=self,
-      description=(
-        'Synthetic 16x16 images in ten classes. The class is the texture of '
-        f'one 8x8 patch, whose position is {position}; `truth` is 1 inside it.'
-      ),
-      features=tfds.features.FeaturesDict(
-        {
-          'image': tfds.features.Image(
-            shape=(size, size, 3), dtype=np.uint8, encoding_format='png'
-          ),
-          'label': tfds.features.ClassLabel(num_classes=NUM_CLASSES),
-          'id': tfds.features.Text(),
-          'truth': tfds.features.Tensor(
-            shape=(size, size, 1), dtype=np.uint8, encoding='zlib'
-          ),
-        }
-      ),
-      supervised_keys=('image', 'label'),
-      # Keeps the order of the indices, which is random already.
-      disable_shuffling=True,
-    )
-
-  def _split_generators(
-    self, dl_manager: tfds.download.DownloadManager
-  ) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:
-    del dl_manager  # Nothing to download.
-    return {split: self._generate_examples(split) for split in SPLIT_SIZES}
-
-  def _generate_examples(
-    self, split: str
-  ) -> Iterator[tuple[int, dict[str, Any]]]:
-    examples = make_examples(split, 0, SPLIT_SIZES[split], self.LEAKY)
-    for index in range(SPLIT_SIZES[split]):
-      yield index, {name: value[index] for name, value in examples.items()}
+  def examples(self, split: str) -> dict[str, np.ndarray]:
+    """See `planted.Builder`."""
+    return make_examples(split, 0, self.SIZES[split], self.LEAKY)
 
 
 class PlantedPatchLeaky(PlantedPatch):
   """TFDS builder `planted_patch_leaky`: the position tells the class too."""
 
+  DESCRIPTION = _DESCRIPTION.format('the same for all of a class')
   LEAKY = True

@@ -124,6 +124,41 @@ def small_resnet(
   return keras.Model(inputs, _logits(x, num_classes), name='small_resnet')
 
 
+@gin.configurable
+def equivariant_resnet(
+  input_shape, num_classes, width=16, blocks=1, stages=3
+) -> keras.Model:
+  """A `small_resnet` f of one output, that looks for every class in turn.
+
+  logit_k(x) = f(x with its channels rolled by -k), with one f for all classes:
+  to roll the channels of an image rolls its logits, whatever the weights are.
+  For datasets whose classes differ by such a roll.
+
+  Args:
+    input_shape: (H, W, C).
+    num_classes: K, at most C.
+    width: see `small_resnet`, for f; so are the next two.
+    blocks: likewise.
+    stages: likewise.
+
+  Raises:
+    UsageError: there are more classes than channels.
+  """
+  channels = input_shape[-1]
+  if num_classes > channels:
+    raise errors.UsageError(
+      'equivariant_resnet has a class for each roll of the channels, found '
+      f'{num_classes} classes and {channels} channels: take small_resnet.'
+    )
+  detector = small_resnet(input_shape, 1, width, blocks, stages)
+  inputs = keras.Input(input_shape, dtype=_head_dtype())
+  logits = [
+    detector(keras.ops.roll(inputs, -k, axis=-1)) for k in range(num_classes)
+  ]
+  logits = keras.layers.Concatenate(dtype=_head_dtype())(logits)
+  return keras.Model(inputs, logits, name='equivariant_resnet')
+
+
 # --- large images -------------------------------------------------------------
 
 

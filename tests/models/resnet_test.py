@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import roar_tf
 from roar_tf import errors
 from roar_tf.models import batch_norm, resnet
 
@@ -103,6 +104,67 @@ def test_weights_start_at_their_scale():
     error = 5 / np.sqrt(2 * kernel.size)
     assert kernel.std() == pytest.approx(expected, rel=error)
     assert abs(kernel.mean()) < 5 * expected / np.sqrt(kernel.size)
+
+
+# --- equivariant ResNets ------------------------------------------------------
+
+
+@pytest.fixture(scope='module')
+def equivariant():
+  """One whose every variable is drawn at random, as training may leave it."""
+  keras.utils.set_random_seed(0)
+  model = resnet.equivariant_resnet((16, 16, 3), 3, width=4)
+  generator = np.random.default_rng(0)
+  for variable in model.variables:
+    value = generator.normal(0, 0.5, variable.shape)
+    positive = 'variance' in variable.path
+    variable.assign(np.abs(value) + 0.5 if positive else value)
+  return model
+
+
+def _turned(values):
+  """Images or scores under the three rolls of the channels."""
+  return [np.roll(values, turn, axis=-1) for turn in range(3)]
+
+
+def test_rolling_the_channels_rolls_the_logits(equivariant):
+  images = np.random.default_rng(0).normal(size=(20, 16, 16, 3))
+  first, *others = (
+    equivariant(turned.astype(np.float32), training=False).numpy()
+    for turned in _turned(images)
+  )
+  assert np.ptp(first, axis=1).min() > 1e-3  # Of classes: not all alike.
+  scale = np.abs(first).max()
+  for turn, logits in enumerate(others, start=1):
+    np.testing.assert_allclose(
+      logits, np.roll(first, turn, axis=-1), atol=1e-5 * scale
+    )
+
+
+def test_one_detector_has_all_weights(equivariant):
+  assert (
+    equivariant.count_params()
+    == resnet.small_resnet((16, 16, 3), 1, width=4).count_params()
+  )
+
+
+def test_scores_of_pixels_are_those_of_images_with_channels_rolled(equivariant):
+  images = np.random.default_rng(1).normal(size=(6, 16, 16, 3))
+  images = np.concatenate(_turned(images)).astype(np.float32)
+  scores = roar_tf.explain(equivariant, images, ['grad', 'gb'])
+  for values in scores.values():
+    first, *others = np.split(values, 3)
+    assert np.abs(first).max() > 0
+    scale = np.abs(first).max()
+    for turn, turned in enumerate(others, start=1):
+      np.testing.assert_allclose(
+        turned, np.roll(first, turn, axis=-1), atol=1e-4 * scale
+      )
+
+
+def test_more_classes_than_channels_are_refused():
+  with pytest.raises(errors.UsageError, match='4 classes and 3 channels'):
+    resnet.equivariant_resnet((16, 16, 3), 4)
 
 
 # --- ResNets for large images -------------------------------------------------
