@@ -33,9 +33,6 @@ FAMILIES = {
   'controls': 'Controls',
 }
 """Titles of the panels, in their order."""
-CONTROLS = (*results.RANDOM, 'sobel', *results.ORACLES)
-"""Names that ask no model."""
-
 INK, GREY = 'ink', 'grey'
 # Okabe and Ito's colours without yellow, which is too light for a line, and
 # black, which is random's.
@@ -93,9 +90,9 @@ def split(estimator: str) -> tuple[str, str]:
 
 def family(estimator: str) -> str:
   """Returns the key in FAMILIES of an estimator."""
-  return (
-    'controls' if estimator in CONTROLS else _PREFIXES[split(estimator)[0]][0]
-  )
+  name, _ = _PREFIXES[split(estimator)[0]]
+  is_control = results.is_control(estimator) and name != 'smoothed'
+  return 'controls' if is_control else name
 
 
 def looks(estimators: Iterable[str], reference: str | None) -> dict[str, Look]:

@@ -56,7 +56,8 @@ ORACLES = ('oracle', 'inverse_oracle')
 RUNS_FOR_INTERVAL = inference.RUNS_FOR_INTERVAL
 # Rows that test the benchmark itself; they are shown but do not compete.
 _CONTROLS = re.compile(
-  'random|random_bernoulli|(inverse_)?oracle|(blur|max)_.*'
+  'random|random_bernoulli|centre|(inverse_)?oracle|oracle_[0-9]+'
+  '|(blur|max|shuffle|untrained)_.*'
 )
 
 
@@ -97,8 +98,11 @@ def where(rows: pd.DataFrame, **values: Any) -> pd.DataFrame:
 def is_control(estimator: str) -> bool:
   """Returns whether an estimator tests the benchmark and does not compete.
 
-  Controls are random itself, the oracles, and `blur_` or `max_` of any
-  estimator, which know no more of the model than that estimator does.
+  Controls are random itself, `centre`, the oracles, whole or with a random
+  share; `blur_` or `max_` of any estimator, which know no more of the model
+  than that estimator does; and `shuffle_` or `untrained_` of it, which know
+  nothing of the image, or of what the model has learnt. `sobel` is none: it is
+  an estimator of the paper, and competes.
   """
   return bool(_CONTROLS.fullmatch(estimator))
 

@@ -14,10 +14,10 @@ finding too: Welch's on the area, whose seeds are independent (the cells of one
 seed are summed first, so that it does not matter how they vary together).
 Holm's correction is over the curves of one source and mode that compete.
 Controls (`results.is_control`) do not: the oracles' order is checked by an
-alarm, and `blur_` and `max_` ask what is wrong with the benchmark, not whether
-an estimator is right. They have a `p` of their own and no `p_holm`, so adding
-controls to a study costs its estimators no power. Models of `maskonly` and
-`deletion` are not tested against random's: no claim rests on them.
+alarm, and `blur_x` or `shuffle_x` ask what is wrong with the benchmark, not
+whether an estimator is right. They have a `p` of their own and no `p_holm`, so
+adding controls to a study costs its estimators no power. Models of `maskonly`
+and `deletion` are not tested against random's: no claim rests on them.
 
 What to expect, simulated with 5 seeds and 16 estimators
 (`benchmarks/confidence.py`): nominal 95 % intervals cover 94.6 to 95.5 %.

@@ -34,6 +34,27 @@ def shapes(shown, role):
   return [shape for shape in drawn if shape.role == role]
 
 
+@pytest.mark.parametrize(
+  ('family', 'names'),
+  [
+    ('base', ('sobel', 'grad', 'centred', 'oracle_x', 'my_shuffle_x')),
+    ('smoothed', ('blur_random', 'max_grad', 'blur_untrained_grad')),
+    (
+      'controls',
+      (
+        *('random', 'random_bernoulli', 'centre', 'oracle', 'inverse_oracle'),
+        *('oracle_30', 'shuffle_sobel', 'shuffle_same_sg_grad'),
+        *('untrained_grad', 'shuffle_oracle_30', 'shuffle_blur_grad'),
+      ),
+    ),
+  ],
+)
+def test_who_competes_is_drawn_with_the_estimators(family, names):
+  assert {families.family(name) for name in names} == {family}
+  competes = {not results.is_control(name) for name in names}
+  assert competes == {family == 'base'}
+
+
 def test_same_data_same_bytes_in_any_thread():
   shown = panel(summary(5))
 
@@ -123,7 +144,9 @@ def test_of_many_curves_a_panel_names_no_more_than_can_be_told_apart():
   curves = panels.Curves(results.summarise(frame), 'food101', 0.01)
   families_of = curves.by_family('remove')
   assert [p.title for p in families_of] == [
-    title for title in families.FAMILIES.values() if 'Blurred' not in title
+    title
+    for key, title in families.FAMILIES.items()
+    if key not in ('smoothed', 'controls')  # The paper's sobel competes.
   ]
   assert sum(len(p.curves) - 1 for p in families_of) == 17
   for shown in (*families_of, *curves.both_modes()):

@@ -113,6 +113,8 @@ def test_gain_has_the_interval_of_statsmodels():
 def test_controls_are_tested_but_do_not_cost_the_others_power():
   some = study(MEANS, sd=0.05)
   controls = {'blur_grad': 0.5, 'max_ig': 0.72, 'oracle': 0.2}
+  controls |= {'centre': 0.3, 'shuffle_grad': 0.6, 'shuffle_same_ig': 0.7}
+  controls |= {'untrained_sg_ig': 0.4, 'oracle_30': 0.5, 'oracle_100': 0.7}
   more = study(MEANS | controls, sd=0.05)
   assert more[: len(some)].equals(some)
   plain = statistics.compute(some, CHANCES)
