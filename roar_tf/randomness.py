@@ -34,6 +34,8 @@ class Purpose(enum.IntEnum):
   NOISY_COPY = 9
   BERNOULLI_SCORES = 10
   FILL = 11
+  DONORS = 12
+  PERMUTATION = 13
 
 
 def keys_of_ids(ids) -> tf.Tensor:

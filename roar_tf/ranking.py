@@ -212,6 +212,40 @@ def _exact_levels(scores, keys, granularity: str, ties: str) -> tf.Tensor:
   return tf.cast(tf.reshape(level, [-1, *shape]), tf.uint8)
 
 
+@lazy.function
+def permute(levels, keys, share: int) -> tf.Tensor:
+  """Swaps the levels at some random positions of each map among themselves.
+
+  Every level keeps its number. Positions of a smaller share are among those of
+  a larger one.
+
+  Args:
+    levels: uint8 [B, H, W, 1 or C].
+    keys: int32 [B, 2]; they decide the positions, and who gets which level.
+    share: whole percentage t of the N positions: floor(t N / 100) of them.
+
+  Returns:
+    uint8 maps of the same shape.
+  """
+  shape = levels.shape[1:]
+  count = shape.num_elements()
+  seeds = randomness.fold(keys, randomness.Purpose.PERMUTATION)
+  draws = randomness.integers(seeds, [2, count])
+  order = tf.argsort(draws[:, 0], axis=-1, stable=True)
+  chosen = share * count // 100
+  swapped = tf.argsort(draws[:, 1, :chosen], axis=-1, stable=True)
+  ordered = tf.gather(tf.reshape(levels, [-1, count]), order, batch_dims=1)
+  ordered = tf.concat(
+    [
+      tf.gather(ordered[:, :chosen], swapped, batch_dims=1),
+      ordered[:, chosen:],
+    ],
+    axis=1,
+  )
+  inverse = tf.argsort(order, axis=-1, stable=True)
+  return tf.reshape(tf.gather(ordered, inverse, batch_dims=1), [-1, *shape])
+
+
 def _descending(scores) -> tf.Tensor:
   """Returns the order [B, N] of scores [B, N]; of equals the first is first."""
   return tf.argsort(scores, axis=-1, direction='DESCENDING', stable=True)

@@ -243,8 +243,8 @@ class Unit:
       raises afterwards fails only the rest.
     number: its place among all units of its stage, finished or not. Workers
       share a stage by these numbers.
-    light: whether it only completes what others made: every worker tries it
-      once its inputs are there, and it takes no accelerator.
+    light: whether it only completes, or copies, what others made: every worker
+      tries it once its inputs are there, and it takes no accelerator.
   """
 
   name: str

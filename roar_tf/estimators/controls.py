@@ -2,13 +2,16 @@
 
 `random` and `sobel` are the paper's lower bounds. `random_bernoulli` is its
 random control to the letter, where the number of removed elements varies from
-image to image. `oracle` and `inverse_oracle` read a dataset's planted evidence
-and bracket what any estimator can reach.
+image to image. `centre` asks what a mask gains that is the same in every image.
+`oracle` and `inverse_oracle` read a dataset's planted evidence and bracket what
+any estimator can reach.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+
+import numpy as np
 
 from roar_tf import randomness
 from roar_tf.estimators import registry
@@ -39,6 +42,25 @@ def random_bernoulli(model, images, targets, keys) -> tf.Tensor:
 def _uniforms(images, keys, purpose) -> tf.Tensor:
   scores = randomness.uniform(randomness.fold(keys, purpose), images.shape[1:])
   return tf.cast(scores, images.dtype)
+
+
+@registry.register('centre', needs_model=False, gradients=0)
+def centre(model, images, targets, keys) -> tf.Tensor:
+  """Ranks by distance from the middle of the image, the nearest pixel first.
+
+  Of pixels that are equally far the upper one, and then the left one, is first,
+  and of the channels of a pixel the first: no two scores of an image are equal,
+  nor two sums over channels, so that all images have the same ranking.
+  """
+  del model, targets, keys
+  height, width, channels = images.shape[1:]
+  down, across = np.indices([height, width])
+  squares = (2 * down - height + 1) ** 2 + (2 * across - width + 1) ** 2
+  order = np.argsort(squares, axis=None, kind='stable')
+  scores = np.empty([height * width, channels])
+  scores[order] = -np.arange(scores.size).reshape(scores.shape)
+  scores = tf.constant(scores.reshape(images.shape[1:]), images.dtype)
+  return tf.broadcast_to(scores, tf.shape(images))
 
 
 def magnitude_sobel(images) -> tf.Tensor:

@@ -13,7 +13,7 @@ import dataclasses
 import traceback
 from collections.abc import Callable
 
-from roar_tf import filters, randomness, scaling
+from roar_tf import errors, filters, randomness, scaling
 from roar_tf.estimators import blocks, ensemble, gradient, registry
 from roar_tf.estimators import integrated_gradients as ig
 from roar_tf.estimators.settings import Settings
@@ -32,9 +32,14 @@ class Plan:
   """
 
   def __init__(self, names, settings: Settings):
+    """Plans what one model, or none, is asked for.
+
+    Raises:
+      UsageError: a name means nothing, or something that only a study knows.
+    """
     self.names = tuple(dict.fromkeys(names))
     self.settings = settings
-    self._estimators = [registry.parse(name) for name in self.names]
+    self._estimators = [_of_scores(name) for name in self.names]
     self._clean = _bases(e for e in self._estimators if not e.statistic)
     self._noisy = _bases(e for e in self._estimators if e.statistic)
     bases = [*self._clean, *self._noisy]
@@ -339,6 +344,24 @@ def filtered(
   if estimator.filter == 'max':
     return filters.maximum(scores, settings.max_size)
   return scores
+
+
+def _of_scores(name: str) -> registry.Estimator:
+  """Returns an estimator that one model, or none, gives scores of."""
+  estimator = registry.parse(name)
+  if estimator.derivation:
+    raise errors.UsageError(
+      f'Estimator "{name}" cannot be computed from images: it is made from the '
+      f'ranking "{estimator.derivation.ranking}" of a whole dataset, by a '
+      'study or roar_rank.'
+    )
+  if estimator.trained:
+    raise errors.UsageError(
+      f'Estimator "{name}" cannot be computed from a model alone: only a study '
+      'or roar_rank knows the weights that its training starts from; explain '
+      f'a model with such weights by "{estimator.trained}".'
+    )
+  return estimator
 
 
 def _bases(estimators) -> list[registry.Registered]:

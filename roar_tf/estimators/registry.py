@@ -12,14 +12,21 @@ the mean of squared gradients, `sq_sg_grad` the square of the mean gradient.
 made elsewhere too: `blur_sg_sq_grad`, `max_random`. They are controls
 themselves: filtering a map adds nothing about the model, and yet may improve
 its ROAR score (Song et al., "On Pitfalls of RemOve-And-Retrain").
+
+Other controls are known to studies only, which have rankings and the training
+of the explained model. `untrained_x` is x on a model with the weights that this
+training starts from. `shuffle_x`, `shuffle_same_x`, `shuffle_other_x` and
+`oracle_30` are no scores but rankings made from another one, `Derivation` in
+`names`. They stand before everything: `shuffle_blur_untrained_grad`.
 """
 
 import dataclasses
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from roar_tf import cells, errors, own_code, ranking
+from roar_tf.estimators import names
 from roar_tf.lazy import tf
 
 Function = Callable[..., 'tf.Tensor']
@@ -81,7 +88,11 @@ class Estimator:
     statistic: None for one estimate on the clean image, else `mean`,
       `mean_of_squares` or `variance` over noisy images.
     squared: whether the outcome is squared.
-    filter: None, or what is applied to the map at the end, of `FILTERS`.
+    filter: None, or what is applied to the map at the end, of `names.FILTERS`.
+    trained: of an estimator on a model with initial weights, the name of the
+      same estimator on the explained model; None of all others.
+    derivation: how its ranking is made from another one; None where it is made
+      from scores. All other attributes are then those of the other ranking.
   """
 
   name: str
@@ -89,6 +100,8 @@ class Estimator:
   statistic: str | None = None
   squared: bool = False
   filter: str | None = None
+  trained: str | None = None
+  derivation: names.Derivation | None = None
 
 
 _registry: dict[str, Registered] = {}
@@ -129,7 +142,7 @@ def register(
       called.
   """
   cells.check_estimator_name(name)
-  _check_free(name)
+  names.check_free(name)
   if counts not in ranking.COUNTS:
     raise errors.UsageError(
       f'Estimator "{name}": counts must be one of {ranking.COUNTS}, found '
@@ -169,25 +182,6 @@ def register(
   return decorate
 
 
-def _check_free(name: str) -> None:
-  """Raises UsageError for a name that says how an estimator is composed."""
-  reserved = (*_PREFIXES, *(f'{kind}_' for kind in FILTERS))
-  prefix = next((p for p in reserved if name.startswith(p)), None)
-  if prefix:
-    raise errors.UsageError(
-      f'An estimator of your own cannot be named {name!r}: "{prefix}" before a '
-      'name says what is done with the scores of another estimator; register '
-      'another name, which then has all prefixes.'
-    )
-  base, _, share = name.rpartition('_')
-  if base in ('oracle', 'inverse_oracle') and share.isdigit():
-    raise errors.UsageError(
-      f'An estimator of your own cannot be named {name!r}: names like '
-      f'{base}_30 are kept for an oracle of which a share is random; register '
-      'another name.'
-    )
-
-
 def _origin(function: Function) -> tuple[str, str]:
   """Returns module and name of a function, a partial one's or an object's."""
   while isinstance(function, functools.partial):
@@ -217,21 +211,33 @@ def made_elsewhere(name: str) -> Estimator:
   """Returns what a name means whose scores were made elsewhere.
 
   They are no attributions of a model that is at hand: no prefix applies but the
-  filters.
+  filters, and those of rankings that are made from rankings.
   """
-  kind = next((k for k in FILTERS if name.startswith(f'{k}_')), None)
+  if derivation := _derivation(name):
+    inner = made_elsewhere(derivation.ranking)
+    return dataclasses.replace(inner, name=name, derivation=derivation)
+  kind = next((k for k in names.FILTERS if name.startswith(f'{k}_')), None)
   base = name.removeprefix(f'{kind}_') if kind else name
   registered_ = Registered(base, _unavailable, needs_model=False, gradients=0)
   return Estimator(name, registered_, filter=kind)
 
 
+def with_those_behind(name: str) -> Iterator[str]:
+  """Yields an estimator, and those whose rankings its ranking is made from.
+
+  Args:
+    name: it need not mean anything here, see `find`.
+
+  Raises:
+    UsageError: it says what cannot be.
+  """
+  yield name
+  if derivation := _derivation(name):
+    yield from with_those_behind(derivation.ranking)
+
+
 def _unavailable(model, images, targets, keys):
   raise errors.UsageError('The scores of this estimator were made elsewhere.')
-
-
-_PREFIXES = ('sg_', 'var_', 'sq_')
-FILTERS = ('blur', 'max')
-"""What may be applied to a map; each is a prefix, the outermost."""
 
 
 def parse(name: str) -> Estimator:
@@ -239,24 +245,26 @@ def parse(name: str) -> Estimator:
 
   Raises:
     UsageError: unknown name (the nearest is suggested), prefixes over a
-      control, two ensembles over noise, or a filter that is not outermost.
+      control, two ensembles over noise, or prefixes in another order.
   """
   if name in _registry:
     return Estimator(name, _registry[name])
-  for kind in FILTERS:
+  if derivation := _derivation(name):
+    return _derived(name, derivation)
+  for kind in names.FILTERS:
     if name.startswith(f'{kind}_'):
       return _filtered(name, kind)
-  prefix = next((p for p in _PREFIXES if name.startswith(p)), None)
+  if name.startswith(names.UNTRAINED):
+    return _untrained(name)
+  prefix = next((p for p in names.ENSEMBLES if name.startswith(p)), None)
   if prefix is None:
     raise _unknown(name)
-  try:
-    inner = parse(name.removeprefix(prefix))
-  except errors.UsageError as e:
-    raise e if 'cannot' in str(e) else _unknown(name) from e
-  if inner.filter:
+  inner = _inner(name, prefix)
+  outer = inner.trained and names.UNTRAINED
+  if outer := f'{inner.filter}_' if inner.filter else outer:
     raise errors.UsageError(
       f'Estimator "{name}": prefix "{prefix}" cannot stand before '
-      f'"{inner.filter}_", which comes first.'
+      f'"{outer}", which comes first.'
     )
   if not inner.base.composable:
     raise errors.UsageError(
@@ -281,12 +289,65 @@ def parse(name: str) -> Estimator:
   return Estimator(name, inner.base, 'variance')
 
 
-def _filtered(name: str, kind: str) -> Estimator:
-  """Returns the estimator of a name that begins with a filter."""
+def _inner(name: str, prefix: str) -> Estimator:
+  """Returns what stands behind a prefix other than those of derivations.
+
+  Raises:
+    UsageError: it means nothing, or is a ranking made from a ranking.
+  """
   try:
-    inner = parse(name.removeprefix(f'{kind}_'))
+    inner = parse(name.removeprefix(prefix))
   except errors.UsageError as e:
     raise e if 'cannot' in str(e) else _unknown(name) from e
+  if inner.derivation:
+    raise errors.UsageError(
+      f'Estimator "{name}": prefix "{prefix}" cannot apply to "{inner.name}", '
+      'which is made from a ranking and has no scores.'
+    )
+  return inner
+
+
+def _derivation(name: str) -> names.Derivation | None:
+  """Returns how the ranking of a name is made from another one, or None.
+
+  Raises:
+    UsageError: the name says what cannot be, or may mean two things.
+  """
+  derivation = None if name in _registry else names.derivation(name)
+  plain = name.removeprefix('shuffle_')
+  if derivation and derivation.ranking != plain and plain in _registry:
+    raise errors.UsageError(
+      f'Estimator "{name}" cannot be told from "{plain}", shuffled: register '
+      f'"{plain}" under another name.'
+    )
+  return derivation
+
+
+def _derived(name: str, derivation: names.Derivation) -> Estimator:
+  """Returns the estimator of a ranking that is made from another one."""
+  try:
+    inner = parse(derivation.ranking)
+  except errors.UsageError as e:
+    raise e if 'cannot' in str(e) else _unknown(name) from e
+  return dataclasses.replace(inner, name=name, derivation=derivation)
+
+
+def _untrained(name: str) -> Estimator:
+  """Returns the estimator of a name that begins with `untrained_`."""
+  inner = _inner(name, names.UNTRAINED)
+  if inner.trained:
+    raise errors.UsageError(f'Estimator "{name}" cannot be untrained twice.')
+  if not inner.base.needs_model:
+    raise errors.UsageError(
+      f'Estimator "{name}": prefix "{names.UNTRAINED}" cannot apply to '
+      f'"{inner.base.name}", which asks no model.'
+    )
+  return dataclasses.replace(inner, name=name, trained=inner.name)
+
+
+def _filtered(name: str, kind: str) -> Estimator:
+  """Returns the estimator of a name that begins with a filter."""
+  inner = _inner(name, f'{kind}_')
   if inner.filter:
     raise errors.UsageError(f'Estimator "{name}" cannot be filtered twice.')
   if inner.base.counts != 'exact':
@@ -294,7 +355,8 @@ def _filtered(name: str, kind: str) -> Estimator:
       f'Estimator "{name}": prefix "{kind}_" cannot apply to '
       f'"{inner.base.name}", whose draws select one by one.'
     )
-  return dataclasses.replace(inner, name=name, filter=kind)
+  trained = inner.trained and f'{kind}_{inner.trained}'
+  return dataclasses.replace(inner, name=name, filter=kind, trained=trained)
 
 
 _OTHER_NAMES = {
@@ -318,14 +380,14 @@ def _unknown(name: str) -> errors.UsageError:
     p + b for b in bases for p in ('sq_', 'sg_', 'sg_sq_', 'var_', 'sq_sg_')
   ]
   plain = [*_registry, *composed]
-  kinds = [kind for kind in FILTERS if name.startswith(f'{kind}_')]
-  filtered = [f'{kind}_{n}' for kind in kinds for n in plain]
-  hint = errors.nearest(
-    _OTHER_NAMES.get(name.lower(), name), [*plain, *filtered]
-  )
+  prefixes = [prefix for prefix in names.OUTER if name.startswith(prefix)]
+  outer = [f'{prefix}{n}' for prefix in prefixes for n in plain]
+  hint = errors.nearest(_OTHER_NAMES.get(name.lower(), name), [*plain, *outer])
   known = ', '.join(registered())
   return errors.UsageError(
     f'Unknown estimator "{name}".{hint} Registered: {known}; '
     'prefixes sq_, sg_, sg_sq_, var_, sq_sg_ over any of '
-    f'{", ".join(sorted(bases))}, and blur_ or max_ before any name.'
+    f'{", ".join(sorted(bases))}; untrained_ before any of these; blur_ or '
+    'max_ before any name; shuffle_, shuffle_same_ or shuffle_other_ before '
+    'these; oracle_1 to oracle_100.'
   )

@@ -41,8 +41,8 @@ class Subject:
       experiment = dataclasses.replace(experiment, **trainings)
     self.experiment, self.shape = experiment, experiment.source.image_shape
     study = experiment.study
-    names = filter(_needs_model, study.estimators if study else PAPER)
-    plan = Plan(names, experiment.attribution)
+    names = map(_explained, study.estimators if study else PAPER)
+    plan = Plan(filter(None, names), experiment.attribution)
     self.plan = plan if plan.names else None
 
   @functools.cached_property
@@ -82,11 +82,15 @@ class Subject:
     return rank.images_per_call(self.experiment)
 
 
-def _needs_model(name: str) -> bool:
-  """Whether an estimator needs the explained model.
+def _explained(name: str) -> str:
+  """Returns the estimator that asks a model for what a name means, or ''.
 
-  A name that no estimator has stands for scores that were made elsewhere, which
-  no device computes here.
+  With its initial weights a model is the same program. A name that no estimator
+  has stands for scores that were made elsewhere, which no device computes here.
   """
   estimator = registry.find(name)
-  return estimator is not None and estimator.base.needs_model
+  if estimator and estimator.derivation:
+    return _explained(estimator.derivation.ranking)
+  if estimator and estimator.base.needs_model:
+    return estimator.trained or name
+  return ''

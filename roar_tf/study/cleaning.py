@@ -53,6 +53,7 @@ def remake(pipeline: Pipeline, names: Sequence[str]) -> str:
     pipeline: the study, which then makes it anew.
     names: of estimators of the study, for their rankings; that of one of the
       user's own stands for all that are made from it, such as `sg_` and `sq_`.
+      A ranking that only other rankings are made from has a name here, too.
       Or of stages, for all that they make of the study.
 
   Returns:
@@ -62,7 +63,12 @@ def remake(pipeline: Pipeline, names: Sequence[str]) -> str:
     UsageError: the study has no such estimator, and there is no such stage.
   """
   chosen = {}
-  for estimator in pipeline.study.estimators:
+  estimators = dict.fromkeys(
+    name
+    for estimator in pipeline.study.estimators
+    for name in registry.with_those_behind(estimator)
+  )
+  for estimator in estimators:
     base = registry.find(estimator)
     chosen.setdefault(estimator, set()).add(estimator)
     if base and base.base.code:

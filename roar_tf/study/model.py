@@ -106,14 +106,18 @@ class Model(StudyStage):
 
   def _train(self, examples: Mapping, fingerprint: Mapping):
     """Trains, and returns the name of the file of weights, and the timing."""
-    experiment = self._context.experiment
-    words = ('explained', experiment.source.name, experiment.seed)
     state, timing = self._training.run(
-      'explained', examples, words, self._directory, fingerprint
+      'explained', examples, self._seed_words, self._directory, fingerprint
     )
     if self._context.devices.is_chief:
       training.save_weights(self._directory, state)
     return training.WEIGHTS, timing
+
+  @property
+  def _seed_words(self) -> tuple:
+    """What decides all randomness of the training, initial weights too."""
+    experiment = self._context.experiment
+    return 'explained', experiment.source.name, experiment.seed
 
   def _adopt(self, test):
     """Tests and copies a model; returns the name of its file and the timing."""
@@ -162,6 +166,28 @@ class Model(StudyStage):
       source.image_shape, source.num_classes, with_weights=False
     )
     return stateless.assign(model, self._weights())
+
+  def untrained_settings(self) -> dict:
+    """Returns what decides the model of `load_untrained`, and its inputs."""
+    experiment = self._context.experiment
+    if not experiment.explained:  # An experiment of a source alone.
+      return {}
+    return experiment.explained.settings_of_model(experiment.explained_model)
+
+  def load_untrained(self):
+    """Returns a model with the weights that the training starts from.
+
+    No training is needed for it, but the statistics of the source's images.
+    """
+    return self._cache.get('untrained model', self._load_untrained)
+
+  def _load_untrained(self):
+    from roar_tf.models import stateless
+
+    trainer = self._training.trainer('explained')
+    state = trainer.initial_state(*self._seed_words)
+    # The trainer's own model has the weights that were trained.
+    return stateless.assign(trainer.build(), state)
 
   def _weights(self) -> dict:
     path = f'{self._directory}/{training.WEIGHTS}'

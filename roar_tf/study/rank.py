@@ -1,8 +1,12 @@
-"""Stage rank: `original` shards and the explained model to ranking datasets."""
+"""Stage rank: `original` shards and the explained model to ranking datasets.
+
+Rankings that are made from other rankings belong to it, too: see `derived`.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -10,13 +14,16 @@ from roar_tf import engine, errors, randomness, ranking, shards
 from roar_tf.cells import ORIGINAL, check_estimator_name, check_granularity
 from roar_tf.engine import files, progress
 from roar_tf.estimators import blocks, registry
+from roar_tf.estimators.names import check_free_for_scores
 from roar_tf.lazy import tf
 from roar_tf.score_files import ScoreFiles
-from roar_tf.study.context import Cache, Context
+from roar_tf.study.context import Context
 from roar_tf.study.costs import Cost, total
 from roar_tf.study.dataset import Dataset, DatasetStage, Shard, remaking
+from roar_tf.study.derived import Derived
 from roar_tf.study.experiment import Experiment
 from roar_tf.study.model import Model
+from roar_tf.study.scoring import Scoring, meaning
 from roar_tf.study.source import Source
 
 MOST_IMAGES = 128
@@ -51,7 +58,8 @@ class Rank(DatasetStage):
     self._source, self._model = source, model
     self._rankings: dict[tuple[str, str], Dataset] = {}
     self._score_files: dict[str, ScoreFiles] = {}
-    self._explainers = Cache()
+    self._scoring = Scoring(context, model, self._score_files)
+    self._derived = Derived(context, source)
 
   def read_scores(self, name: str, score_files: ScoreFiles) -> None:
     """Has an estimator's scores come from files from now on.
@@ -61,9 +69,10 @@ class Rank(DatasetStage):
       score_files: the scores.
 
     Raises:
-      UsageError: the name is no identifier, or means an estimator already.
+      UsageError: the name is no identifier, or means something already.
     """
     check_estimator_name(name)
+    check_free_for_scores(name)
     if registry.find(name):
       raise errors.UsageError(
         f'An estimator named {name!r} exists already; scores from files need '
@@ -78,7 +87,8 @@ class Rank(DatasetStage):
 
     Raises:
       UsageError: no such estimator is registered, and the workspace has no
-        such ranking; or an oracle is asked for on a source without truth.
+        such ranking; an oracle is asked for on a source without truth; or
+        initial weights of a model that is not trained here.
     """
     key = (estimator, granularity)
     if key not in self._rankings:
@@ -90,14 +100,22 @@ class Rank(DatasetStage):
     context, experiment = self.context, self.context.experiment
     check_granularity(granularity)
     config = config_name(estimator, granularity)
-    self._check_known(estimator, config)
-    parsed = _meaning(estimator)
+    self._check_known(estimator, granularity)
+    parsed = meaning(estimator)
+    height, width, channels = context.source.image_shape
+    depth = 1 if granularity == 'pixel' else channels
+    layout = shards.Layout(levels=(height, width, depth))
     settings = {
       'estimator': estimator,
       'granularity': granularity,
       'seed': experiment.seed,
       'Ranking.cuts': experiment.ranking.cuts,
     }
+    inputs = {'original': self._source.original}
+    if parsed.derivation:
+      other = self.ranking(parsed.derivation.ranking, granularity)
+      inputs['ranking'] = other
+      return self.dataset(config, layout, settings, inputs)
     if parsed.base.counts == 'exact':
       settings['Ranking.ties'] = experiment.ranking.ties
     for name in _attribution_settings(parsed):
@@ -109,26 +127,27 @@ class Rank(DatasetStage):
       settings[_SCORES] = self._score_files[parsed.base.name].digest()
     elif registry.find(estimator) is None:
       discovered = (_SCORES,)
-    inputs = {'original': self._source.original}
-    if parsed.base.needs_model:
+    if parsed.trained:
+      settings |= self._model.untrained_settings()
+    elif parsed.base.needs_model:
       inputs['explained model'] = self._model.explained
-    height, width, channels = context.source.image_shape
-    depth = 1 if granularity == 'pixel' else channels
-    layout = shards.Layout(levels=(height, width, depth))
     return self.dataset(config, layout, settings, inputs, discovered=discovered)
 
-  def _check_known(self, name: str, config: str) -> None:
+  def _check_known(self, name: str, granularity: str) -> None:
     """Refuses an estimator that cannot rank this source.
 
-    Args:
-      name: of the estimator.
-      config: the ranking that makes an unregistered name valid, if it exists.
+    An unregistered name is valid where its ranking exists, or that which its
+    ranking is made from.
 
     Raises:
-      UsageError: the name means nothing, or needs truth that the source lacks.
+      UsageError: the name means nothing; or it needs truth, or a training, that
+        the source or the explained model lacks.
     """
-    source, base = self.context.source, _meaning(name).base
+    source, parsed = self.context.source, meaning(name)
+    base, given = parsed.base, self.context.experiment.given
     known = registry.find(name) or base.name in self._score_files
+    *_, last = registry.with_those_behind(name)
+    config = config_name(last, granularity)
     if not known and not files.exists(self.context.marker(config)):
       registry.parse(name)  # Raises, and suggests the nearest name.
     if base.needs_truth and not source.truth:
@@ -136,14 +155,47 @@ class Rank(DatasetStage):
         f'Estimator "{name}" needs ground truth, which dataset {source.name} '
         'does not carry; leave it out.'
       )
+    if parsed.trained and given:
+      raise errors.UsageError(
+        f'Estimator "{name}" needs the weights that the training of the '
+        f'explained model starts from, and gin parameter {given} is a model '
+        'that is not trained here; leave it out.'
+      )
 
   def remedy(self, artefact: engine.Artefact) -> str:
     """See `engine.Stage`."""
     return remaking(artefact.settings['estimator'])
 
   def unit_name(self, shard: Shard) -> str:
-    """Returns a name: one unit makes a shard of all rankings at once."""
-    return f'{self.context.source.name} rank {shard.split} {shard.index}'
+    """Returns a name: one unit makes a shard of all rankings at once.
+
+    But those made from other rankings, which each wait for another one.
+    """
+    name = f'{self.context.source.name} rank {shard.split} {shard.index}'
+    if meaning(shard.settings['estimator']).derivation:
+      return f'{name} of {shard.config}'
+    return name
+
+  def units(self, artefacts: Sequence[engine.Artefact]) -> list[engine.Unit]:
+    """See `engine.Stage`: what is made from rankings takes no accelerator.
+
+    Such a unit waits for a whole ranking, and so for all workers: it is for the
+    one that finishes last.
+    """
+    return [
+      dataclasses.replace(unit, light=True)
+      if meaning(unit.makes[0].settings['estimator']).derivation
+      else unit
+      for unit in super().units(artefacts)
+    ]
+
+  def check(self) -> None:
+    """See `engine.Stage`: builds the model of which initial weights are used.
+
+    Otherwise the stage model does, or nobody needs it.
+    """
+    if any(meaning(name).trained for name, _ in self._rankings):
+      self._model.check()
 
   def cost(
     self,
@@ -154,13 +206,14 @@ class Rank(DatasetStage):
     """Returns what unfinished rankings take; see `DatasetStage.cost`."""
     from roar_tf.estimators import plan
 
-    units: dict[tuple[str, int], list[str]] = {}
+    units: dict[tuple[str, int, bool], list[str]] = {}
     for shard in pending:
       if isinstance(shard, Shard):
         name = shard.settings['estimator']
-        parsed = registry.find(name)
-        if parsed and parsed.base.needs_model:
-          units.setdefault((shard.split, shard.index), []).append(name)
+        parsed = meaning(name)
+        if parsed.base.needs_model and not parsed.derivation:
+          key = shard.split, shard.index, bool(parsed.trained)
+          units.setdefault(key, []).append(parsed.trained or name)
 
     @functools.cache
     def evaluations(names: tuple[str, ...]) -> int:
@@ -168,7 +221,7 @@ class Rank(DatasetStage):
       return plan.Plan(names, attribution).gradient_evaluations
 
     costs = [super().cost(pending, finished, snapshot)]
-    for part, names in units.items():
+    for (*part, _), names in units.items():
       images = self.context.expected_records(snapshot, *part)
       gradients = images * evaluations(tuple(dict.fromkeys(names)))
       costs.append(
@@ -187,8 +240,11 @@ class Rank(DatasetStage):
     """
     context, first = self.context, artefacts[0]
     part = first.split, first.index
-    size = images_per_call(context.experiment) * context.devices.explaining
     title = self.unit_name(first)
+    if derivation := meaning(first.settings['estimator']).derivation:
+      yield from self._derived.write(first, derivation, title)
+      return
+    size = images_per_call(context.experiment) * context.devices.explaining
     names = {shard.settings['estimator'] for shard in artefacts}
     faults: dict[str, str] = {}
     with contextlib.ExitStack() as stack:
@@ -238,7 +294,7 @@ class Rank(DatasetStage):
       for shard in writers
       if shard.settings['estimator'] not in faults
     )
-    scores = self._scores(names, batch, keys, faults)
+    scores = self._scoring.scores(names, batch, keys, faults)
     for estimator, values in scores.items():
       try:
         title = f'estimator "{estimator}"'
@@ -261,99 +317,11 @@ class Rank(DatasetStage):
         keys,
         granularity,
         experiment.ranking.ties,
-        _meaning(estimator).base.counts,
+        meaning(estimator).base.counts,
         experiment.ranking.cuts,
       )
       records = {'id': batch['id'][:count], 'levels': levels[:count]}
       writer.write(shard.layout.serialize(records))
-
-  def _scores(
-    self, names, batch: Mapping, keys, faults: dict[str, str]
-  ) -> dict[str, tf.Tensor]:
-    """Returns scores [B, H, W, C] of a full batch, by estimator.
-
-    Estimators of roar_tf that look at the model share one pass, and so do its
-    controls. Each estimator of a user's own has a pass to itself, with all
-    prefixes of it: what it raises is its own fault and stops no other.
-    """
-    scores, passes = {}, {}
-    for name in names:
-      base = _meaning(name).base
-      if registry.find(name) is None:
-        try:
-          scores[name] = self._scores_from_files(name, base.name, batch['id'])
-        except errors.DataError as e:
-          faults[name] = str(e)
-        continue
-      own = '' if base.is_built_in else base.name
-      passes.setdefault((base.needs_model, own), []).append(name)
-    for (needs_model, own), group in passes.items():
-      try:
-        scores |= self._pass(tuple(group), needs_model, batch, keys)
-      except errors.RoarError:
-        raise  # The model, for example, is damaged.
-      except Exception as e:  # A user's estimator may raise anything.
-        if not own:
-          raise
-        reason = errors.describe(e)
-        faults |= {name: f'estimator "{name}": {reason}' for name in group}
-    return scores
-
-  def _pass(
-    self, names: tuple[str, ...], needs_model: bool, batch: Mapping, keys
-  ) -> dict[str, tf.Tensor]:
-    """Scores with estimators of which all, or none, look at the model.
-
-    Those that do see what the model sees, normalised images; controls see the
-    images themselves, float 0..255.
-    """
-    experiment = self.context.experiment
-    images = tf.cast(batch['image'], tf.float32)
-    inputs, baseline, targets = images, None, None
-    if experiment.attribution.target == 'label':
-      targets = tf.cast(batch['label'], tf.int32)
-    if needs_model:
-      scaled = self._model.scaling()
-      # Integration paths begin at a black image (paper, section 4.1).
-      inputs, baseline = scaled(images), scaled(tf.zeros_like(images[0]))
-    explain = self._explainers.get(names, lambda: self._explainer(names))
-    seed = tf.constant(experiment.seed, tf.int32)
-    return explain(inputs, targets, keys, batch.get('truth'), seed, baseline)
-
-  def _explainer(self, names: tuple[str, ...]):
-    """Returns the compiled function that scores one batch for some names."""
-    from roar_tf.estimators import plan
-    from roar_tf.study import explaining
-
-    context = self.context
-    planned = plan.Plan(names, context.experiment.attribution)
-    model = None
-    if planned.needs_model:
-      progress.say(
-        f'rank {context.source.name}: gradient evaluations per image: '
-        f'{planned.gradient_evaluations}, forward passes: '
-        f'{planned.forward_evaluations}'
-      )
-      model = self._model.load()
-    return explaining.compiled(planned, model, context.devices)
-
-  def _scores_from_files(self, name: str, base: str, ids) -> tf.Tensor:
-    """Returns the scores of examples that were made elsewhere."""
-    from roar_tf.estimators import plan
-
-    if base not in self._score_files:
-      raise errors.DataError(
-        f'estimator "{name}" was ranked from files: bring these back and run '
-        f'roar_rank --scores=DIR --estimators={name} again.'
-      )
-    scores = tf.constant(self._score_files[base].rows(ids.numpy().tolist()))
-    attribution = self.context.experiment.attribution
-    return plan.filtered(_meaning(name), scores, attribution)
-
-
-def _meaning(name: str) -> registry.Estimator:
-  """Returns what a name means: here also scores made elsewhere."""
-  return registry.find(name) or registry.made_elsewhere(name)
 
 
 def _attribution_settings(parsed: registry.Estimator) -> list[str]:

@@ -10,7 +10,9 @@ no folder any more, what was made from it stays valid.
 
 Whatever is random about an image depends on its id, so no two may share one.
 Every marker has the keys of its shard's ids, eight bytes each, and the unit
-that completes the dataset compares all of them.
+that completes the dataset compares all of them. It has the classes of its
+images too, four bytes each, so that who needs those of a whole split reads no
+images.
 """
 
 import base64
@@ -25,7 +27,7 @@ import numpy as np
 from roar_tf import engine, errors, randomness, shards
 from roar_tf.cells import ORIGINAL
 from roar_tf.datasets.source import SPLITS, TFDS_ID
-from roar_tf.engine import files, locations, progress
+from roar_tf.engine import files, locations, markers, progress
 from roar_tf.study.context import Cache, Context
 from roar_tf.study.dataset import Dataset, DatasetStage, Shard
 
@@ -112,14 +114,14 @@ class Source(DatasetStage):
     size = int(np.clip(BATCH_VALUES // np.prod(source.image_shape), 1, BATCH))
     left_out = [] if source.unreadable == 'skip' else None
     sums = np.zeros([2, source.image_shape[2]], np.int64)
-    labels, ids = np.zeros(source.num_classes, np.int64), []
+    labels, ids = [], []
     path = self.context.shard_path(ORIGINAL, shard.split, shard.index)
     with shards.writing(path) as writer:
       for batch in self._reader.batches(
         shard.split, start, stop, size, left_out
       ):
         writer.write(source.layout.serialize(batch))
-        labels += np.bincount(batch['label'], minlength=source.num_classes)
+        labels += batch['label'].tolist()
         ids += batch['id'].tolist()
         pixels = batch['image'].astype(np.int64)
         sums[0] += pixels.sum((0, 1, 2))
@@ -136,8 +138,11 @@ class Source(DatasetStage):
       'contents': writer.contents,
       'pixel_sums': sums[0].tolist(),
       'pixel_square_sums': sums[1].tolist(),
-      'labels': labels.tolist(),
+      'labels': np.bincount(labels, minlength=source.num_classes).tolist(),
       'keys': base64.b64encode(_keys(ids)).decode(),
+      'classes_of_images': base64.b64encode(
+        np.array(labels, np.int32).tobytes()
+      ).decode(),
     }
     # One shard carries them, so that the last unit needs no TFDS.
     if shard.index == 0:
@@ -185,6 +190,44 @@ class Source(DatasetStage):
     """Returns the ids in a finished shard, given as (split, index)."""
     batches = self.context.batches(ORIGINAL, shards.Layout(), *part, BATCH)
     return [id_ for batch in batches for id_ in batch['id'].numpy().tolist()]
+
+  def keys_and_labels(self, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the keys int32 [N, 2] and classes int32 [N] of a split's images.
+
+    Raises:
+      MissingInputsError: a shard was not made yet.
+    """
+    parts = self.context.all_shards(split)
+    paths = [self.context.shard_marker(ORIGINAL, *part) for part in parts]
+    columns = []
+    for part, marker in zip(
+      parts, files.in_parallel(markers.require, paths), strict=True
+    ):
+      names = ('keys', 'classes_of_images')
+      if all(name in marker for name in names):
+        column = [
+          np.frombuffer(base64.b64decode(marker[name]), np.int32)
+          for name in names
+        ]
+      else:  # The shard was made before markers had them.
+        column = self._read_keys_and_labels(part)
+      columns.append(column)
+    keys, labels = (np.concatenate(c) for c in zip(*columns, strict=True))
+    return keys.reshape(-1, 2), labels
+
+  def _read_keys_and_labels(self, part: tuple[str, int]) -> list[np.ndarray]:
+    layout = shards.Layout(classes=self.context.source.num_classes)
+    ids, labels = [], []
+    for batch in self.context.batches(ORIGINAL, layout, *part, BATCH):
+      ids += batch['id'].numpy().tolist()
+      labels += batch['label'].numpy().tolist()
+    return [np.frombuffer(_keys(ids), np.int32), np.array(labels, np.int32)]
+
+  def class_name(self, label: int) -> str:
+    """Returns the name of a class, or its number where it has none."""
+    marker = markers.require(self.context.shard_marker(ORIGINAL, 'train', 0))
+    names = marker.get('classes', [])
+    return names[label] if label < len(names) else str(label)
 
   def write_more(
     self, contents: Mapping[tuple[str, int], Mapping]

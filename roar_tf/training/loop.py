@@ -42,6 +42,7 @@ class Trainer:
   """Trains a model family on images of one shape.
 
   Attributes:
+    build: returns a new model of the architecture.
     model: the architecture; its variables belong to `load`.
     training: hyperparameters.
     devices: the replicas that share every batch.
@@ -72,18 +73,18 @@ class Trainer:
       UsageError: the replicas or microbatches do not divide the batch; or the
         factory's model cannot be trained here, see `factories`.
     """
-    self._build = lambda: factories.build(
+    self.build = lambda: factories.build(
       factory, image_shape, num_classes, training.precision
     )
     self.training = training
     self.devices = devices or distribution.one_device()
     self._mean, self._std = (tuple(map(float, v)) for v in (mean, std))
     self._check_batch()
-    self.model = self._build()
+    self.model = self.build()
     with self._keras():
       factories.check(factory, self.model)
     self._lock = threading.Lock()
-    self._initial = initial.InitialWeights(self._build)
+    self._initial = initial.InitialWeights(self.build)
     self._compiled = {}
     self._evaluation = tf.function(
       evaluation.classifying(self.step(1), self.devices), autograph=False

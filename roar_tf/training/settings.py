@@ -116,8 +116,13 @@ class Training:
     """
     fields = dataclasses.asdict(self)
     del fields['checkpoint_seconds']
+    training = {f'Training.{k}': v for k, v in fields.items()}
+    return {**training, **self.settings_of_model(factory)}
+
+  def settings_of_model(self, factory) -> dict:
+    """Returns those of `settings` that decide what a training starts from."""
     return {
-      **{f'Training.{k}': v for k, v in fields.items()},
+      'Training.precision': self.precision,
       'Training.model': factory.name,
       **{f'{factory.name}.{k}': v for k, v in factory.arguments.items()},
       **factory.code,

@@ -55,6 +55,33 @@ def test_random_ranks_every_position_alike(granularity):
   np.testing.assert_allclose(selected, fraction, atol=5 * 0.5 / count**0.5)
 
 
+# --- centre -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('granularity', ranking.GRANULARITIES)
+@pytest.mark.parametrize(
+  'shape', [(7, 7, 3), (6, 9, 1), (1, 5, 3), (32, 32, 3)]
+)
+@pytest.mark.parametrize('ties', ranking.TIES)
+def test_the_centre_is_one_mask_for_all_images(granularity, shape, ties):
+  images = np.random.default_rng(0).normal(size=(3, *shape)).astype(np.float32)
+  scores = roar_tf.explain(None, images, 'centre')['centre']
+  ranks = (
+    roar_tf.rank(scores, granularity=granularity, ids=ids, ties=ties).numpy()
+    for ids in (['a', 'b', 'c'], ['d', 'e', 'f'])
+  )
+  maps = np.concatenate([*ranks])
+  assert (maps == maps[0]).all()
+  down, across = np.indices(shape[:2])
+  far = np.hypot(down - (shape[0] - 1) / 2, across - (shape[1] - 1) / 2)
+  far = np.broadcast_to(far[..., None], maps[0].shape).ravel()
+  for threshold in (10, 50, 90):
+    count = threshold * far.size // 100
+    chosen = maps[0].ravel() <= threshold
+    assert chosen.sum() == count
+    assert count == 0 or far[chosen].max() <= far[~chosen].min() + 1e-6
+
+
 # --- random_bernoulli ---------------------------------------------------------
 
 

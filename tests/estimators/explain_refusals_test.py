@@ -40,6 +40,20 @@ def test_the_first_image_that_is_not_finite_is_named(model, images):
 
 
 @pytest.mark.parametrize(
+  ('name', 'message'),
+  [
+    ('untrained_sg_grad', 'such weights by "sg_grad"'),
+    ('blur_untrained_grad', 'such weights by "blur_grad"'),
+    ('shuffle_grad', 'made from the ranking "grad" of a whole dataset'),
+    ('oracle_30', 'made from the ranking "oracle"'),
+  ],
+)
+def test_what_only_a_study_knows_is_refused(model, images, name, message):
+  with pytest.raises(ValueError, match=f'"{name}" cannot be.*{message}'):
+    estimators.explain(model, images, ['grad', name])
+
+
+@pytest.mark.parametrize(
   ('targets', 'message'),
   [
     ([0, 1], r'targets must be integers \[3\].*, found int64 \(2,\)'),

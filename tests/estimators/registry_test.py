@@ -5,7 +5,7 @@ import functools
 import pytest
 
 from roar_tf import errors
-from roar_tf.estimators import registry
+from roar_tf.estimators import names, registry
 
 pytestmark = pytest.mark.usefixtures('own_registry')
 
@@ -60,8 +60,76 @@ def test_filters_apply_to_scores_made_elsewhere():
 
 
 @pytest.mark.parametrize(
+  ('name', 'base', 'trained'),
+  [
+    ('untrained_grad', 'grad', 'grad'),
+    ('untrained_sg_sq_mine', 'mine', 'sg_sq_mine'),
+    ('blur_untrained_ig', 'ig', 'blur_ig'),
+    ('untrained_blur_ig', 'ig', 'blur_ig'),
+    ('shuffle_untrained_gb', 'gb', 'gb'),
+    ('blur_grad', 'grad', None),
+  ],
+)
+def test_names_of_an_untrained_model(name, base, trained):
+  registry.register('mine')(_attribution)
+  found = registry.parse(name)
+  assert (found.name, found.base.name) == (name, base)
+  assert found.trained == trained
+
+
+@pytest.mark.parametrize(
+  ('name', 'kind', 'ranking', 'share'),
+  [
+    ('shuffle_grad', 'shuffle', 'grad', 0),
+    ('shuffle_same_sg_grad', 'shuffle_same', 'sg_grad', 0),
+    ('shuffle_other_mine', 'shuffle_other', 'mine', 0),
+    ('shuffle_random_bernoulli', 'shuffle', 'random_bernoulli', 0),
+    ('shuffle_blur_untrained_ig', 'shuffle', 'blur_untrained_ig', 0),
+    ('shuffle_oracle_30', 'shuffle', 'oracle_30', 0),
+    ('oracle_1', 'permute', 'oracle', 1),
+    ('oracle_100', 'permute', 'oracle', 100),
+  ],
+)
+def test_names_of_rankings_made_from_rankings(name, kind, ranking, share):
+  registry.register('mine')(_attribution)
+  for parse in (registry.parse, registry.made_elsewhere):
+    found = parse(name)
+    assert found.name == name
+    assert found.derivation == names.Derivation(kind, ranking, share)
+  behind = [*registry.with_those_behind(name)]
+  assert behind[:2] == [name, ranking]
+  assert registry.parse(behind[-1]).derivation is None
+
+
+def test_a_users_own_name_that_reads_like_a_shuffle_of_another_one():
+  registry.register('same_grad')(_attribution)
+  assert registry.parse('shuffle_other_same_grad').derivation.ranking
+  with pytest.raises(
+    errors.UsageError, match='cannot be told from "same_grad"'
+  ):
+    registry.parse('shuffle_same_grad')
+
+
+@pytest.mark.parametrize(
   ('name', 'reason'),
   [
+    ('untrained_random', '"untrained_" cannot apply to "random"'),
+    ('untrained_blur_sobel', '"untrained_" cannot apply to "sobel"'),
+    ('untrained_untrained_grad', 'untrained twice'),
+    ('sg_untrained_grad', '"sg_" cannot stand before "untrained_"'),
+    ('untrained_shuffle_grad', '"untrained_" cannot apply to "shuffle_grad"'),
+    ('blur_shuffle_grad', '"blur_" cannot apply to "shuffle_grad"'),
+    ('sg_shuffle_grad', '"sg_" cannot apply to "shuffle_grad"'),
+    ('max_oracle_30', '"max_" cannot apply to "oracle_30"'),
+    ('sq_oracle_30', '"sq_" cannot apply to "oracle_30"'),
+    ('shuffle_shuffle_grad', 'shuffled twice'),
+    ('shuffle_same_shuffle_other_grad', 'shuffled twice'),
+    ('oracle_0', 'oracle_1 to oracle_100'),
+    ('oracle_030', 'oracle_1 to oracle_100'),
+    ('oracle_101', 'oracle_1 to oracle_100'),
+    ('inverse_oracle_30', 'oracle_1 to oracle_100'),
+    ('shuffle_oracle_0', 'oracle_1 to oracle_100'),
+    ('shuffle_sg_sobel', '"sg_" cannot apply to "sobel"'),
     ('sq_sq_grad', 'squared twice'),
     ('sg_var_grad', 'two ensembles'),
     ('sg_sq_sg_grad', 'two ensembles'),
@@ -93,6 +161,12 @@ def test_meaningless_compositions_are_refused_with_the_reason(name, reason):
     ('', None),
     ('sg_minne', 'sg_mine'),
     ('max_sobbel', 'max_sobel'),
+    ('shuffle_sobbel', 'shuffle_sobel'),
+    ('shuffle_same_minne', 'shuffle_same_mine'),
+    ('untrained_gradd', 'untrained_grad'),
+    ('shuffle_', None),
+    ('shuffle_same_', None),
+    ('untrained_', None),
   ],
 )
 def test_unknown_names_are_refused_with_the_nearest(name, suggestion):
@@ -145,6 +219,11 @@ def test_names_that_are_no_identifiers_are_refused(name):
     'max_pooled',
     'oracle_30',
     'inverse_oracle_5',
+    'oracle_0',
+    'shuffle_grad',
+    'shuffle_same_mine',
+    'shuffle_me',
+    'untrained_mine',
   ],
 )
 def test_registering_a_name_that_says_how_it_is_composed(name):
@@ -155,7 +234,11 @@ def test_registering_a_name_that_says_how_it_is_composed(name):
 
 
 @pytest.mark.parametrize(
-  'name', ['square', 'variance', 'my_sq_grad', 'oracle_x']
+  'name',
+  [
+    *('square', 'variance', 'my_sq_grad', 'oracle_x', 'shuffled', 'untrained'),
+    *('same_class', 'other_method', 'centre_bias', 'shuffle'),
+  ],
 )
 def test_names_that_only_resemble_a_prefix_are_free(name):
   registry.register(name)(_attribution)

@@ -240,9 +240,15 @@ def test_estimators_of_the_paper_are_the_default(tiny):
   assert plan.gradient_evaluations == 416
 
 
-def test_scores_that_were_made_elsewhere_run_on_no_device(tiny):
+def test_what_is_made_elsewhere_or_from_rankings_runs_on_no_device(tiny):
   (loaded,) = experiment.load(dataset=tiny.dataset)
-  for names, planned in ((('grad', 'theirs'), ('grad',)), (('theirs',), None)):
+  for names, planned in (
+    (('grad', 'theirs'), ('grad',)),
+    (('theirs',), None),
+    (('shuffle_ig', 'untrained_sg_gb', 'oracle_30'), ('ig', 'sg_gb')),
+    (('grad', 'shuffle_grad', 'shuffle_untrained_grad'), ('grad',)),
+    (('centre', 'shuffle_centre', 'shuffle_theirs'), None),
+  ):
     study = types.SimpleNamespace(estimators=names)
     plan = Subject(dataclasses.replace(loaded, study=study)).plan
     assert (plan and plan.names) == planned

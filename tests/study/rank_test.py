@@ -9,7 +9,7 @@ import tensorflow as tf
 from roar_tf import errors
 from roar_tf.engine import markers
 from roar_tf.estimators import registry
-from roar_tf.study import rank
+from roar_tf.study import scoring
 
 SOUND = ('random', 'grad', 'sg_sq_grad')
 SHARDS = 5
@@ -236,13 +236,13 @@ def test_a_fault_at_one_image_costs_one_shard_of_one_ranking(
 def test_estimators_share_a_pass_and_each_of_a_users_own_has_one(
   root, ranked, own, monkeypatch
 ):
-  asked, pass_ = [], rank.Rank._pass
+  asked, pass_ = [], scoring.Scoring._pass
 
   def watched(self, names, *more):
     asked.append(names)
     return pass_(self, names, *more)
 
-  monkeypatch.setattr(rank.Rank, '_pass', watched)
+  monkeypatch.setattr(scoring.Scoring, '_pass', watched)
   own('mine', tf.abs)
   ranked(root, (*SOUND, 'mine', 'sg_mine', 'sobel'))
   passes = {('random', 'sobel'), ('grad', 'sg_sq_grad'), ('mine', 'sg_mine')}
@@ -256,7 +256,7 @@ def test_what_fails_of_roar_tf_itself_is_no_estimators_fault(
   def short_of_memory(*_):
     raise MemoryError('too much at once')
 
-  monkeypatch.setattr(rank.Rank, '_pass', short_of_memory)
+  monkeypatch.setattr(scoring.Scoring, '_pass', short_of_memory)
   counts = ranked(root, SOUND, fails='too much at once')
   assert counts.error.count('too much at once') == SHARDS
   assert 'estimator "' not in counts.error

@@ -111,6 +111,31 @@ def test_scores_from_files_are_ranked_as_those_of_any_estimator(
     np.testing.assert_array_equal(found[id_], expected)
 
 
+def test_scores_from_files_are_shuffled_once_they_are_ranked(
+  rank, save, scores, place, tool, tiny
+):
+  flags = [f'--dataset={tiny.dataset}', *tiny.flags(place)]
+  shuffle = [*flags, '--estimators=shuffle_captum_ig']
+  early = tool('roar_rank', *shuffle)
+  assert early.status == 2 and '"shuffle_captum_ig"' in early.err
+  folder = save(scores)
+  refused = rank(folder, name='shuffle_captum_ig')
+  assert refused.status == 2 and 'choose another name' in refused.err
+  assert rank(folder, name='captum_ig').status == 0
+  assert tool('roar_rank', *shuffle).status == 0
+  own, shuffled = (
+    _levels(place, f'ranking_{name}_pixel')
+    for name in ('captum_ig', 'shuffle_captum_ig')
+  )
+  assert own.keys() == shuffled.keys()
+  maps = [{m.tobytes() for m in each.values()} for each in (own, shuffled)]
+  assert maps[0] == maps[1]
+  assert all((own[id_] != shuffled[id_]).any() for id_ in own)
+  # What is made elsewhere has no initial weights here.
+  wrong = tool('roar_rank', *flags, '--estimators=untrained_captum_ig')
+  assert wrong.status == 2 and 'Unknown' in wrong.err
+
+
 def test_other_tools_need_the_name_alone(rank, save, scores, place, tool, tiny):
   folder = save(scores)
   assert rank(folder).status == 0
