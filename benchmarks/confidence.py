@@ -1,166 +1,273 @@
-"""How often intervals cover, tests err and effects are found, by simulation.
+"""How often intervals cover, verdicts err, and what a verdict costs.
 
-    python benchmarks/confidence.py [--studies=40000]
+    python benchmarks/confidence.py [--studies=20000]
 
-Simulated studies have 16 estimators and a random that all share, 5 seeds of
-each of 5 thresholds, 10 of `original`. The accuracy of a run is normal around
-its cell's mean; half of its variance is the seed's, the same at all thresholds,
-so that the cells of one seed vary together. SDs are in points, of a *cell*. Of
-an area they are smaller, since thresholds average out in part, so power is also
-told for areas that have an SD themselves.
+Simulated studies judge the 39 curves of the paper's Table 2 in mode `remove`
+(3 datasets x 13 estimators) through the product's own `arms.half_width` and
+`verdict.decide`. The accuracy of a run is normal around Table 2's; half of its
+variance is the seed's, the same at all thresholds. Test images add an error to
+each lead, which is the same for all seeds and looks: paired differences of one
+image have an SD of 25 points, and there are as many images as in the dataset.
 
-Prints Markdown tables: the coverage of nominal 95 % intervals; the share of
-studies in which Holm's test finds anything although all estimators equal
-random; and the power at 2 points, as simulated and as `inference.Power` tells.
-It is not called statistics.py: beside the other benchmarks that would hide
-Python's own module of that name, which TFDS imports.
+The fixed design is the paper's: 5 seeds x 5 thresholds. The sequential one is
+that of `Study.design`: nodes 30 and 70 %, 12 seeds of random, and looks at 3 to
+14 seeds. A comparison is clear where Table 2's own lead is a point or more; of
+39 there are 36.
+
+Prints Markdown tables: the coverage of pointwise 95 % intervals of a lead from
+5 seeds; for each design and SD of a run the trainings, the clear comparisons
+that are right, the studies in which all are, and in which any decided one is
+contradicted; and the family-wise error where all estimators equal random, with
+unequal SDs, and with runs of a t distribution of 3 degrees of freedom.
 """
+
+import dataclasses
 
 import numpy as np
 from absl import app, flags
 
-from roar_tf.analysis import curves, inference
+from roar_tf.analysis import arms, curves, inference, paper, verdict
+from roar_tf.study.grid import Study
 
 FLAGS = flags.FLAGS
-flags.DEFINE_integer('studies', 40_000, 'Simulated studies.', lower_bound=100)
+flags.DEFINE_integer('studies', 20_000, 'Simulated studies.', lower_bound=100)
 
-ESTIMATORS = 16
-SEEDS = 5
-ORIGINAL_SEEDS = 10
 THRESHOLDS = (10, 30, 50, 70, 90)
-CHANCE = 0.1
-POINTS = 0.02
-# Accuracies at original and at the thresholds; random on Food-101, Table 2.
-ORIGINAL = 0.845
-RANDOM = np.array([0.807, 0.783, 0.758, 0.730, 0.684])
-# Of all spans of the shares that are gone, from 0 to 10 to ... to 90 %.
-FIRST, _PARTS = curves.weights(THRESHOLDS, 'remove')
-PARTS = np.array([_PARTS[t] for t in THRESHOLDS])
+_PARTS = curves.of_lead(THRESHOLDS, 'remove')
+AREA = np.array([_PARTS[t] for t in THRESHOLDS])
+TEST_IMAGES = {'birdsnap': 2443, 'food101': 25250, 'imagenet2012': 50000}
+IMAGE_SD = 0.25
+MARGIN = 0.01
 
 
-def runs(generator, shape, sd: float, thresholds: int) -> np.ndarray:
-  """Returns deviations of accuracies [*shape, seeds, thresholds]."""
-  own = generator.standard_normal((*shape, thresholds))
-  seed = generator.standard_normal((*shape, 1))
-  return sd * (own + seed) / np.sqrt(2)
+@dataclasses.dataclass(frozen=True)
+class Design:
+  """How a study is made.
+
+  Attributes:
+    nodes: the thresholds.
+    looks: seeds of an estimator at each look.
+    spending: share of the level of each look.
+    random_seeds: seeds of random.
+  """
+
+  nodes: tuple[int, ...]
+  looks: tuple[int, ...]
+  spending: tuple[float, ...]
+  random_seeds: int
+
+  @property
+  def weights(self) -> np.ndarray:
+    """The weights of the nodes in a lead."""
+    by_looks = len(self.looks) > 1
+    parts = curves.of_lead(self.nodes, 'remove', by_looks)
+    return np.array([parts[t] for t in self.nodes])
 
 
-def mean_of(values: np.ndarray) -> tuple[np.ndarray, ...]:
-  """Returns mean, its variance and degrees of freedom over the last axis."""
-  sd = values.std(-1, ddof=1)
-  return values.mean(-1), *inference.of_mean(sd, values.shape[-1])
+FIXED = Design(THRESHOLDS, (5,), (1.0,), 5)
+_SEQUENTIAL = Study('s', ('x',), ('random', 'grad'), design='sequential')
+SEQUENTIAL = Design(
+  (30, 70),
+  _SEQUENTIAL.looks,
+  _SEQUENTIAL.spending,
+  _SEQUENTIAL.seeds_of(next(_SEQUENTIAL.cells())),
+)
+
+
+def table() -> tuple[list[str], np.ndarray]:
+  """Returns the sources and accuracies [sources, 1 + estimators, thresholds].
+
+  Random comes first.
+  """
+  cells = paper.table_2()
+  cells = cells[cells['mode'] == 'remove']
+  names = ['random', *(n for n in paper.estimators() if n != 'random')]
+  wide = cells.pivot(
+    index=['source', 'estimator'], columns='threshold', values='accuracy'
+  )
+  sources = list(TEST_IMAGES)
+  return sources, np.stack([wide.loc[s].loc[names].to_numpy() for s in sources])
+
+
+SOURCES, ACCURACIES = table()
+COMPARISONS = ACCURACIES[:, 1:, 0].size
+LEADS = (ACCURACIES[:, :1] - ACCURACIES[:, 1:]) @ AREA
+CLEAR = abs(LEADS) >= MARGIN
+
+
+def spreads(kind: str) -> np.ndarray:
+  """Returns the SD of a run [sources, 1 + estimators, thresholds].
+
+  Args:
+    kind: `like the paper` (0.15 points where nothing happens, 1.35 on the
+      cliffs), `0.1 to 1.5` (each estimator its own), or a number of points.
+  """
+  if kind == 'like the paper':
+    fall = np.clip(ACCURACIES[:, :1] - ACCURACIES, 0, 0.35) / 0.35
+    sd = 0.15 + 1.2 * fall
+    sd[0] = np.maximum(sd[0], 0.35)  # Birdsnap has 2,443 test images.
+  elif kind == '0.1 to 1.5':
+    generator = np.random.default_rng(7)
+    shape = ACCURACIES.shape[:2]
+    sd = np.exp(generator.uniform(np.log(0.1), np.log(1.5), shape))[..., None]
+    sd = sd + 0 * ACCURACIES
+  else:
+    sd = np.full(ACCURACIES.shape, float(kind))
+  return sd / 100
+
+
+@dataclasses.dataclass(frozen=True)
+class Studies:
+  """What simulated studies have found of the comparisons [studies, ...].
+
+  Attributes:
+    words: the verdicts [studies, sources, estimators].
+    trainings: how many each study took [studies], without originals.
+    wrong: whether a verdict contradicts the truth.
+    right: whether it has the side of Table 2's own lead.
+    covered: whether the pointwise interval of the last look holds the truth.
+  """
+
+  words: np.ndarray
+  trainings: np.ndarray
+  wrong: np.ndarray
+  right: np.ndarray
+  covered: np.ndarray
 
 
 def simulate(
   studies: int,
-  sds: np.ndarray,
-  sd_random: float,
-  effects: np.ndarray,
+  design: Design,
+  kind: str,
+  null: bool = False,
+  heavy: bool = False,
   noise: int = 0,
-) -> dict[str, np.ndarray]:
-  """Returns what simulated studies find of their estimators.
+) -> Studies:
+  """Returns what simulated studies find.
 
   Args:
     studies: how many.
-    sds: of every estimator's cells [estimators], fractions.
-    sd_random: of random's and of original's cells.
-    effects: by how much each estimator's cells lie below random's
-      [estimators], fractions.
+    design: how each is made.
+    kind: the SDs of runs, see `spreads`.
+    null: whether all estimators equal random.
+    heavy: whether runs of estimators have a t distribution of 3 degrees of
+      freedom, of the same SD.
     noise: seed of the simulation.
-
-  Returns:
-    p [studies, estimators] of the areas, and for the cells of the last
-    threshold (`accuracy`), for `area` and `racu` whether intervals cover the
-    truth [studies, estimators]; ratios without a finite interval do not.
   """
   generator = np.random.default_rng(noise)
-  k = len(THRESHOLDS)
-  original = mean_of(
-    ORIGINAL + sd_random * generator.standard_normal((studies, ORIGINAL_SEEDS))
+  places = [THRESHOLDS.index(t) for t in design.nodes]
+  weights, sd = design.weights, spreads(kind)[..., places]
+  means = ACCURACIES[..., places]
+  if null:
+    means = means[:, :1] + 0 * means
+  truth = ((means[:, :1] - means[:, 1:]) * weights).sum(-1)
+  random = _runs(generator, studies, means[:, :1], sd[:, :1], weights, design)
+  own = _runs(
+    generator, studies, means[:, 1:], sd[:, 1:], weights, design, heavy
   )
-  random = RANDOM + runs(generator, (studies, SEEDS), sd_random, k)
-  random = [x[:, None] for x in mean_of(random @ PARTS)]
-  shape = (studies, len(sds), SEEDS)
-  own = runs(generator, shape, sds[:, None, None], k)
-  own += RANDOM - effects[:, None, None]
-  cell = mean_of(own[..., -1])
-  half = inference.half_width(np.sqrt(cell[1]), cell[2])
-  found = {'accuracy': abs(cell[0] - (RANDOM[-1] - effects)) <= half}
-  own = mean_of(own @ PARTS)
-  error, freedom = inference.combined([random[1], own[1]], [random[2], own[2]])
-  area = random[0] - own[0]
-  true = effects * PARTS.sum()
-  half = inference.half_width(error, freedom)
-  found['area'] = abs(area - true) <= half
-  found['p'] = inference.p_value(area, error, freedom)
-  terms = (random, own, [x[:, None] for x in original])
-  _, low, high = inference.ratio(
-    (1, -1, 0), (1, 0, FIRST), *zip(*terms, strict=True), -CHANCE
+  images = IMAGE_SD / np.sqrt([TEST_IMAGES[s] for s in SOURCES])[:, None]
+  luck = images * generator.standard_normal((studies, *truth.shape))
+  words, used, lead, variances = decided(random, own, luck, images, design)
+  error, freedom = inference.combined(
+    [*variances, images**2],
+    [design.random_seeds - 1, design.looks[-1] - 1, np.inf],
   )
-  true = true / (FIRST * ORIGINAL + PARTS @ RANDOM - CHANCE)
-  found['racu'] = (low <= true) & (true <= high)
-  return found
+  covered = abs(lead - truth) <= inference.half_width(error, freedom)
+  better, worse = words == verdict.BETTER, words == verdict.WORSE
+  par = words == verdict.ON_PAR
+  wrong = better & (truth <= 0) | worse & (truth >= 0)
+  wrong |= par & (abs(truth) > MARGIN)
+  right = better & (LEADS > 0) | worse & (LEADS < 0)
+  trainings = len(design.nodes) * (
+    len(SOURCES) * design.random_seeds + used.sum((1, 2))
+  )
+  return Studies(words, trainings, wrong, right, covered)
 
 
-def errs(p: np.ndarray) -> float:
-  """Returns the share of studies [studies, tests] whose Holm test rejects.
+def decided(random, own, luck, images, design: Design) -> tuple:
+  """Returns what looks decide of heights of seeds.
 
-  Holm's first step decides it: the smallest p against LEVEL / tests.
+  Args:
+    random: float [..., sources, 1, seeds], the heights of random's seeds.
+    own: float [..., sources, estimators, seeds].
+    luck: what test images add to the leads, [..., sources, estimators].
+    images: the standard error of that, broadcast; NaN if unknown.
+    design: the looks.
+
+  Returns:
+    The words and the seeds used [..., sources, estimators]; and of the last
+    look the leads and the variances of both means.
   """
-  return float((p.min(1) <= inference.LEVEL / p.shape[1]).mean())
+  words = np.full(own.shape[:-1], verdict.UNDECIDED, object)
+  used = np.zeros(words.shape, int)
+  mean = random.mean(-1)
+  random_variance = random.var(-1, ddof=1) / design.random_seeds
+  for seeds, share in zip(design.looks, design.spending, strict=True):
+    level = inference.LEVEL * share / COMPARISONS
+    runs = own[..., :seeds]
+    lead = mean - runs.mean(-1) + luck
+    variance = runs.var(-1, ddof=1) / seeds
+    half = arms.half_width(
+      np.sqrt(random_variance + variance),
+      min(seeds, design.random_seeds) - 1,
+      images,
+      level,
+    )
+    running = words == verdict.UNDECIDED
+    used[running] = seeds
+    said = verdict.decide(lead - half, lead + half, np.nan, MARGIN)
+    words = np.where(running, said, words)
+  return words, used, lead, (random_variance, variance)
 
 
-def area_sd(sd: float) -> float:
-  """Returns the SD of a seed's area whose cells have this SD."""
-  shared, alone = PARTS.sum() ** 2, (PARTS**2).sum()
-  return sd * float(np.sqrt((shared + alone) / 2))
-
-
-def told(sd: float, tests: int = ESTIMATORS) -> tuple[float, float]:
-  """Returns power at `POINTS` and the detectable area, at SDs of areas."""
-  variance, freedom = inference.of_mean(sd, SEEDS)
-  power = inference.Power(
-    (variance, variance), (freedom, freedom), inference.LEVEL / tests
-  )
-  return power.of(POINTS), power.detectable()
+def _runs(generator, studies, means, sd, weights, design, heavy=False):
+  """Returns heights of seeds [studies, sources, estimators, seeds]."""
+  seeds = max(*design.looks, design.random_seeds)
+  if means.shape[1] == 1:
+    seeds = design.random_seeds
+  shape = (studies, *means.shape[:2], seeds)
+  # Of nodes that share the half of their variance the sum is normal, too.
+  spread = np.sqrt(((sd @ weights) ** 2 + (sd**2) @ weights**2) / 2)
+  deviations = generator.standard_normal(shape)
+  if heavy:
+    deviations /= np.sqrt(generator.chisquare(3, shape))
+  return (means @ weights)[..., None] + spread[..., None] * deviations
 
 
 def main(_) -> None:
   """Prints the tables."""
   studies = FLAGS.studies
-  nothing = np.zeros(ESTIMATORS)
-  print('| SD of cells: random, estimators | accuracy | area | RACU | errs |')
-  print('| :-- | --: | --: | --: | --: |')
-  for sd_random, low, high in (
-    (0.35, 0.35, 0.35),
-    (1.2, 1.2, 1.2),
-    (0.35, 0.35, 1.2),
-    (0.35, 0.7, 0.7),
-    (1.2, 0.35, 0.35),
-    (0.35, 1.2, 1.2),
-  ):
-    sds = np.linspace(low, high, ESTIMATORS) / 100
-    effects = np.linspace(-0.05, 0.3, ESTIMATORS)
-    covered = simulate(studies, sds, sd_random / 100, effects)
-    null = simulate(studies, sds, sd_random / 100, nothing, noise=1)
-    shares = [covered[key].mean() for key in ('accuracy', 'area', 'racu')]
-    shares = ' | '.join(f'{share:.2%}' for share in shares)
-    spread = f'{low}' if low == high else f'{low} to {high}'
-    print(f'| {sd_random}, {spread} | {shares} | {errs(null["p"]):.2%} |')
+  kinds = ('like the paper', '0.1 to 1.5', '0.75', '1.5')
+  print('| SD of a run, points | pointwise 95 % intervals that cover |')
+  print('| :-- | --: |')
+  for kind in kinds:
+    covered = simulate(studies, FIXED, kind).covered
+    print(f'| {kind} | {covered.mean():.2%} |')
   print()
-  print('| SD | of | power told | simulated | detectable, points |')
-  print('| --: | :-- | --: | --: | --: |')
-  one = np.zeros(ESTIMATORS)
-  one[0] = POINTS / PARTS.sum()  # An area of two points.
-  for sd in (0.2, 0.35, 0.5, 0.7, 1.0, 1.2):
-    for kind, scale in (('areas', area_sd(1)), ('cells', 1.0)):
-      of_cells = sd / scale / 100
-      sds = np.full(ESTIMATORS, of_cells)
-      p = simulate(studies // 4, sds, of_cells, one, noise=2)['p'][:, 0]
-      found = (p <= inference.LEVEL / ESTIMATORS).mean()
-      power, detectable = told(area_sd(of_cells))
-      numbers = f'{power:.1%} | {found:.1%} | {100 * detectable:.2f}'
-      print(f'| {sd} | {kind} | {numbers} |')
+  print(
+    '| design | SD of a run | trainings | clear ones right | all '
+    f'{CLEAR.sum()} right | any contradicted |'
+  )
+  print('| :-- | :-- | --: | --: | --: | --: |')
+  for name, design in (('fixed', FIXED), ('sequential', SEQUENTIAL)):
+    for kind in kinds:
+      found = simulate(studies, design, kind)
+      right = found.right[:, CLEAR]
+      print(
+        f'| {name} | {kind} | {found.trainings.mean():.0f} |'
+        f' {right.mean():.1%} | {right.all(1).mean():.1%} |'
+        f' {found.wrong.any((1, 2)).mean():.2%} |'
+      )
+  print()
+  print('| design | runs | SD of a run | family-wise error |')
+  print('| :-- | :-- | :-- | --: |')
+  for name, design in (('fixed', FIXED), ('sequential', SEQUENTIAL)):
+    for heavy in (False, True):
+      for kind in kinds:
+        found = simulate(studies, design, kind, null=True, heavy=heavy)
+        runs = 't(3)' if heavy else 'normal'
+        errors = found.wrong.any((1, 2)).mean()
+        print(f'| {name} | {runs} | {kind} | {errors:.2%} |')
 
 
 if __name__ == '__main__':

@@ -354,7 +354,7 @@ def test_the_operative_config_shows_all_that_ran(tmp_path):
     'explained/Training.epochs = 7',  # Set by a binding, in a scope.
     'small_resnet.width = 9',  # A parameter of the factory
     'small_resnet.stages = 3',  # and a default of it.
-    'Study.seeds = 2',
+    'Study.random_seeds = 8',
   ):
     assert line in lines
   blocks = [line for line in lines if 'small_resnet.blocks' in line]

@@ -161,9 +161,12 @@ def _list(pipeline) -> None:
     if FLAGS[name].value != FLAGS[name].default
   )
   paths = f' {paths}' if paths else ''
+  due = set(pipeline.looks.due()) if pipeline.looks else None
   for number, run in pipeline.numbered():
     command = report.run_command(pipeline.of(run).context, run)
-    print(f'{number:5d}  {command}{paths}')
+    # A shell takes it for a comment.
+    note = '' if due is None or run not in due else '  # due'
+    print(f'{number:5d}  {command}{paths}{note}')
 
 
 def _dry_run(pipeline) -> None:
@@ -193,6 +196,8 @@ def _status(pipeline) -> None:
   from roar_tf.engine import status
 
   workspace, study = pipeline.context.workspace, pipeline.study.name
+  if pipeline.looks:
+    print(f'{pipeline.looks}\n')
   print(
     status.show(
       f'Study {study}',
@@ -222,19 +227,44 @@ def _run(pipeline) -> None:
     from roar_tf.study import cleaning
 
     print(cleaning.remake(pipeline, FLAGS.remake), flush=True)
+  failure = None
+  if pipeline.looks and pipeline.is_whole and not (FLAGS.stage or FLAGS.first):
+    failure = _make_looks(pipeline)
   goals, within = _goals(pipeline)
+  if failure:  # All else has been tried.
+    goals = pipeline.goals(pipeline.report.name)
   if FLAGS.first:
     goals, within = pipeline.first(goals, within), None
-  failure = None
   try:
     _make(pipeline, goals, within)
   except errors.UnitsFailedError as e:
-    failure = e
+    failure = failure or e
   if pipeline.report.artefact in goals:
     if summary := pipeline.report.summary():
       print(summary, flush=True)
+  if pipeline.looks:
+    print(pipeline.looks, flush=True)
   if failure:
     raise failure
+
+
+def _make_looks(pipeline) -> errors.UnitsFailedError | None:
+  """Makes what is due, and what that makes due, as far as this worker can.
+
+  Returns:
+    What failed, if something did.
+  """
+  looks = pipeline.looks
+  while not looks.is_over():
+    number = looks.current()
+    try:
+      _make(pipeline, pipeline.goals(report=False), None)
+    except errors.UnitsFailedError as e:
+      return e
+    if not looks.is_decided(number):
+      print(f'Look {number} is left to the worker that finishes last.')
+      return None
+  return None
 
 
 def _make(pipeline, goals, within) -> None:

@@ -46,7 +46,7 @@ def statistics_of(summary: pd.DataFrame, source: str) -> pd.DataFrame:
       for column, quantity in names.items()
     ],
     ignore_index=True,
-  )[list(statistics.COLUMNS)]
+  ).reindex(columns=list(statistics.COLUMNS))
 
 
 def _entry(row) -> Entry:

@@ -1,4 +1,4 @@
-"""Panels, and the areas of a table of verdicts, as SVG inside the page.
+"""Panels, and the leads of a table of verdicts, as SVG inside the page.
 
 Colours are CSS variables of the page, so that one drawing suits light, dark
 and print; text is text, in the page's font. Every point carries its numbers as
@@ -8,12 +8,12 @@ a <title>, which browsers show under the pointer and readers aloud.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import markupsafe
 
 from roar_tf.analysis import drawing, panels
-from roar_tf.analysis.verdicts import Verdict
+from roar_tf.analysis.verdict import Verdict
 
 # A marker of radius 1 around the origin, as an SVG path.
 _MARKERS = {
@@ -44,8 +44,23 @@ def svg(
     height: of the drawing.
     letters: of the longest label, see `drawing.shapes`.
   """
-  label = markupsafe.escape(panels.describe(panel, source))
-  parts = map(_element, drawing.shapes(panel, width, height, letters))
+  return drawn(
+    drawing.shapes(panel, width, height, letters),
+    panels.describe(panel, source),
+    width,
+    height,
+  )
+
+
+def drawn(
+  shapes: Iterable[drawing.Path | drawing.Mark | drawing.Text],
+  description: str,
+  width: int,
+  height: int,
+) -> markupsafe.Markup:
+  """Returns shapes as an <svg> element, with what readers hear of it."""
+  label = markupsafe.escape(description)
+  parts = map(_element, shapes)
   return markupsafe.Markup(
     f'<svg class="chart" viewBox="0 0 {width} {height}" role="img"'
     f' aria-label="{label}">{"".join(parts)}</svg>'
@@ -82,19 +97,19 @@ def _element(shape: drawing.Path | drawing.Mark | drawing.Text) -> str:
 
 
 def scale(verdicts: Sequence[Verdict]) -> tuple[float, float]:
-  """Returns the range of the areas and intervals of a table, zero included."""
+  """Returns the range of the leads and intervals of a table, zero included."""
   ends = [0.0]
   for verdict in verdicts:
-    ends += [end for end in verdict.area if not math.isnan(end)]
+    ends += [end for end in verdict.lead if not math.isnan(end)]
   low, high = min(ends), max(ends)
   margin = 0.05 * (high - low or 1)
   return low - margin, high + margin
 
 
 def strip(verdict: Verdict, ends: tuple[float, float]) -> markupsafe.Markup:
-  """Returns a row's area and interval on the scale of its table, as <svg>."""
+  """Returns a row's lead and interval on the scale of its table, as <svg>."""
   width, height = 130, 20
-  area = verdict.area
+  lead = verdict.lead
 
   def x(value: float) -> float:
     return round((value - ends[0]) / (ends[1] - ends[0]) * width, 1)
@@ -104,12 +119,12 @@ def strip(verdict: Verdict, ends: tuple[float, float]) -> markupsafe.Markup:
     ' aria-hidden="true">',
     f'<path class="zero" d="M{x(0)},0V{height}"/>',
   ]
-  if area.known:
-    parts.append(f'<path class="stem" d="M{x(0)},10H{x(area.value)}"/>')
-    if area.bounded:
-      parts.append(f'<path class="bar" d="M{x(area.low)},10H{x(area.high)}"/>')
+  if lead.known:
+    parts.append(f'<path class="stem" d="M{x(0)},10H{x(lead.value)}"/>')
+    if lead.bounded:
+      parts.append(f'<path class="bar" d="M{x(lead.low)},10H{x(lead.high)}"/>')
     marker = '<circle class="dot" cx="{}" cy="10" r="4"/>'
     if verdict.role == 'control':
       marker = '<path class="ring" d="M{},6l4,4l-4,4l-4,-4Z"/>'
-    parts.append(marker.format(x(area.value)))
+    parts.append(marker.format(x(lead.value)))
   return markupsafe.Markup(''.join([*parts, '</svg>']))

@@ -2,15 +2,26 @@
 
 A check that does not hold is an alarm. By chance alone a sound study raises an
 alarm of one name on one source in at most 5 % of studies: checks of several
-cells share that level. Differences between accuracies of *different* cells may
-owe to the test set as well as to seeds, so here, unlike in `statistics`, both
-make the allowance.
+cells share that level. Allowances hold what seeds and what the test images
+leave unsure. Cells are tested on the same images, so where it is known which
+images each run had right, the part of the images is that of differences.
+
+Most alarms say that results are missing or wrong. The others are `CAUTIONS`:
+what they find limits what may be claimed, and is often to be expected, as that
+a mask tells something of the class.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import (
+  Callable,
+  Collection,
+  Iterable,
+  Iterator,
+  Mapping,
+  Sequence,
+)
 from typing import Any
 
 import numpy as np
@@ -18,23 +29,29 @@ import pandas as pd
 from scipy import stats
 
 from roar_tf.analysis import curves, inference, results
+from roar_tf.analysis.arms import Difference
+from roar_tf.analysis.evidence import Curve, Evidence, with_spread
 from roar_tf.analysis.results import Check
 from roar_tf.analysis.tables import percent
+from roar_tf.analysis.verdict import Verdict
 
 # What two accuracies that should agree may differ by where too few runs tell.
 _UNKNOWN = 0.05
 # How far the straight line through a curve's first two cells may miss where it
 # starts, since curves are not straight: one point. The paper's Table 2 misses
-# by 2.3 on ImageNet, whose t = 0 its code prepared in another way than all
-# other t, and by less than 0.5 on Food-101 and Birdsnap.
+# by 3.3 on ImageNet, whose t = 0 its code prepared in another way than all
+# other t, and by less than 0.6 on Food-101 and Birdsnap.
 _BEND = 0.01
+
+CAUTIONS = ('leak', 'undertrained', 'contradiction', 'unequal_runs')
+"""Names of checks whose failure limits claims and damages no result."""
 
 _CURVE = ('mode', 'granularity', 'fill', 'input', 'estimator')
 
 
 def perform(
-  frame: pd.DataFrame,
-  table: pd.DataFrame,
+  evidence: Evidence,
+  verdicts: Sequence[Verdict],
   chances: Mapping[str, float],
   expected: Iterable[Mapping[str, Any]] | None = None,
   explained: Mapping[str, float] | None = None,
@@ -42,21 +59,22 @@ def perform(
   """Returns all checks of one study, for its report.
 
   Their names: those of `results.faults`, which are there only if there is a
-  fault; `unequal_runs` of cells; `oracle` on the wrong side of random;
-  `random_asymmetry` between the modes; `offset` between `original` and all
-  other cells; `explained` model unlike `original`; `leak` of the class through
-  the mask.
+  fault; `unequal_runs` of cells; `oracle` not clearly ahead of random, or
+  inverted and not behind; `random_asymmetry` between the modes; `offset`
+  between `original` and the highest curve; `explained` model unlike `original`;
+  `leak` of the class through the mask; `contradiction` between the modes;
+  `undertrained` models, which miss what the masks alone tell.
 
   Args:
-    frame: its runs, see `results.COLUMNS`.
-    table: of `statistics.compute`.
+    evidence: of its runs.
+    verdicts: of `verdict.judge`.
     chances: for each source the accuracy of guessing, a fraction.
     expected: the runs that the study lists, as for `results.faults`.
     explained: for each source the test accuracy of the explained model, where
       it was trained like `original`: same model, same images, same settings.
       One that was given from elsewhere has no reason to agree.
   """
-  frame = results.tidy(frame)
+  frame = evidence.frame
   summary = results.summarise(frame)
   checks = results.faults(frame, expected)
   if expected is None:
@@ -64,14 +82,20 @@ def perform(
   for source, cells in summary.groupby('source'):
     cells = cells.assign(label=results.labels(cells))
     image = results.where(cells, input='image')
-    checks += _oracles(table[table['source'] == source])
-    checks += _asymmetry(image, source)
-    checks += _offset(image, source)
+    own = [v for v in verdicts if v.curve.source == source]
+    checks += _oracles(own, evidence.rules.margin)
+    checks += _contradictions(own, source)
+    checks += _asymmetry(evidence, image, source)
     if explained and source in explained:
       checks += _explained(image, source, explained[source])
+    masks = results.where(cells, input='maskonly')
+    leaks = []
     if source in chances:
-      masks = results.where(cells, input='maskonly')
-      checks += _leaks(masks, source, chances[source])
+      leaks = list(_leaks(masks, source, chances[source]))
+    leaking = {(c.estimator, c.granularity) for c in leaks if not c.holds}
+    checks += leaks
+    checks += _offset(image, source, leaking)
+    checks += _undertrained(evidence, masks, source)
   return checks
 
 
@@ -99,26 +123,123 @@ def _runs(summary: pd.DataFrame) -> Iterator[Check]:
       )
 
 
-def _oracles(table: pd.DataFrame) -> Iterator[Check]:
-  rows = results.where(table, quantity='area', input='image')
-  rows = rows[rows['estimator'].isin(results.ORACLES)]
-  rows = rows.assign(label=results.labels(rows))
-  for row in rows.dropna(subset='value').itertuples():
-    wanted = 'ahead of' if row.estimator == 'oracle' else 'behind'
-    side = 'ahead of' if row.value > 0 else 'behind'
+def _oracles(verdicts: Sequence[Verdict], margin: float) -> Iterator[Check]:
+  """Checks that a study can tell what is known to be right from random.
+
+  An oracle that is ahead by a hair shows nothing: its interval, or without one
+  its lead, must lie beyond the margin.
+  """
+  for verdict in verdicts:
+    if verdict.estimator not in results.ORACLES or not verdict.lead.known:
+      continue
+    lead, curve = verdict.lead, verdict.curve
+    right = verdict.estimator == 'oracle'
+    wanted = 'clearly ahead of' if right else 'no better than'
+    if right:
+      holds = (lead.low if lead.bounded else lead.value) > margin
+    else:
+      holds = (lead.high if lead.bounded else lead.value) < margin
+    side = 'ahead of' if lead.value > 0 else 'behind'
     yield Check(
       'oracle',
-      row.source,
-      f'{row.label} must be {wanted} random in {row.mode} mode; it is'
-      f' {_points(abs(row.value))} {side} it, averaged over the curve.',
-      row.value,
-      0,
-      wanted == side,
-      **_curve(row),
+      curve.source,
+      f'{curve.source}: {verdict.label} must be {wanted} random in'
+      f' {curve.mode} mode; it is {_points(abs(lead.value))} {side} it,'
+      ' averaged over the curve.',
+      lead.value,
+      margin,
+      holds,
+      **_of(curve),
     )
 
 
-def _asymmetry(image: pd.DataFrame, source: str) -> Iterator[Check]:
+def _of(curve: Curve) -> dict[str, str]:
+  """Returns the attributes of a check about a curve of retrained models."""
+  return dict(zip(Curve._fields[1:], curve[1:], strict=True), input='image')
+
+
+def _contradictions(
+  verdicts: Sequence[Verdict], source: str
+) -> Iterator[Check]:
+  """Checks that no estimator is better in one mode and worse in the other.
+
+  What keeping a ranking's highest pixels shows cannot be that they tell more
+  than random ones if removing them shows that they tell less: such a ranking
+  is informative at both ends, or the benchmark is about something else.
+  """
+  words: dict[tuple, dict[str, Verdict]] = {}
+  for verdict in verdicts:
+    if verdict.member and verdict.lead.known:
+      curve = verdict.curve
+      key = curve.granularity, curve.fill, curve.estimator
+      words.setdefault(key, {})[curve.mode] = verdict
+  both = [modes for modes in words.values() if len(modes) == 2]
+  against = [
+    modes['remove'].label
+    for modes in both
+    if {'better', 'worse'} == {v.word for v in modes.values()}
+  ]
+  if both:
+    names = ', '.join(against)
+    yield Check(
+      'contradiction',
+      source,
+      f'{source}: the modes contradict each other about {len(against)} of'
+      f' {len(both)} estimators'
+      + (
+        f' ({names}): better than random by one and worse by the other.'
+        ' DiffROAR tells which end of their rankings holds more.'
+        if against
+        else '.'
+      ),
+      len(against),
+      0,
+      not against,
+    )
+
+
+def _undertrained(
+  evidence: Evidence, masks: pd.DataFrame, source: str
+) -> Iterator[Check]:
+  """Checks that models of masked images find what models of masks find.
+
+  An image nearly shows its mask. Models that see images and score clearly lower
+  than models that see the masks alone have not been trained to their end, and
+  their study measures how fast something is learned.
+  """
+  worst, below, tried = None, [], 0
+  for row in masks[masks['mode'] != ''].itertuples():
+    curve = Curve(source, row.mode, row.granularity, row.fill, row.estimator)
+    cell = {(row.mode, row.threshold): 1.0}
+    own, mask = evidence.arm(curve, cell), evidence.arm(curve, cell, 'maskonly')
+    if own is None or mask is None:
+      continue
+    tried += 1
+    missed = Difference((1, with_spread(mask, own)), (-1, own)).pointwise()
+    certain = missed.low if missed.bounded else missed.value - _UNKNOWN
+    if certain > _BEND:
+      name = results.cell_name(
+        *(row.estimator, row.granularity, row.mode, row.fill, 'image'),
+        row.threshold,
+      )
+      below.append(name)
+      worst = max(worst or (0, ''), (missed.value, name))
+  if not tried:
+    return
+  text = f'{source}: models of masked images find all that their masks tell.'
+  if below:
+    text = (
+      f'{source}: in {len(below)} of {tried} cells models of masked images'
+      ' score clearly lower than models that see only the masks, most of all'
+      f' in {worst[1]} ({_points(worst[0])} lower): they are not trained to'
+      ' their end.'
+    )
+  yield Check('undertrained', source, text, len(below), 0, not below)
+
+
+def _asymmetry(
+  evidence: Evidence, image: pd.DataFrame, source: str
+) -> Iterator[Check]:
   """Checks random in both modes.
 
   Keeping t % and removing 100 - t % at random leave equally random pixels.
@@ -130,18 +251,23 @@ def _asymmetry(image: pd.DataFrame, source: str) -> Iterator[Check]:
     removed, on=['granularity', 'fill', 'threshold'], suffixes=('', '_removed')
   )
   for row in pairs.itertuples():
-    allowed = _allowed(
-      inference.of_mean(row.sd, row.runs),
-      inference.of_mean(row.sd_removed, row.runs_removed),
-      (row.sampling_error**2, math.inf),
-      (row.sampling_error_removed**2, math.inf),
-      level=inference.LEVEL / len(pairs),
-    )
-    difference = abs(row.mean - row.mean_removed)
+    curve = Curve(source, 'keep', row.granularity, row.fill, row.estimator)
+    kept = evidence.arm(curve, {('keep', row.threshold): 1.0})
+    gone = evidence.arm(curve, {('remove', 100 - row.threshold): 1.0})
+    apart = Difference((1, kept), (-1, gone))
+    terms = [inference.of_mean(a.sd, a.seeds) for a in (kept, gone)]
+    if math.isnan(apart.images_error):
+      # As if the images were others: more than enough.
+      errors = row.sampling_error, row.sampling_error_removed
+    else:
+      errors = (apart.images_error,)
+    terms += [(error**2, math.inf) for error in errors]
+    allowed = _allowed(*terms, level=inference.LEVEL / len(pairs))
+    difference = abs(apart.value)
     yield Check(
       'random_asymmetry',
       source,
-      f'{row.label} must score alike with {row.threshold} % kept and'
+      f'{source}: {row.label} must score alike with {row.threshold} % kept and'
       f' {100 - row.threshold} % removed; {percent(row.mean)} % and'
       f' {percent(row.mean_removed)} % are {_points(difference)} apart'
       f' ({_points(allowed)} allowed).',
@@ -152,18 +278,29 @@ def _asymmetry(image: pd.DataFrame, source: str) -> Iterator[Check]:
     )
 
 
-def _offset(image: pd.DataFrame, source: str) -> Iterator[Check]:
+def _offset(
+  image: pd.DataFrame, source: str, leaking: Collection[tuple[str, str]]
+) -> Iterator[Check]:
   """Checks that curves lead back to `original` as less and less is gone.
 
-  A curve's first two cells are drawn on to where nothing is gone, straight on
-  where accuracy falls between them, else level. All cells of a pipeline that
-  treats `original` in another way are off, so it is the curve that ends highest
-  which counts. Only an `original` above it is an alarm; masks that are learned
-  from may lift a curve above.
+  The curve that begins highest tells: its first two cells are drawn on to
+  where nothing is gone, straight on where accuracy falls between them, else
+  level. A good estimator's begins lower, and falls too steeply to be drawn on.
+  Masks that tell the class may lift a curve, so these have no say while there
+  are others. Only an `original` above is an alarm: all cells of a pipeline that
+  treats it in another way are off.
+
+  Args:
+    image: the cells of retrained models.
+    source: the source.
+    leaking: (estimator, granularity) of masks that tell the class.
   """
   start = results.original(image, source)
   ends = []
-  for _, cells in image[image['mode'] != ''].groupby([*_CURVE]):
+  image = image[image['mode'] != '']
+  curves_ = list(zip(image['estimator'], image['granularity'], strict=True))
+  sound = image[[curve not in leaking for curve in curves_]]
+  for _, cells in (sound if len(sound) else image).groupby([*_CURVE]):
     mode = cells['mode'].iloc[0]
     cells = cells.assign(x=curves.gone(cells['threshold'], mode))
     cells = cells[cells['x'] > 0].sort_values('x')
@@ -178,7 +315,7 @@ def _offset(image: pd.DataFrame, source: str) -> Iterator[Check]:
   if start.empty or not ends:
     return
   start = start.iloc[0]
-  end, near, far, reach = max(ends, key=lambda end: end[0])
+  end, near, far, reach = max(ends, key=lambda end: end[1]['mean'])
   allowed = _allowed(
     inference.of_mean(start['sd'], start['runs']),
     inference.of_mean((1 + reach) * near['sd'], near['runs']),
@@ -189,10 +326,10 @@ def _offset(image: pd.DataFrame, source: str) -> Iterator[Check]:
   yield Check(
     'offset',
     source,
-    'original must not lie above where every curve leads when less and less is'
-    f' gone; it is at {percent(start["mean"])} %, and the highest curve,'
-    f' {near["label"]} in {near["mode"]} mode, leads to {percent(end)} %'
-    f' ({_points(allowed)} allowed between them).',
+    f'{source}: {near["label"]} in {near["mode"]} mode must lead back to'
+    f' original, which is at {percent(start["mean"])} %; its curve, drawn on to'
+    f' where nothing is gone, ends {_points(abs(value))}'
+    f' {"below" if value > 0 else "above"} ({_points(allowed)} allowed below).',
     value,
     allowed,
     not value > allowed,
@@ -210,9 +347,9 @@ def _explained(
     yield Check(
       'explained',
       source,
-      f'The explained model must score like original, which is trained the same'
-      f' way; {percent(accuracy)} % and {percent(row.mean)} % are'
-      f' {_points(value)} apart ({_points(allowed)} allowed).',
+      f'{source}: the explained model must score like original, which is'
+      f' trained the same way; {percent(accuracy)} % and {percent(row.mean)} %'
+      f' are {_points(value)} apart ({_points(allowed)} allowed).',
       value,
       allowed,
       not value > allowed,
@@ -223,13 +360,28 @@ def _explained(
 def _leaks(masks: pd.DataFrame, source: str, chance: float) -> Iterator[Check]:
   """Checks that models which see nothing but masks guess.
 
-  Holm corrects over all their cells. There is one check per curve: its worst
-  cell.
+  What guessing reaches is the share of the most frequent class, or what models
+  of random's masks reach, if that is more. Holm corrects over all their cells.
+  There is one check per curve: its worst cell.
   """
   masks = masks[masks['mode'] != ''].dropna(subset='mean')
   if masks.empty or not 0 < chance < 1:
     return
-  luck = [_luck(row, chance) for row in masks.itertuples()]
+  random = results.reference(masks['estimator'])
+  of_random = {
+    (row.granularity, row.mode, row.threshold): row
+    for row in results.where(masks, estimator=random).itertuples()
+  }
+  nulls = [
+    None
+    if row.estimator == random
+    else of_random.get((row.granularity, row.mode, row.threshold))
+    for row in masks.itertuples()
+  ]
+  luck = [
+    _luck(row, chance, null)
+    for row, null in zip(masks.itertuples(), nulls, strict=True)
+  ]
   p, quantiles = zip(*luck, strict=True)
   corrected = inference.holm(p)
   # The k-th smallest of m values of p is compared with LEVEL / (m - k + 1),
@@ -248,9 +400,9 @@ def _leaks(masks: pd.DataFrame, source: str, chance: float) -> Iterator[Check]:
     row = next(cells.nlargest(1, 'excess').itertuples())
     verb = 'removed' if row.mode == 'remove' else 'kept'
     text = (
-      f'Models that see only the masks of {row.label} must guess; with'
-      f' {row.threshold} % {verb} they reach {percent(row.mean)} %, where'
-      f' chance is {percent(chance)} % ({percent(row.allowed)} % allowed)'
+      f'{source}: models that see only the masks of {row.label} must guess;'
+      f' with {row.threshold} % {verb} they reach {percent(row.mean)} %,'
+      f' guessing {percent(chance)} % ({percent(row.allowed)} % allowed)'
     )
     others = sorted(set(cells[cells['leaks']]['threshold']) - {row.threshold})
     if others:
@@ -266,22 +418,34 @@ def _leaks(masks: pd.DataFrame, source: str, chance: float) -> Iterator[Check]:
     )
 
 
-def _luck(row: Any, chance: float) -> tuple[float, Callable[[float], float]]:
-  """Returns one-sided p of a mean above chance, and what a level allows.
+def _luck(
+  row: Any, chance: float, null: Any
+) -> tuple[float, Callable[[float], float]]:
+  """Returns one-sided p of a mean above guessing, and what a level allows.
 
   On few images guessing is right by luck, on the same ones in every run, so its
   variance is that of one run, plus from 3 runs on that between runs; below, the
   test is binomial.
+
+  Args:
+    row: the cell.
+    chance: share of the most frequent class.
+    null: random's cell, or None.
   """
   images = int(row.test_images)
-  variance, freedom = inference.of_mean(row.sd, row.runs)
-  if math.isnan(variance):
+  terms = [inference.of_mean(row.sd, row.runs)]
+  above = null is not None and null.mean > chance
+  if above:
+    chance = null.mean
+    terms.append(inference.of_mean(null.sd, null.runs))
+    terms.append((chance * (1 - chance) / images, math.inf))
+  known = [term for term in terms if not math.isnan(term[0])]
+  if not known:
     binomial = stats.binom(images, chance)
     p = binomial.sf(math.ceil(row.mean * images - 1e-6) - 1)
     return float(p), lambda level: float(binomial.isf(level)) / images
-  error, freedom = inference.combined(
-    (variance, chance * (1 - chance) / images), (freedom, math.inf)
-  )
+  known.append((chance * (1 - chance) / images, math.inf))
+  error, freedom = inference.combined(*zip(*known, strict=True))
   p = stats.t.sf((row.mean - chance) / error, freedom)
 
   def quantile(level: float) -> float:

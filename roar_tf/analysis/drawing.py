@@ -34,7 +34,8 @@ class Path:
   """A line through (x, y) points.
 
   Its role is `rule` of the grid, `chance`, `leader` from a curve to its label,
-  `curve`, `bar` of an interval, or `band`, the outline of a filled area.
+  `curve`, `bar` of an interval, `zero`, or the outline of a filled area, `band`
+  or `beyond`.
   """
 
   role: str

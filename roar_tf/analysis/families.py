@@ -11,6 +11,7 @@ import itertools
 from collections.abc import Iterable
 
 from roar_tf.analysis import results
+from roar_tf.estimators.names import is_control
 
 # Of each prefix the family and the dash. The longest come first: `sg_sq_` is
 # not `sg_`.
@@ -91,8 +92,8 @@ def split(estimator: str) -> tuple[str, str]:
 def family(estimator: str) -> str:
   """Returns the key in FAMILIES of an estimator."""
   name, _ = _PREFIXES[split(estimator)[0]]
-  is_control = results.is_control(estimator) and name != 'smoothed'
-  return 'controls' if is_control else name
+  shown = is_control(estimator) and name != 'smoothed'
+  return 'controls' if shown else name
 
 
 def looks(estimators: Iterable[str], reference: str | None) -> dict[str, Look]:

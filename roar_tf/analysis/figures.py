@@ -1,20 +1,22 @@
-"""Figures as PNG files, which `report` and `roar_toy` write.
+"""Figures as files, which `report` and `roar_toy` write.
 
-Only matplotlib's object interface is used (no pyplot, no global state), so
-figures can be drawn in threads. The same data gives the same bytes.
+Only matplotlib's object interface is used (no pyplot), so figures can be drawn
+in threads. The same data gives the same bytes.
 """
 
 from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterable, Sequence
 
+import matplotlib
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from roar_tf.analysis import drawing, families, panels
+from roar_tf.analysis import drawing, families, gains, panels
 
 INK, QUIET, _RULE = '#1f2328', '#6b7280', '#d8dbe0'
 _PER_ROW = 3
@@ -24,10 +26,12 @@ _HEAD, _TITLE = 52, 26
 _PATHS = {
   'rule': dict(color=_RULE, linewidth=0.8),
   'leader': dict(color=_RULE, linewidth=0.8),
+  'zero': dict(color=INK, linewidth=1),
   'chance': dict(color=INK, linewidth=1.1, linestyle=(0, (1, 2))),
   'bar': dict(linewidth=1.1),
   'curve': dict(solid_capstyle='butt'),
 }
+_FILLS = {'band': 0.16, 'beyond': 0.18}
 _MARKS = {
   'mark': dict(markeredgecolor='white', markeredgewidth=0.7),
   'run': dict(markeredgewidth=0, alpha=0.4),
@@ -37,6 +41,12 @@ _TEXTS = {
   'note': dict(size=11, color=QUIET),
   'name': dict(size=11.5, color=INK),
   'name bold': dict(size=11.5, color=INK, weight='bold'),
+}
+_STYLE = threading.Lock()  # Matplotlib's style is that of the process.
+_METADATA = {
+  'png': {'Software': None},
+  'svg': {'Date': None, 'Creator': None},
+  'pdf': {'CreationDate': None, 'Creator': None, 'Producer': None},
 }
 _ALIGNMENTS = {'start': 'left', 'middle': 'center', 'end': 'right'}
 
@@ -54,23 +64,45 @@ def draw(
   wide, high, letters = drawing.size(drawn)
   # A file has room for labels that the page would cut.
   wide = max(wide, math.ceil(drawing.CHARACTER * letters / drawing.LABELS))
-  title_of_panel = _TITLE if len(drawn) > 1 else 0
-  columns = min(len(drawn), _PER_ROW)
+  parts = [
+    (panel.title, drawing.shapes(panel, wide, high, letters)) for panel in drawn
+  ]
+  return _laid_out(parts, wide, high, title, subtitle)
+
+
+def of_gains(charts: Sequence[gains.Chart], title: str) -> Figure:
+  """Returns gains over random, a small chart per estimator."""
+  parts = [(chart.title, gains.shapes(chart)) for chart in charts]
+  subtitle = (
+    'Points over random; bands: 95 % intervals; shaded: beyond the masks'
+  )
+  return _laid_out(parts, gains.WIDTH, gains.HEIGHT, title, subtitle)
+
+
+def _laid_out(
+  parts: Sequence[tuple[str, Iterable]],
+  wide: int,
+  high: int,
+  title: str,
+  subtitle: str,
+) -> Figure:
+  """Returns a figure of (title, shapes) parts of one size, side by side."""
+  title_of_panel = _TITLE if len(parts) > 1 else 0
+  columns = min(len(parts), _PER_ROW)
   width = columns * wide
-  height = _HEAD + math.ceil(len(drawn) / columns) * (high + title_of_panel)
+  height = _HEAD + math.ceil(len(parts) / columns) * (high + title_of_panel)
   # One pixel of the drawing is a point of the figure.
   figure = Figure(figsize=(width / 72, height / 72), dpi=144, facecolor='white')
   axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
   axes.axis('off')
   axes.text(10, 22, title, size=15, weight='bold', color=INK)
   axes.text(10, 42, subtitle, **_TEXTS['tick'])
-  for i, panel in enumerate(drawn):
+  for i, (name, shapes) in enumerate(parts):
     left = (i % columns) * wide
     top = _HEAD + (i // columns) * (high + title_of_panel)
     if title_of_panel:
       style = dict(size=12.5, color=INK)
-      axes.text(left + 10, top + 18, panel.title, **style)
-    shapes = drawing.shapes(panel, wide, high, letters)
+      axes.text(left + 10, top + 18, name, **style)
     for order, shape in enumerate(shapes):
       _paint(axes, shape, left, top + title_of_panel, order)
   return figure
@@ -101,8 +133,8 @@ def _paint(
     return
   x = [left + x for x, _ in shape.points]
   y = [top + y for _, y in shape.points]
-  if shape.role == 'band':
-    axes.fill(x, y, color=colour, alpha=0.13, linewidth=0, **common)
+  if shape.role in _FILLS:
+    axes.fill(x, y, color=colour, alpha=_FILLS[shape.role], lw=0, **common)
     return
   style = dict(color=colour) | _PATHS[shape.role]
   if shape.role == 'curve':
@@ -150,7 +182,24 @@ def toy(summary: pd.DataFrame) -> Figure:
 
 
 def png(figure: Figure) -> bytes:
-  """Returns the figure as PNG, without metadata that tell of the machine."""
+  """Returns the figure as PNG; see `encoded`."""
+  return encoded(figure, 'png')
+
+
+def encoded(figure: Figure, kind: str) -> bytes:
+  """Returns a figure as a file, without metadata that tell of the machine.
+
+  Args:
+    figure: the figure.
+    kind: `png`, or `svg` or `pdf`, whose text stays text.
+  """
   buffer = io.BytesIO()
-  figure.savefig(buffer, format='png', metadata={'Software': None})
+  style = {'svg.hashsalt': 'roar_tf', 'svg.fonttype': 'none'}
+  with _STYLE, matplotlib.rc_context(style):
+    figure.savefig(buffer, format=kind, metadata=_METADATA[kind])
   return buffer.getvalue()
+
+
+def files(figure: Figure, name: str) -> dict[str, bytes]:
+  """Returns a figure as PNG for screens, and as SVG and PDF for papers."""
+  return {f'{name}.{kind}': encoded(figure, kind) for kind in _METADATA}

@@ -1,4 +1,4 @@
-"""Intervals, tests and power from means, standard deviations and counts.
+"""Intervals and ranks from means, standard deviations and counts.
 
 Every function takes arrays that broadcast, one entry per comparison, so that
 thousands of simulated studies cost one call. What is unknown is NaN and makes
@@ -15,13 +15,11 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import optimize, stats
+from scipy import stats
 from statsmodels.stats import multitest
 
 LEVEL = 0.05
 """Of tests and, as 1 - LEVEL, of intervals."""
-
-_NODES = 64
 
 RUNS_FOR_INTERVAL = 3
 """Below this many a t interval says more about luck than about the cell."""
@@ -64,77 +62,9 @@ def half_width(
   return stats.t.isf(np.asarray(level) / 2, freedom) * error
 
 
-def p_value(
-  estimate: ArrayLike, error: ArrayLike, freedom: ArrayLike
-) -> np.ndarray:
-  """Returns the two-sided p of a t test that the estimate is 0.
-
-  NaN without any spread: runs that all agree to the last digit say nothing of
-  how far others would lie.
-  """
-  with np.errstate(divide='ignore', invalid='ignore'):
-    ratio = np.abs(estimate) / error
-  return np.where(np.isfinite(ratio), 2 * stats.t.sf(ratio, freedom), np.nan)
-
-
 def holm(p: ArrayLike) -> np.ndarray:
   """Returns p values corrected for being as many as they are, by Holm 1979."""
   return multitest.multipletests(p, method='holm')[1]
-
-
-class Power:
-  """What a two-sided Welch test of two means detects, of normal runs.
-
-  Given both sample variances the difference is normal and the test's critical
-  value is known; the chance to exceed it is integrated over what the variances
-  may turn out to be. A noncentral t of the degrees of freedom that the *true*
-  variances have would promise too much: those of the samples are fewer. At 5
-  runs of equal spread it says 64 % where 55 % is right.
-
-  Args:
-    variances: of the two means.
-    freedoms: of these variances.
-    level: of the test. Holm compares the smallest of m values of p with
-      LEVEL / m and the others with more, so that LEVEL / m gives what the
-      corrected test finds at least, whatever is true of the others.
-  """
-
-  def __init__(
-    self,
-    variances: tuple[float, float],
-    freedoms: tuple[float, float],
-    level: float,
-  ):
-    self.error = float(np.sqrt(sum(variances)))
-    # Gauss-Legendre over the quantiles of both sample variances.
-    nodes, weights = np.polynomial.legendre.leggauss(_NODES)
-    nodes, weights = (nodes + 1) / 2, weights / 2
-    drawn = [
-      variance * stats.chi2.ppf(nodes, freedom) / freedom
-      for variance, freedom in zip(variances, freedoms, strict=True)
-    ]
-    error, freedom = combined((drawn[0][:, None], drawn[1]), freedoms)
-    self._critical = half_width(error, freedom, level)
-    self._weights = weights[:, None] * weights
-
-  def of(self, effect: float) -> float:
-    """Returns the chance to detect a true difference; NaN if it is unknown."""
-    if not self.error > 0:
-      return float('nan')
-    chances = sum(
-      stats.norm.cdf((side * effect - self._critical) / self.error)
-      for side in (1, -1)
-    )
-    return float((chances * self._weights).sum())
-
-  def detectable(self, wanted: float = 0.8) -> float:
-    """Returns the least difference that is detected with the wanted chance."""
-    if not self.error > 0:
-      return float('nan')
-    high = self.error
-    while self.of(high) < wanted:
-      high *= 2
-    return optimize.brentq(lambda effect: self.of(effect) - wanted, 0, high)
 
 
 def ratio(

@@ -1,7 +1,8 @@
-r"""table.tex: a study's accuracies in the layout of the paper's Table 2.
+r"""LaTeX of a study: table.tex and verdicts.tex.
 
-One row per ranking, grouped by source; keep on the left, remove on the right,
-a column per threshold. It needs `\usepackage{booktabs}`.
+The first has accuracies in the layout of the paper's Table 2: one row per
+ranking, grouped by source; keep on the left, remove on the right, a column per
+threshold. The second has verdicts. Both need `\usepackage{booktabs}`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from roar_tf.analysis import paper, results
+from roar_tf.analysis.verdict import Verdict
 
 _SPECIAL = {
   '\\': r'\textbackslash{}',
@@ -61,6 +63,50 @@ def table(summary: pd.DataFrame, sources: Sequence[str] | None = None) -> str:
     r'\end{tabular}',
   ]
   return '\n'.join(lines) + '\n'
+
+
+def verdicts(judged: Sequence[Verdict]) -> str:
+  r"""Returns the verdicts as a `tabular`, one line per curve, with booktabs.
+
+  Leads are in points over random; their intervals are those of the verdicts.
+
+  Args:
+    judged: of `judging.judge`.
+  """
+  lines, last = [], None
+  for verdict in judged:
+    if verdict.role == 'reference':
+      continue
+    section = verdict.curve[:2]
+    if last not in (None, section):
+      lines.append(r'\midrule')
+    lead = verdict.lead
+    ends = [f'{100 * end:+.1f}' for end in lead[1:]] if lead.bounded else []
+    cells = [
+      *(map(escape, section) if section != last else ('', '')),
+      escape(verdict.label),
+      verdict.word,
+      f'${100 * lead.value:+.1f}$' if lead.known else '',
+      f'$[{ends[0]}, {ends[1]}]$' if ends else '',
+    ]
+    lines.append(_row(cells))
+    last = section
+  if not lines:
+    return '% Nothing can be compared with random yet.\n'
+  heads = ['Dataset', 'Mode', 'Estimator', 'Verdict', 'Lead', 'Interval']
+  return '\n'.join(
+    [
+      r'% Points over random. Needs \usepackage{booktabs}.',
+      r'\begin{tabular}{llllrr}',
+      r'\toprule',
+      _row(heads),
+      r'\midrule',
+      *lines,
+      r'\bottomrule',
+      r'\end{tabular}',
+      '',
+    ]
+  )
 
 
 def escape(text: str) -> str:

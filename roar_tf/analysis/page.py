@@ -33,9 +33,6 @@ def render(**content) -> str:
   environment.filters['percent'] = tables.percent
   environment.filters['decimal'] = tables.decimal
   environment.filters['amount'] = '{:,.2f}'.format
-  environment.filters['probability'] = lambda p: (
-    '< 0.001' if p < 0.001 else f'{p:.3f}'
-  )
   environment.globals['strip'] = charts.strip
   script = _read('report.js.j2').strip()
   digest = hashlib.sha256(script.encode()).digest()

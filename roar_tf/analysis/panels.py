@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
@@ -121,13 +121,20 @@ class Panel:
 class Curves:
   """The curves of one source, and the figures of the paper made of them."""
 
-  def __init__(self, summary: pd.DataFrame, source: str, chance: float | None):
+  def __init__(
+    self,
+    summary: pd.DataFrame,
+    source: str,
+    chance: float | None,
+    weights: Mapping[tuple[str, str, str], Mapping[int, float]] | None = None,
+  ):
     """Prepares the curves.
 
     Args:
       summary: what `results.summarise` returns.
       source: the source.
       chance: accuracy of guessing, a fraction; None leaves it out.
+      weights: those of leads, by (source, mode, input).
     """
     self.source = source
     self.chance = None if chance is None else 100 * chance
@@ -135,7 +142,14 @@ class Curves:
     tested = here[here['input'] == 'deletion'].assign(input='image')
     self._summaries = {True: here, False: tested}
     self._rows = {
-      (mode, retrained): results.against_random(some, source, mode)
+      (mode, retrained): results.against_random(
+        some,
+        source,
+        mode,
+        (weights or {}).get(
+          (source, mode, 'image' if retrained else 'deletion')
+        ),
+      )
       for mode in TITLES
       for retrained, some in self._summaries.items()
     }

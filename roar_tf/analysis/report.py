@@ -8,7 +8,6 @@ files. Every number of the page is in one of the two csv files.
 from __future__ import annotations
 
 import dataclasses
-import math
 import posixpath
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -20,19 +19,25 @@ from roar_tf.analysis import (
   beside_paper,
   charts,
   checks,
+  contrasts,
   costs,
   drawing,
   figures,
+  gains,
+  judging,
   latex,
   mosaics,
   page,
   panels,
   results,
+  sentences,
   soundness,
   statistics,
   tables,
-  verdicts,
+  verdict,
 )
+from roar_tf.analysis.arms import Correct
+from roar_tf.analysis.evidence import RULES, Evidence, Rules
 
 TITLES = {
   'remove': 'Remove and retrain (ROAR)',
@@ -61,7 +66,9 @@ def write(
   *,
   study: str,
   chances: Mapping[str, float],
+  rules: Rules = RULES,
   expected: Iterable[Mapping[str, Any]] | None = None,
+  correct: Correct | None = None,
   excluded: Sequence[str] = (),
   examples: Mapping[str, Sequence[mosaics.Example]] | None = None,
   explained: Mapping[str, float] | None = None,
@@ -79,7 +86,10 @@ def write(
     study: its name, the title.
     chances: for each source the accuracy of guessing, a fraction: the share of
       the most frequent class of its test images.
+    rules: the margin and the family of its verdicts.
     expected: the runs that the study lists, as for `results.faults`.
+    correct: which test images each run had right; without it intervals are
+      over seeds alone.
     excluded: sentences about runs that are there and left out of `frame`.
     examples: for each source test images under its cells.
     explained: for each source the explained model's test accuracy, where it
@@ -103,29 +113,77 @@ def write(
   expected = None if expected is None else list(expected)
   origins, examples = origins or {}, examples or {}
   summary = results.summarise(frame)
-  table = statistics.compute(frame, chances, expected)
-  performed = checks.perform(frame, table, chances, expected, explained)
+  evidence = Evidence(frame, chances, rules, expected, correct)
+  judged = judging.judge(evidence)
+  planned = contrasts.planned(evidence, judged)
+  parts = contrasts.decomposed(evidence, judged)
+  agreements = contrasts.consistency(evidence)
+  table = statistics.compute(evidence, judged, [*planned, *parts], agreements)
+  performed = checks.perform(evidence, judged, chances, expected, explained)
   devices = {run: origin.devices for run, origin in origins.items()}
   spent = costs.rows(frame, devices, price_per_hour)
   tables_of_numbers = [statistics.with_checks(table, performed), spent]
   budget = _IMAGES // max(1, len(examples))
+  scale = charts.scale(judged)
   sections, files = [], {}
   for source in sorted(frame['source'].unique()):
-    curves = panels.Curves(summary, source, chances.get(source))
+    curves = panels.Curves(
+      summary, source, chances.get(source), evidence.of_leads
+    )
     drawn, images = _figures(curves), examples.get(source, ())
     files |= _pictures(summary, source, drawn, images)
-    section = _section(summary, table, performed, curves, drawn)
+    of_gains = {
+      mode: gains.charts(evidence, verdict.of(judged, source, mode))
+      for mode in TITLES
+    }
+    for mode, found in of_gains.items():
+      if found:
+        title = f'{source}, {mode}: gains over random'
+        figure = figures.of_gains(found, title)
+        files |= figures.files(figure, f'gains_{source}_{mode}')
+    found = {
+      'consistency': soundness.consistency(agreements, source),
+      'leaks': soundness.leaks(
+        summary,
+        source,
+        curves.chance,
+        [check for check in performed if check.name == 'leak'],
+      ),
+      'modes': [
+        _mode(
+          *(table, planned, parts, curves, drawn, scale),
+          verdict.of(judged, source, mode),
+          of_gains[mode],
+        )
+        for mode in TITLES
+        if not curves.rows(mode).empty
+      ],
+    }
+    section = _section(summary, curves, drawn) | found
+    section['sentences'] = sentences.of_source(section['modes'])
     sections.append(section | _mosaics(summary, source, images, budget))
     tables_of_numbers.append(beside_paper.statistics_of(summary, source))
-  alarms = [check.text for check in performed if not check.holds]
+  failed = [check for check in performed if not check.holds]
+  alarms = sentences.alarms(
+    check for check in failed if check.name not in checks.CAUTIONS
+  )
   problems = [*excluded, *alarms]
+  cautions = sentences.alarms(
+    check for check in failed if check.name in checks.CAUTIONS
+  )
   files['table.tex'] = latex.table(summary).encode()
-  files['table.md'] = _markdown(study, summary, sections, problems).encode()
+  files['verdicts.tex'] = latex.verdicts(judged).encode()
+  files['table.md'] = _markdown(
+    *(study, summary, sections, problems, cautions), evidence.of_leads
+  ).encode()
   retrained = summary[summary['input'] == 'image']
   html = page.render(
     study=study,
     sections=sections,
+    matrix=sentences.matrix(judged),
     problems=problems,
+    cautions=cautions,
+    failed=[*excluded, *(check.text for check in failed)],
     passed=[check.text for check in performed if check.holds],
     facts=facts,
     commands=commands or {},
@@ -136,6 +194,9 @@ def write(
     seeds=sorted((retrained if len(retrained) else summary)['runs'].unique()),
     modes=set(summary['mode']),
     few=results.RUNS_FOR_INTERVAL,
+    margin=tables.percent(rules.margin),
+    comparisons=evidence.comparisons,
+    images=any(v.images_error == v.images_error for v in judged),
   )
   # The page comes last: whoever sees it finds the files beside it.
   files['index.html'] = html.encode()
@@ -151,51 +212,67 @@ def write(
 
 def _section(
   summary: pd.DataFrame,
-  table: pd.DataFrame,
-  performed: Sequence[results.Check],
   curves: panels.Curves,
   drawn: Mapping[str, tuple[str, list[panels.Panel]]],
 ) -> dict[str, Any]:
-  """Returns what the page says about one source, but for its images."""
+  """Returns what the page says about one source whatever the mode."""
   source = curves.source
-  leaks = [check for check in performed if check.name == 'leak']
-  svg = {name: _charts(parts, source) for name, (_, parts) in drawn.items()}
-  modes = []
-  for mode, title in TITLES.items():
-    rows = curves.rows(mode)
-    if rows.empty:
-      continue
-    judged = verdicts.of_curves(table, rows, leaks)
-    thresholds, grid = tables.grid(rows)
-    modes.append(
-      {
-        'mode': mode,
-        'title': title,
-        'sentences': verdicts.sentences(judged, mode),
-        'verdicts': judged,
-        'scale': charts.scale(judged),
-        'power': _power(judged),
-        'charts': svg.get(f'curves_{source}_{mode}', []),
-        'deletion': svg.get(f'deletion_{source}_{mode}', []),
-        'tables': {
-          'deletion': soundness.deletion(table, source, mode),
-          'smoothed': soundness.smoothed(judged),
-          'fills': soundness.fills(table, source, mode),
-          'sureness': soundness.sureness(table, judged, source, mode),
-        },
-        'thresholds': thresholds,
-        'rows': grid,
-      }
-    )
+  _, both = drawn.get(f'both_{source}', ('', []))
   return {
     'source': source,
     'papers': beside_paper.tables_of(summary, source),
     'caption': tables.caption(summary, source),
-    'chance': None if curves.chance is None else f'{curves.chance:.4g} %',
-    'modes': modes,
-    'both': svg.get(f'both_{source}', []),
-    'leaks': soundness.leaks(summary, source, curves.chance, leaks),
+    'chance': None if curves.chance is None else f'{curves.chance:.3g} %',
+    'both': _charts(both, source) if both else [],
   }
+
+
+def _mode(
+  table: pd.DataFrame,
+  planned: Sequence[contrasts.Contrast],
+  parts: Sequence[contrasts.Contrast],
+  curves: panels.Curves,
+  drawn: Mapping[str, tuple[str, list[panels.Panel]]],
+  scale: tuple[float, float],
+  judged: Sequence[verdict.Verdict],
+  of_gains: Sequence[gains.Chart],
+) -> dict[str, Any]:
+  """Returns what the page says about one source and mode."""
+  source, mode = judged[0].curve[:2]
+  thresholds, grid = tables.grid(curves.rows(mode))
+  svg = {
+    kind: _charts(drawn[name][1], source) if name in drawn else []
+    for kind in ('curves', 'deletion')
+    for name in [f'{kind}_{source}_{mode}']
+  }
+  return {
+    'mode': mode,
+    'title': TITLES[mode],
+    'sentences': sentences.of_mode(judged),
+    'verdicts': judged,
+    'scale': scale,
+    'charts': svg['curves'],
+    'gains': [_gains(chart) for chart in of_gains],
+    'deletion': svg['deletion'],
+    'tables': {
+      'decomposition': soundness.decomposition(judged, parts),
+      'planned': soundness.planned(planned, source, mode),
+      'deletion': soundness.deletion(table, source, mode),
+      'smoothed': soundness.smoothed(judged),
+      'fills': soundness.fills(table, source, mode),
+      'sureness': soundness.sureness(judged),
+    },
+    'thresholds': thresholds,
+    'rows': grid,
+  }
+
+
+def _gains(chart: gains.Chart) -> dict[str, Any]:
+  """Returns a chart of gains as SVG, as `_charts` returns panels."""
+  svg = charts.drawn(
+    gains.shapes(chart), chart.description, gains.WIDTH, gains.HEIGHT
+  )
+  return {'title': chart.title, 'svg': svg, 'narrow': False}
 
 
 def _figures(
@@ -227,15 +304,14 @@ def _pictures(
   drawn: Mapping[str, tuple[str, list[panels.Panel]]],
   examples: Sequence[mosaics.Example],
 ) -> dict[str, bytes]:
-  """Returns the PNG files of one source: its figures and its mosaics."""
-  pictures = {
-    f'{name}.png': figures.draw(parts, title)
-    for name, (title, parts) in drawn.items()
-  }
+  """Returns the files of one source's figures and mosaics."""
+  pictures = {}
+  for name, (title, parts) in drawn.items():
+    pictures |= figures.files(figures.draw(parts, title), name)
   for i, example in enumerate(examples):
-    means = _accuracies(summary, source, example)
-    pictures[f'mosaic_{source}_{i + 1}.png'] = mosaics.figure(example, means)
-  return {name: figures.png(figure) for name, figure in pictures.items()}
+    figure = mosaics.figure(example, _accuracies(summary, source, example))
+    pictures[f'mosaic_{source}_{i + 1}.png'] = figures.png(figure)
+  return pictures
 
 
 def _charts(figure: Sequence[panels.Panel], source: str) -> list[dict]:
@@ -285,30 +361,6 @@ def _accuracies(
   return dict(zip(keys, rows['mean'], strict=True))
 
 
-def _power(judged: Sequence[verdicts.Verdict]) -> str:
-  """Says in a sentence how sure the study could have been; may be empty."""
-  powers = [v.power for v in judged if not math.isnan(v.power)]
-  least = [v.detectable for v in judged if not math.isnan(v.detectable)]
-  if not powers:
-    return ''
-  text = (
-    'A true lead of 2 points over random would be found, after correction, with'
-    f' a chance of {_range(powers, "{:.0f} %")}'
-  )
-  if least:
-    text += (
-      '; the smallest found with a chance of 80 % is '
-      f'{_range(least, "{:.1f}")} points'
-    )
-  return f'{text}.'
-
-
-def _range(fractions: Sequence[float], form: str) -> str:
-  """Returns the least and the largest, or one where both look alike."""
-  ends = (form.format(100 * end) for end in (min(fractions), max(fractions)))
-  return ' to '.join(dict.fromkeys(ends))
-
-
 def _runs(
   frame: pd.DataFrame, origins: Mapping[tuple, Origin]
 ) -> list[dict[str, Any]]:
@@ -326,14 +378,22 @@ def _markdown(
   summary: pd.DataFrame,
   sections: Sequence[Mapping[str, Any]],
   problems: Sequence[str],
+  cautions: Sequence[str],
+  weights: Mapping[tuple[str, str, str], Mapping[int, float]],
 ) -> str:
   """Returns table.md: the answers, the tables of accuracies, the problems."""
   text = [f'# {study}', '']
   for section in sections:
-    for mode in section['modes']:
-      text += [f'## {section["source"]}: {mode["title"]}', '']
-      text += [' '.join(mode['sentences']), '']
-      text += [tables.table(summary, section['source'], mode['mode'])]
-  if problems:
-    text += ['## Problems', '', *(f'* {problem}' for problem in problems), '']
+    for part in section['modes']:
+      source, mode = section['source'], part['mode']
+      text += [f'## {source}: {part["title"]}', '']
+      text += [' '.join(part['sentences']), '']
+      text += [
+        tables.table(
+          summary, source, mode, weights.get((source, mode, 'image'))
+        )
+      ]
+  for title, found in (('Problems', problems), ('Cautions', cautions)):
+    if found:
+      text += [f'## {title}', '', *(f'* {line}' for line in found), '']
   return '\n'.join(text)

@@ -12,7 +12,6 @@ import dataclasses
 import hashlib
 import io
 import math
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -32,6 +31,7 @@ CELL = (
   'threshold',
 )
 IDENTITY = (*CELL, 'seed')
+CURVE = ('source', 'mode', 'granularity', 'fill', 'input', 'estimator')
 _TYPES = {
   'study': 'str',
   'source': 'str',
@@ -54,11 +54,6 @@ ORIGINAL = 'original'
 RANDOM = ('random', 'random_bernoulli')
 ORACLES = ('oracle', 'inverse_oracle')
 RUNS_FOR_INTERVAL = inference.RUNS_FOR_INTERVAL
-# Rows that test the benchmark itself; they are shown but do not compete.
-_CONTROLS = re.compile(
-  'random|random_bernoulli|centre|(inverse_)?oracle|oracle_[0-9]+'
-  '|(blur|max|shuffle|untrained)_.*'
-)
 
 
 def tidy(frame: pd.DataFrame) -> pd.DataFrame:
@@ -95,16 +90,30 @@ def where(rows: pd.DataFrame, **values: Any) -> pd.DataFrame:
   return rows
 
 
-def is_control(estimator: str) -> bool:
-  """Returns whether an estimator tests the benchmark and does not compete.
+def nodes(
+  frame: pd.DataFrame, expected: Iterable[Mapping[str, Any]] | None = None
+) -> dict[tuple[str, str, str], list[int]]:
+  """Returns the thresholds of all curves of each (source, mode, input).
 
-  Controls are random itself, `centre`, the oracles, whole or with a random
-  share; `blur_` or `max_` of any estimator, which know no more of the model
-  than that estimator does; and `shuffle_` or `untrained_` of it, which know
-  nothing of the image, or of what the model has learnt. `sobel` is none: it is
-  an estimator of the paper, and competes.
+  A curve that lacks one of them is not whole, and has no lead: another study
+  would be compared.
+
+  Args:
+    frame: runs of one study.
+    expected: the runs that it lists, as for `faults`; without it the
+      thresholds that any curve has.
   """
-  return bool(_CONTROLS.fullmatch(estimator))
+  columns = ['source', 'mode', 'input', 'threshold']
+  masked = frame.loc[frame['mode'] != '', columns]
+  found = set(masked.itertuples(index=False, name=None))
+  for run in expected or ():
+    if run['mode']:
+      input = run.get('input', 'image')
+      found.add((run['source'], run['mode'], input, int(run['threshold'])))
+  thresholds = {}
+  for *group, threshold in sorted(found):
+    thresholds.setdefault(tuple(group), []).append(threshold)
+  return thresholds
 
 
 def reference(estimators: Iterable[str]) -> str | None:
@@ -144,7 +153,8 @@ def summarise(frame: pd.DataFrame) -> pd.DataFrame:
     images = group['test_images'].min()
     variance = mean * (1 - mean) / images
     sampling = math.sqrt(variance) if variance >= 0 else math.nan
-    low, high = float(mean - half), float(mean + half)
+    # No accuracy lies outside of 0..1.
+    low, high = (float(np.clip(mean + e, 0, 1)) for e in (-half, half))
     numbers = (runs, mean, deviation, low, high, images, sampling)
     rows.append((*cell, *numbers))
   columns = [*CELL, 'runs', 'mean', 'sd', 'low', 'high']
@@ -163,7 +173,10 @@ def original(
 
 
 def against_random(
-  summary: pd.DataFrame, source: str, mode: str
+  summary: pd.DataFrame,
+  source: str,
+  mode: str,
+  weights: Mapping[int, float] | None = None,
 ) -> pd.DataFrame:
   """Compares the image cells of a source and mode with random, best first.
 
@@ -173,7 +186,14 @@ def against_random(
     gain: the fraction by which the cell beats random's cell of the same
       granularity, fill and threshold: below it in `remove`, above it in `keep`.
     lead: the area between random's curve and the label's, see `curves`; NaN
-      where one of them lacks a threshold that others of the mode have.
+      where one of them lacks a threshold.
+
+  Args:
+    summary: of `summarise`.
+    source: the source.
+    mode: the mode.
+    weights: of the thresholds of a whole curve in a lead, see
+      `curves.of_lead`; None for those that any curve has, and its area.
   """
   rows = where(summary, source=source, mode=mode, input='image').copy()
   rows['label'] = labels(rows)
@@ -183,10 +203,13 @@ def against_random(
   rows = rows.merge(random, on=key, how='left', suffixes=('', '_random'))
   rows['gain'] = curves.SIGN[mode] * (rows['mean_random'] - rows['mean'])
   rows['lead'] = math.nan
+  if weights is None:
+    weights = curves.of_lead(sorted(set(rows['threshold'])), mode)
   for _, cells in rows.groupby('label'):
     gains = dict(zip(cells['threshold'], cells['gain'], strict=True))
-    if set(gains) == set(rows['threshold']):
-      rows.loc[cells.index, 'lead'] = curves.area(gains, mode)
+    if set(weights) <= set(gains):
+      lead = math.fsum(weight * gains[t] for t, weight in weights.items())
+      rows.loc[cells.index, 'lead'] = lead
   return rows.sort_values(
     ['lead', 'label', 'threshold'],
     ascending=[False, True, True],

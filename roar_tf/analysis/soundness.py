@@ -12,9 +12,10 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from roar_tf.analysis import families, results, tables
+from roar_tf.analysis import contrasts, families, results, tables
+from roar_tf.analysis.arms import Estimate
 from roar_tf.analysis.results import Check
-from roar_tf.analysis.verdicts import Verdict
+from roar_tf.analysis.verdict import Verdict
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +89,7 @@ def smoothed(verdicts: Sequence[Verdict]) -> Table | None:
   Neither knows more of the model; one that does better shows how much of a
   score owes to the shape of the removed area alone.
   """
-  areas = {verdict.label: verdict.area.value for verdict in verdicts}
+  areas = {verdict.label: verdict.lead.value for verdict in verdicts}
   bases = []
   for verdict in verdicts:
     prefix, _ = families.split(verdict.estimator)
@@ -110,7 +111,7 @@ def fills(table: pd.DataFrame, source: str, mode: str) -> Table | None:
   A finding should not hang on the fill.
   """
   rows = results.where(
-    table, source=source, mode=mode, input='image', quantity='area'
+    table, source=source, mode=mode, input='image', quantity='lead'
   )
   if rows['fill'].nunique() < 2:
     return None
@@ -124,9 +125,9 @@ def fills(table: pd.DataFrame, source: str, mode: str) -> Table | None:
 
 def deletion(table: pd.DataFrame, source: str, mode: str) -> Table | None:
   """Returns points over random without retraining, beside those with it."""
-  areas = results.where(table, source=source, mode=mode, quantity='area')
-  tested = results.where(areas, input='deletion')
-  retrained = results.where(areas, input='image')
+  leads = results.where(table, source=source, mode=mode, quantity='lead')
+  tested = results.where(leads, input='deletion')
+  retrained = results.where(leads, input='image')
   if tested.empty:
     return None
   key = ['estimator', 'granularity', 'fill']
@@ -134,38 +135,119 @@ def deletion(table: pd.DataFrame, source: str, mode: str) -> Table | None:
   both = both.sort_values('value', ascending=False)
   both = both.assign(label=results.labels(both))
   body = [
-    (row.label, _entries([row.value, row.value_again]))
+    (
+      row.label,
+      [
+        Entry(
+          tables.points(row.value), note=tables.interval(row.low, row.high)
+        ),
+        Entry(
+          tables.points(row.value_again),
+          note=tables.interval(row.low_again, row.high_again),
+        ),
+      ],
+    )
     for row in both.itertuples()
   ]
   return Table(['estimator', 'not retrained', 'retrained'], body)
 
 
-def sureness(
-  table: pd.DataFrame, verdicts: Sequence[Verdict], source: str, mode: str
+def decomposition(
+  verdicts: Sequence[Verdict], found: Sequence[contrasts.Contrast]
 ) -> Table | None:
-  """Returns what the study could have detected, and what makes it unsure."""
-  rows = results.where(table, source=source, mode=mode, input='image')
-  rows = rows.assign(label=results.labels(rows))
-  worst = rows.groupby(['label', 'quantity'])['value'].max().to_dict()
+  """Returns what a lead is made of: shape, image, model.
+
+  Args:
+    verdicts: of one source and mode.
+    found: of `contrasts.decomposed`.
+  """
+  leads = {verdict.curve: verdict.lead for verdict in verdicts}
+  parts = {(one.curve, one.rival): one.lead for one in found}
   body = []
   for verdict in verdicts:
-    values = [
-      worst.get((verdict.label, 'accuracy_sd'), math.nan),
-      worst.get((verdict.label, 'sampling_error'), math.nan),
-      verdict.power,
-      verdict.detectable,
-    ]
+    own, name = verdict.curve, verdict.estimator
+    shape = own._replace(estimator=f'shuffle_{name}')
+    image = own._replace(estimator=f'untrained_{name}')
+    of = (
+      leads.get(shape, Estimate()),
+      parts.get((image, shape.estimator), Estimate()),
+      parts.get((own, image.estimator), Estimate()),
+    )
+    if verdict.lead.known and any(part.known for part in of):
+      entries = [_estimate(part) for part in (verdict.lead, *of)]
+      body.append((verdict.label, entries))
+  heads = ['estimator', 'lead', 'shape', 'image', 'model']
+  return Table(heads, body) if body else None
+
+
+def planned(
+  found: Sequence[contrasts.Contrast], source: str, mode: str
+) -> Table | None:
+  """Returns the planned contrasts of a source and mode."""
+  body = [
+    (
+      f'{contrast.curve.estimator} against {contrast.rival}',
+      [
+        _estimate(contrast.lead),
+        Entry(contrast.word),
+      ],
+    )
+    for contrast in found
+    if contrast.curve[:2] == (source, mode)
+  ]
+  return Table(['estimators', 'lead', 'verdict'], body) if body else None
+
+
+def consistency(
+  found: Sequence[contrasts.Agreement], source: str
+) -> Table | None:
+  """Returns how alike the conditions of a source order the estimators."""
+  body = [
+    (
+      f'{_condition(agreement.first)} and {_condition(agreement.second)}',
+      [
+        Entry(tables.decimal(agreement.tau)),
+        Entry(str(agreement.estimators)),
+      ],
+    )
+    for agreement in found
+    if agreement.source == source
+  ]
+  return (
+    Table(['orders', 'Kendall’s tau', 'estimators'], body) if body else None
+  )
+
+
+def sureness(verdicts: Sequence[Verdict]) -> Table | None:
+  """Returns what makes leads unsure, and which the study would have found."""
+  body = []
+  for verdict in verdicts:
+    if verdict.role == 'reference':
+      continue
+    values = verdict.seeds_error, verdict.images_error, verdict.detectable
     entries = [Entry(tables.percent(value)) for value in values]
-    body.append((verdict.label, [Entry(str(verdict.runs)), *entries]))
+    entries.append(Entry(tables.interval(*verdict.pointwise[1:])))
+    body.append((verdict.label, [Entry(str(verdict.seeds)), *entries]))
   heads = [
     'estimator',
     'seeds',
-    'SD between seeds',
-    'test-set error',
-    'power, 2 points (%)',
-    'found with 80 %',
+    'error of seeds',
+    'error of test images',
+    'lead found with 80 %',
+    'interval of it alone',
   ]
   return Table(heads, body) if body else None
+
+
+def _estimate(estimate: Estimate) -> Entry:
+  note = tables.interval(estimate.low, estimate.high)
+  return Entry(tables.points(estimate.value), note=note)
+
+
+def _condition(condition: tuple[str, str, str]) -> str:
+  mode, fill, input = condition
+  text = mode if input == 'image' else f'{mode} without retraining'
+  return text if fill == 'mean' else f'{text}, fill {fill}'
 
 
 def _entries(values: Sequence[float]) -> list[Entry]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -16,9 +17,22 @@ NONE = '–'
 """What stands where there is no number."""
 
 
-def table(summary: pd.DataFrame, source: str, mode: str) -> str:
-  """Returns the accuracies as Markdown that is aligned for a terminal, too."""
-  thresholds, rows = grid(results.against_random(summary, source, mode))
+def table(
+  summary: pd.DataFrame,
+  source: str,
+  mode: str,
+  weights: Mapping[int, float] | None = None,
+) -> str:
+  """Returns the accuracies as Markdown that is aligned for a terminal, too.
+
+  Args:
+    summary: of `results.summarise`.
+    source: the source.
+    mode: the mode.
+    weights: those of the lead, see `results.against_random`.
+  """
+  rows = results.against_random(summary, source, mode, weights)
+  thresholds, rows = grid(rows)
   lines = [['estimator', 'lead', *(f'{t} %' for t in thresholds)]]
   for row in rows:
     name = re.sub(r'([|<*`])', r'\\\1', row['label'])
@@ -78,6 +92,13 @@ def points(fraction: float) -> str:
   if math.isnan(fraction):
     return NONE
   return _signed(f'{100 * fraction:+.1f}')
+
+
+def interval(low: float, high: float) -> str:
+  """Returns the ends of an interval in points; empty without one."""
+  if math.isnan(low) or math.isnan(high):
+    return ''
+  return f'{points(low)} to {points(high)}'
 
 
 def decimal(value: float) -> str:

@@ -19,6 +19,10 @@ _OF_STUDIES = (*(f'{kind}_' for kind in _SHUFFLES), UNTRAINED)
 OUTER = (*(f'{kind}_' for kind in FILTERS), *_OF_STUDIES)
 """All other prefixes."""
 _SHARE = re.compile(r'(?P<base>oracle|inverse_oracle)_(?P<share>[0-9]+)')
+_CONTROLS = re.compile(
+  'random|random_bernoulli|centre|(inverse_)?oracle|oracle_[0-9]+'
+  '|(blur|max|shuffle|untrained)_.*'
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +69,18 @@ def derivation(name: str) -> Derivation | None:
     # The other image of another one may be the image itself.
     raise errors.UsageError(f'Estimator "{name}" cannot be shuffled twice.')
   return Derivation(kind, ranking)
+
+
+def is_control(name: str) -> bool:
+  """Returns whether an estimator tests the benchmark and does not compete.
+
+  Controls are random itself, `centre`, the oracles, whole or with a random
+  share; `blur_` or `max_` of any estimator, which know no more of the model
+  than that estimator does; and `shuffle_` or `untrained_` of it, which know
+  nothing of the image, or of what the model has learnt. `sobel` is none: it is
+  an estimator of the paper, and competes.
+  """
+  return bool(_CONTROLS.fullmatch(name))
 
 
 def check_free(name: str) -> None:

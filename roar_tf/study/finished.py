@@ -5,12 +5,18 @@ study asks now, from the inputs that are there now. Any other is named and left
 out: results of two configurations are never averaged.
 """
 
+from __future__ import annotations
+
 import collections
 import dataclasses
 import hashlib
+import io
 import json
 import os
+import zipfile
 from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
 
 from roar_tf import errors
 from roar_tf.engine import Artefact, files, markers
@@ -27,11 +33,79 @@ class FinishedRuns:
       count.
     devices: how many devices each run that counts had for itself: those that
       shared its batches, less where other runs were trained beside it.
+    answers: which test images each run that counts had right.
   """
 
-  frame: 'pandas.DataFrame'  # noqa: F821  Imported when there is something.
+  frame: pandas.DataFrame  # noqa: F821  Imported when there is something.
   excluded: list[str]
   devices: Mapping[Run, float]
+  answers: Mapping[Run, Answers]
+
+
+@dataclasses.dataclass(frozen=True)
+class Answers:
+  """Which test images a run had right, ordered by their ids.
+
+  Attributes:
+    images: a digest of the ids.
+    count: how many images there are.
+    bits: bool [count], packed.
+  """
+
+  images: str
+  count: int
+  bits: np.ndarray
+
+  @classmethod
+  def read(cls, path: str, accuracy: float) -> Answers:
+    """Reads `test_predictions.npz` of a run of this accuracy.
+
+    Raises:
+      DataError: the file is damaged, or is that of another run.
+    """
+    data = markers.content(path)
+    try:
+      with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+        ids, correct = arrays['ids'], arrays['correct'].astype(bool)
+      if correct.shape != ids.shape or correct.mean() != accuracy:
+        raise ValueError('it does not fit the result.json beside it')
+    except (*errors.MALFORMED, zipfile.BadZipFile, OSError) as e:
+      raise errors.DataError(
+        f'{path} is damaged ({e}); delete its directory and run the same '
+        'command again.'
+      ) from e
+    order = np.argsort(ids, kind='stable')
+    digest = hashlib.sha256(ids[order].tobytes()).hexdigest()
+    return cls(digest, len(ids), np.packbits(correct[order]))
+
+  @property
+  def correct(self) -> np.ndarray:
+    """Bool [count], whether each image was right."""
+    return np.unpackbits(self.bits, count=self.count).astype(bool)
+
+
+def correct(answers: Mapping[Run, Answers]):
+  """Returns an `analysis.arms.Correct` of the answers of runs.
+
+  Runs that were tested on other images than most of their source have none.
+  """
+  from roar_tf.analysis import results
+
+  usual: dict[str, collections.Counter] = {}
+  for run, own in answers.items():
+    usual.setdefault(run.source, collections.Counter())[own.images] += 1
+  images = {name: votes.most_common(1)[0][0] for name, votes in usual.items()}
+  known = {
+    results.identity(run.columns): own
+    for run, own in answers.items()
+    if own.images == images[run.source]
+  }
+
+  def look(identity: tuple) -> np.ndarray | None:
+    own = known.get(identity)
+    return None if own is None else own.correct
+
+  return look
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +115,7 @@ class _Trial:
   run: Run
   marker: Mapping | None = None
   numbers: Mapping | None = None
+  answers: Answers | None = None
   fault: str = ''
 
 
@@ -108,6 +183,7 @@ def read(runs: Mapping[Run, Artefact]) -> FinishedRuns:
     pd.DataFrame(rows, columns=list(results.COLUMNS)),
     _sentences(faults),
     {trial.run: _devices(trial) for trial in usable},
+    {trial.run: trial.answers for trial in usable},
   )
 
 
@@ -138,7 +214,10 @@ def _read(run: Run, artefact: Artefact) -> _Trial:
         fault=f'was made with other settings ({"; ".join(changes)}): ask for '
         'those, or delete its directory and run roar_study again',
       )
-    return _Trial(run, marker, _numbers_of(artefact.marker, marker))
+    numbers = _numbers_of(artefact.marker, marker)
+    path = f'{os.path.dirname(artefact.marker)}/test_predictions.npz'
+    answers = Answers.read(path, numbers['accuracy'])
+    return _Trial(run, marker, numbers, answers)
   except (errors.DataError, *files.storage_errors()) as e:
     return _Trial(run, fault=str(e).splitlines()[0].rstrip('.'))
 

@@ -206,6 +206,8 @@ def report(
     machine, of_sources = rates.read(rates_file, sources)
     pace = pace_of_rates(stages, machine, of_sources, workers)
   lines = [f'Dry run of {study} in {workspace.root}: nothing was written.', '']
+  if pipeline.looks:
+    lines += [f'{pipeline.looks}', '']
   lines += _table(stages, pace)
   lines += ['', *_work(stages, sources)]
   if unfinished:

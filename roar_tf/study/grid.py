@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 import re
 from collections.abc import Iterator
 
@@ -10,10 +11,13 @@ import gin
 from roar_tf import errors
 from roar_tf.cells import ORIGINAL, Cell
 from roar_tf.estimators import registry
+from roar_tf.estimators.names import is_control
 
 MASKINGS = ('shards', 'ranking')
 RANDOMS = ('random', 'random_bernoulli')
 """Controls that may stand for a study's `random`."""
+DESIGNS = ('fixed', 'sequential')
+_RANDOM_SEEDS = 12
 
 _NAME = re.compile(r'[^\W_][^\x00-\x1f\x7f/\\*?\[\]\ud800-\udfff]*')
 
@@ -95,12 +99,29 @@ class Study:
     modes: `remove` (ROAR), `keep` (KAR).
     granularities: `pixel`, `element`.
     fills: what replaces removed values.
-    seeds: retrainings of every cell.
-    original_seeds: retrainings of `original`; `seeds` if None (paper: 10).
+    design: `fixed` makes every run; `sequential` adds seeds to an estimator
+      until its comparison with random is decided, see `looks`.
+    curves: those of the estimators whose cells at `curve_thresholds`, too, are
+      trained, once each: for figures, since verdicts are on `thresholds` alone.
+    curve_thresholds: whole percentages beside `thresholds`.
+    seeds: retrainings of every cell in the fixed design.
+    random_seeds: retrainings of random's cells, to which all others are
+      compared; None for `seeds`, or 12 in the sequential design.
+    looks: in the sequential design, how many seeds an estimator has when its
+      comparison is looked at. What does not compete has those of the first.
+    spending: the share of the level 0.05 that each look may spend.
+    original_seeds: retrainings of `original`; `seeds` if None (paper: 10), or
+      those of the first look.
     masking: `shards` trains from masked TFRecords, `ranking` masks on the fly.
     mask_only_seeds: retrainings on the masks alone of every cell of the first
       mode and fill (the others have the same masks, or their complements).
     deletion: whether the explained model is tested on every cell, too.
+    margin: leads over random up to it, a fraction, are no leads: estimators
+      whose interval lies within it are on par with random.
+    comparisons: how many comparisons with random hold together with 95 %; None
+      counts those of the study: sources x modes x granularities x estimators
+      that compete. Name a larger number before the first run if estimators
+      are to be added later, so that verdicts do not change then.
     random: the control that takes the place of `random` among the estimators:
       `random` itself, with an exact count in every image, or
       `random_bernoulli`. So a profile can choose the control of any study.
@@ -113,11 +134,19 @@ class Study:
   modes: tuple[str, ...] = ('remove',)
   granularities: tuple[str, ...] = ('pixel',)
   fills: tuple[str, ...] = ('mean',)
+  curves: tuple[str, ...] = ()
+  curve_thresholds: tuple[int, ...] = ()
+  design: str = 'fixed'
   seeds: int = 5
+  random_seeds: int | None = None
+  looks: tuple[int, ...] = (3, 4, 5, 6, 8, 10, 14)
+  spending: tuple[float, ...] = (0.1, 0.2, 0.2, 0.15, 0.15, 0.1, 0.1)
   original_seeds: int | None = None
   masking: str = 'shards'
   mask_only_seeds: int = 0
   deletion: bool = False
+  margin: float = 0.01
+  comparisons: int | None = None
   random: str = 'random'
 
   def __post_init__(self):
@@ -129,7 +158,7 @@ class Study:
         'letter or digit and has none of /\\*?[] in it, e.g. my_study.gin.'
       )
     self._check_axes()
-    for name in ('seeds', 'original_seeds'):
+    for name in ('seeds', 'random_seeds', 'original_seeds'):
       value = getattr(self, name)
       if value is not None and not (isinstance(value, int) and value >= 1):
         raise errors.UsageError(
@@ -147,14 +176,31 @@ class Study:
         'gin parameter Study.deletion must be True or False, found '
         f'{self.deletion!r}.'
       )
-    for name, known in (('masking', MASKINGS), ('random', RANDOMS)):
+    if not (
+      isinstance(self.margin, int | float)
+      and not isinstance(self.margin, bool)
+      and 0 <= self.margin < 1
+    ):
+      raise errors.UsageError(
+        'gin parameter Study.margin must be a fraction of at least 0 and less '
+        f'than 1 (0.01 is one point), found {self.margin!r}.'
+      )
+    for name, known in (
+      ('masking', MASKINGS),
+      ('random', RANDOMS),
+      ('design', DESIGNS),
+    ):
       value = getattr(self, name)
       if value not in known:
         raise errors.UsageError(
           f'gin parameter Study.{name} must be one of {known}, found {value!r}.'
         )
     self._choose_random()
+    self._check_curves()
     list(self.cells())  # Checks every name and threshold.
+    self._check_comparisons()
+    if self.design == 'sequential':
+      self._check_looks()
 
   def _check_axes(self):
     for axis in (
@@ -164,6 +210,8 @@ class Study:
       'modes',
       'granularities',
       'fills',
+      'curves',
+      'curve_thresholds',
     ):
       values = getattr(self, axis)
       if isinstance(values, str) or not isinstance(values, tuple | list):
@@ -171,7 +219,7 @@ class Study:
           f'gin parameter Study.{axis} must be a tuple such as ({values!r},), '
           f'found {values!r}.'
         )
-      if not values:
+      if not values and axis not in ('curves', 'curve_thresholds'):
         raise errors.UsageError(f'gin parameter Study.{axis} is empty.')
       if len(set(values)) < len(values):
         raise errors.UsageError(
@@ -183,14 +231,62 @@ class Study:
         f'{self.sources!r}.'
       )
 
+  def _check_curves(self):
+    if bool(self.curves) != bool(self.curve_thresholds):
+      raise errors.UsageError(
+        'gin parameters Study.curves and Study.curve_thresholds belong '
+        f'together, found {self.curves!r} and {self.curve_thresholds!r}.'
+      )
+    for name in self.curves:
+      if name not in self.estimators:
+        registry.parse(name)  # One that a file below leaves out, or a mistake.
+
+  def _check_comparisons(self):
+    if self.comparisons is None:
+      return
+    estimators = [e for e in self.estimators if not is_control(e)]
+    axes = self.sources, self.modes, self.granularities, estimators
+    least = max(1, math.prod(map(len, axes)))
+    if type(self.comparisons) is not int or self.comparisons < least:
+      raise errors.UsageError(
+        'gin parameter Study.comparisons must be None or at least '
+        f'{least}, the sources x modes x granularities x estimators that '
+        f'compete with random, found {self.comparisons!r}.'
+      )
+
+  def _check_looks(self):
+    looks, spending = self.looks, self.spending
+    rising = isinstance(looks, tuple | list) and all(
+      isinstance(n, int) and n > before
+      for before, n in zip((2, *looks), looks, strict=False)
+    )
+    if not looks or not rising:
+      raise errors.UsageError(
+        'gin parameter Study.looks must be numbers of seeds, rising from 3 or '
+        f'more, found {looks!r}.'
+      )
+    if (
+      not isinstance(spending, tuple | list)
+      or len(spending) != len(looks)
+      or not all(isinstance(w, int | float) and w > 0 for w in spending)
+      or not math.isclose(sum(spending), 1)
+    ):
+      raise errors.UsageError(
+        'gin parameter Study.spending must hold a positive share of the level '
+        f'for each of the {len(looks)} looks, which make 1 together, found '
+        f'{spending!r}.'
+      )
+
   def _choose_random(self):
     """Puts the control that `random` names in the place of the estimator."""
-    chosen = [self.random if e == 'random' else e for e in self.estimators]
-    # A study that names both has its stand-in once.
-    object.__setattr__(self, 'estimators', tuple(dict.fromkeys(chosen)))
+    for axis in ('estimators', 'curves'):
+      names = getattr(self, axis)
+      chosen = [self.random if e == 'random' else e for e in names]
+      # A study that names both has its stand-in once.
+      object.__setattr__(self, axis, tuple(dict.fromkeys(chosen)))
 
   def cells(self) -> Iterator[Cell]:
-    """Yields all cells but `original`."""
+    """Yields all cells but `original`; those of figures alone come last."""
     for axes in itertools.product(
       self.estimators,
       self.granularities,
@@ -199,22 +295,59 @@ class Study:
       self.fills,
     ):
       yield Cell(*axes)
+    curves = [name for name in self.estimators if name in self.curves]
+    thresholds = [t for t in self.curve_thresholds if t not in self.thresholds]
+    for axes in itertools.product(
+      curves, self.granularities, self.modes, thresholds
+    ):
+      yield Cell(*axes, self.fills[0])
+
+  def competes(self, cell: Cell) -> bool:
+    """Returns whether a cell belongs to a comparison that verdicts are on."""
+    return (
+      cell.fill == self.fills[0]
+      and cell.threshold in self.thresholds
+      and not is_control(cell.estimator)
+    )
+
+  def seeds_of(self, cell: Cell | None, look: int | None = None) -> int:
+    """Returns how many retrainings a cell, or `original`, has.
+
+    Args:
+      cell: the cell; None for `original`.
+      look: of the sequential design, the look until which; None for the last.
+    """
+    if cell and cell.threshold not in self.thresholds:
+      return 1
+    first = self.seeds
+    if self.design == 'sequential':
+      first = self.looks[0]
+    if cell is None:
+      return self.original_seeds or first
+    if cell.estimator == self.random:
+      sequential = self.design == 'sequential'
+      return self.random_seeds or (_RANDOM_SEEDS if sequential else self.seeds)
+    if self.design == 'sequential' and self.competes(cell):
+      return self.looks[-1 if look is None else look - 1]
+    return first
 
   def runs(self, source: str, first_seed: int = 0) -> list[Run]:
     """Returns all runs on one source: image, mask-only, deletion.
 
-    `original` comes first, then cell by cell.
+    `original` comes first, then cell by cell. In the sequential design they are
+    those of all looks, so that a run keeps its place whatever is decided.
     """
     cells = list(self.cells())
     runs = [
       Run(self.name, source, cell, first_seed + n)
       for cell in (None, *cells)
-      for n in range(self.seeds if cell else self.original_seeds or self.seeds)
+      for n in range(self.seeds_of(cell))
     ]
     runs += [
       Run(self.name, source, cell, first_seed + n, 'maskonly')
       for cell in cells
       if (cell.mode, cell.fill) == (self.modes[0], self.fills[0])
+      and cell.threshold in self.thresholds
       for n in range(self.mask_only_seeds)
     ]
     if self.deletion:

@@ -10,7 +10,7 @@ from roar_tf.engine import files, locations
 VERSION = '1.0.0'
 """Version of every dataset in the workspace (a TFDS version)."""
 
-_DEPTHS = {'tfds': 3, 'models': 1, 'runs': 4, 'reports': 1}
+_DEPTHS = {'tfds': 3, 'models': 1, 'runs': 4, 'looks': 2, 'reports': 1}
 """How deep artefacts lie below the folders of the root."""
 _SOURCE = {'models': 0, 'runs': 1}
 """Which folder below these is named after a source."""
@@ -121,6 +121,10 @@ class Workspace:
     """Directory of one run."""
     return f'{self.root}/runs/{study}/{source}/{cell}/seed_{seed}'
 
+  def look(self, study: str, number: int) -> str:
+    """Directory of what was decided at one look of a sequential study."""
+    return f'{self.root}/looks/{study}/{number}'
+
   def report(self, study: str) -> str:
     """Directory of a study's report."""
     return f'{self.root}/reports/{study}'
@@ -150,7 +154,10 @@ class Workspace:
           yield path
 
   def source_of(self, path: str) -> str | None:
-    """Returns the source whose artefact a directory is, None for a report."""
+    """Returns the source whose artefact a directory is.
+
+    None for a report or a look, which belong to all of a study.
+    """
     folder, *parts = self.relative(path).split('/')
     if folder == 'tfds':
       name = parts[0].removeprefix('roar_')

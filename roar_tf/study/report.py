@@ -11,6 +11,7 @@ from roar_tf.study import finished
 from roar_tf.study.context import Context, environment
 from roar_tf.study.costs import REPORT, Cost
 from roar_tf.study.grid import Run
+from roar_tf.study.looks import Looks, rules
 
 
 class Report(engine.Stage):
@@ -24,15 +25,19 @@ class Report(engine.Stage):
   """
 
   name = 'report'
-  version = 2
+  version = 3
 
-  def __init__(self, stages: Sequence, runs: Sequence[Run]):
+  def __init__(
+    self, stages: Sequence, runs: Sequence[Run], looks: Looks | None = None
+  ):
     """Describes a report.
 
     Args:
       stages: the `stages.Stages` of every source.
       runs: all runs of the study, whatever is chosen to be made.
+      looks: those of a sequential study.
     """
+    self._looks = looks
     self._contexts = [each.context for each in stages]
     self._of_source = {each.context.source.name: each for each in stages}
     self._runs = runs
@@ -44,7 +49,11 @@ class Report(engine.Stage):
   def artefact(self) -> engine.Artefact:
     """The report."""
     first = self._contexts[0]
-    settings = {'runs': [str(run) for run in self._runs]}
+    settings = {
+      'runs': [str(run) for run in self._runs],
+      'margin': self._study.margin,
+      'comparisons': self._study.comparisons,
+    }
     if first.price_per_hour is not None:
       settings['price_per_hour'] = first.price_per_hour
     return engine.Artefact(
@@ -100,7 +109,9 @@ class Report(engine.Stage):
       runs.frame,
       study=self._study.name,
       chances={name: chance(context) for name, context in contexts.items()},
-      expected=[run.columns for run in self._runs],
+      rules=rules(first),
+      expected=[run.columns for run in self._expected(runs.frame)],
+      correct=finished.correct(runs.answers),
       excluded=runs.excluded,
       examples=examples,
       explained=self._explained(),
@@ -120,6 +131,25 @@ class Report(engine.Stage):
         context.experiment.operative_config for context in self._contexts
       ),
     )
+
+  def _expected(self, frame=None) -> Sequence[Run]:
+    """Returns the runs that a whole report has: all, or those that are due.
+
+    Args:
+      frame: the runs that count; what is there is no surprise, due or not.
+    """
+    if not self._looks:
+      return self._runs
+    from roar_tf.analysis import results
+
+    due = set(self._looks.due())
+    rows = [] if frame is None else frame.to_dict('records')
+    there = {results.identity(row) for row in rows}
+    return [
+      run
+      for run in self._runs
+      if run in due or results.identity(run.columns) in there
+    ]
 
   def _examples(self, excluded: list[str]) -> dict[str, list]:
     """Returns images to show, by source; adds to a list what is damaged."""
@@ -182,7 +212,7 @@ class Report(engine.Stage):
     Raises:
       DataError: the results of a finished report are damaged.
     """
-    from roar_tf.analysis import results, tables
+    from roar_tf.analysis import evidence, results, tables
 
     path = f'{self.folder}/results.csv'
     if not files.exists(path):
@@ -195,8 +225,14 @@ class Report(engine.Stage):
         'run the same command again.'
       )
     summary = results.summarise(frame)
+    weights = evidence.of_leads(
+      frame, [run.columns for run in self._expected()], rules(self._contexts[0])
+    )
     parts = [
-      f'\n{source}, {mode}\n{tables.table(summary, source, mode)}'
+      f'\n{source}, {mode}\n'
+      + tables.table(
+        summary, source, mode, weights.get((source, mode, 'image'))
+      )
       for source in sorted(set(summary['source']))
       for mode in self._study.modes
     ]
@@ -206,8 +242,8 @@ class Report(engine.Stage):
     """Raises MissingInputsError if runs have not finished, and names them."""
     missing = [
       run
-      for run, artefact in self._artefacts.items()
-      if not files.exists(artefact.marker)
+      for run in self._expected()
+      if not files.exists(self._artefacts[run].marker)
     ]
     if missing:
       noun = 'run has' if len(missing) == 1 else 'runs have'

@@ -16,6 +16,7 @@ from roar_tf.cells import Cell
 from roar_tf.study.context import Context, environment, facts
 from roar_tf.study.data import Data, check_fills
 from roar_tf.study.grid import Run, Study
+from roar_tf.study.looks import Looks
 from roar_tf.study.model import Model
 from roar_tf.study.rank import Rank
 from roar_tf.study.report import Report
@@ -87,7 +88,7 @@ class Pipeline:
   Attributes:
     stages: those of every source.
     runs: all runs, numbered by their place in this list.
-    chosen: those of them that are to be made.
+    looks: those of a sequential study, else None.
     report: the stage of the report.
   """
 
@@ -101,8 +102,25 @@ class Pipeline:
       self.runs += experiment.study.runs(
         experiment.source.name, experiment.seed
       )
-    self.chosen: Sequence[Run] = self.runs
-    self.report = Report(self.stages, self.runs)
+    self.looks = (
+      Looks(self.stages, self.runs)
+      if self.study.design == 'sequential'
+      else None
+    )
+    self._chosen: Sequence[Run] | None = None
+    self.report = Report(self.stages, self.runs, self.looks)
+
+  @property
+  def chosen(self) -> Sequence[Run]:
+    """The runs that are to be made: those asked for, or all that are due."""
+    if self._chosen is not None:
+      return self._chosen
+    return self.looks.due() if self.looks else self.runs
+
+  @property
+  def is_whole(self) -> bool:
+    """Whether no single runs are asked for."""
+    return self._chosen is None
 
   @property
   def context(self) -> Context:
@@ -126,7 +144,8 @@ class Pipeline:
   @property
   def names(self) -> list[str]:
     """The names of the stages, in their order."""
-    return [*self.stages[0].names, self.report.name]
+    looks = [self.looks.name] if self.looks else []
+    return [*self.stages[0].names, *looks, self.report.name]
 
   # --- goals -----------------------------------------------------------------
 
@@ -139,7 +158,10 @@ class Pipeline:
       stage: only what this stage makes of the study.
       report: whether the report is asked for, too.
     """
-    runs = [self.of(run).train.artefact(run) for run in self.chosen]
+    chosen = self.chosen
+    runs = [self.of(run).train.artefact(run) for run in chosen]
+    if self.looks and self.is_whole:
+      runs.append(self.looks.artefact(self.looks.current()))
     if stage is None:
       return [*runs, self.report.artefact] if report else runs
     if stage == self.report.name:
@@ -164,8 +186,8 @@ class Pipeline:
     return engine.Graph(goals, snapshot, within=within).first()
 
   def numbered(self) -> Iterator[tuple[int, Run]]:
-    """Yields (number, run) of the chosen runs."""
-    chosen = set(self.chosen)
+    """Yields (number, run) of the runs asked for, due or not."""
+    chosen = set(self.runs if self.is_whole else self._chosen)
     yield from (
       (number, run) for number, run in enumerate(self.runs) if run in chosen
     )
@@ -181,7 +203,7 @@ class Pipeline:
         f'--run={number}: the study has {len(self.runs)} runs, numbered from 0 '
         f'to {len(self.runs) - 1}; --list prints them.'
       )
-    self.chosen = [self.runs[number]]
+    self._chosen = [self.runs[number]]
 
   def choose(self, conditions: Sequence[str]) -> None:
     """Chooses the runs of which all conditions hold.
@@ -207,12 +229,12 @@ class Pipeline:
             f'{errors.nearest(value, known)} Known: '
             f'{", ".join(filter(None, known))}.'
           )
-    self.chosen = [
+    self._chosen = [
       run
       for run, column in columns.items()
       if all(str(column[key]) in values for key, values in wanted.items())
     ]
-    if not self.chosen:
+    if not self._chosen:
       raise errors.UsageError(
         f'--only={",".join(conditions)}: the study has runs with each of '
         'these, and none with all of them; --list prints all runs.'

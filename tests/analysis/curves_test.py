@@ -1,25 +1,11 @@
-"""Tests of curves: shares, weights, heights."""
-
-import math
+"""Tests of curves: shares and weights."""
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from roar_tf.analysis import curves
 
 THRESHOLDS = (10, 30, 50, 70, 90)
-
-
-def runs(**accuracies):
-  """Rows of threshold t<n> with one accuracy per seed."""
-  rows = [
-    (int(name[1:]), seed, accuracy)
-    for name, values in accuracies.items()
-    for seed, accuracy in enumerate(values)
-    if accuracy is not None
-  ]
-  return pd.DataFrame(rows, columns=['threshold', 'seed', 'accuracy'])
 
 
 def test_keep_runs_from_all_kept_to_little_kept():
@@ -50,32 +36,3 @@ def test_weights_are_those_of_the_trapezoid_rule(mode, thresholds):
 
 def test_a_curve_of_nothing_removed_is_its_start():
   assert curves.weights([0], 'remove') == (1.0, {0: 0.0})
-
-
-def test_height_adds_up_the_cells_of_one_seed_first():
-  rows = runs(t40=[0.5, 0.7, 0.6], t80=[0.4, 0.2, 0.3])
-  height = curves.height(rows, [40, 80], 'remove')
-  # w = 1/4, 1/2, 1/4; what one cell gains the other loses, in part.
-  seeds = [0.5 / 2 + 0.4 / 4, 0.7 / 2 + 0.2 / 4, 0.6 / 2 + 0.3 / 4]
-  assert height.value == pytest.approx(np.mean(seeds))
-  assert height.sd == pytest.approx(np.std(seeds, ddof=1))
-  assert height.runs == 3
-
-
-def test_height_of_unequal_runs_uses_all_means_and_whole_seeds():
-  rows = runs(t40=[0.5, 0.7, 0.6], t80=[0.4, None, 0.3])
-  height = curves.height(rows, [40, 80], 'remove')
-  assert height.value == pytest.approx(0.6 / 2 + 0.35 / 4)
-  assert height.sd == pytest.approx(
-    np.std([0.5 / 2 + 0.4 / 4, 0.6 / 2 + 0.3 / 4], ddof=1)
-  )
-  assert height.runs == 2
-
-
-def test_height_needs_every_threshold_and_every_number():
-  rows = runs(t40=[0.5, 0.7], t80=[0.4, math.nan])
-  assert curves.height(rows, [40, 60, 80], 'remove') is None
-  assert math.isnan(curves.height(rows, [40, 80], 'remove').value)
-  assert curves.height(rows, [40], 'remove').value == pytest.approx(0.6 / 2)
-  one = curves.height(runs(t40=[0.5]), [40], 'remove')
-  assert one.value == 0.25 and math.isnan(one.sd) and one.runs == 1

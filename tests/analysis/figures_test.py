@@ -9,6 +9,7 @@ import pytest
 import synthetic
 
 from roar_tf.analysis import charts, drawing, families, figures, panels, results
+from roar_tf.estimators.names import is_control
 
 MEANS = {'random': 0.7, 'grad': 0.8, 'sobel': 0.4, 'oracle': 0.1}
 
@@ -51,7 +52,7 @@ def shapes(shown, role):
 )
 def test_who_competes_is_drawn_with_the_estimators(family, names):
   assert {families.family(name) for name in names} == {family}
-  competes = {not results.is_control(name) for name in names}
+  competes = {not is_control(name) for name in names}
   assert competes == {family == 'base'}
 
 

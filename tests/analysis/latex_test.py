@@ -1,4 +1,4 @@
-"""Tests of table.tex, by its structure: no LaTeX is needed."""
+"""Tests of LaTeX files, by their structure: no LaTeX is needed."""
 
 import re
 
@@ -153,3 +153,23 @@ def test_without_a_masked_run_there_is_a_comment_only():
   table = summary([('original', '', 0, 0.9)])
   assert latex.table(table).startswith('%')
   assert latex.table(table).count('\n') == 1
+
+
+def test_verdicts_have_a_line_each_with_lead_and_interval():
+  frame = synthetic.frame(modes=('remove', 'keep'))
+  _, judged = synthetic.judged(frame)
+  head, *rows = body(latex.verdicts(judged))
+  assert head[3:] == ['Verdict', 'Lead', 'Interval']
+  shown = [v for v in judged if v.role != 'reference']
+  assert [row[2] for row in rows] == [latex.escape(v.label) for v in shown]
+  assert [row[:2] for row in rows if row[0]] == [
+    ['digits', 'remove'],
+    ['digits', 'keep'],
+  ]
+  for row, v in zip(rows, shown, strict=True):
+    assert row[3:] == [
+      v.word,
+      f'${100 * v.lead.value:+.1f}$',
+      f'$[{100 * v.lead.low:+.1f}, {100 * v.lead.high:+.1f}]$',
+    ]
+  assert latex.verdicts([]).startswith('%')

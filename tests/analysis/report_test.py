@@ -10,14 +10,7 @@ import pandas as pd
 import pytest
 import synthetic
 
-from roar_tf.analysis import (
-  mosaics,
-  report,
-  results,
-  statistics,
-  tables,
-  verdicts,
-)
+from roar_tf.analysis import mosaics, report, results, sentences, tables
 
 NASTY = '<b>x'
 MEANS = {'random': 0.7, 'grad': 0.8, 'sg_grad': 0.65, 'sobel': 0.4, NASTY: 0.6}
@@ -95,10 +88,10 @@ def commands(rows, devices=1):
   }
 
 
-def sentences(rows, mode='remove'):
-  cells = results.against_random(results.summarise(rows), 'digits', mode)
-  judged = verdicts.of_curves(statistics.compute(rows, {}), cells)
-  return ' '.join(verdicts.sentences(judged, mode))
+def said(rows):
+  """The sentences about a study of one source and mode."""
+  _, judged = synthetic.judged(rows)
+  return ' '.join(sentences.of_mode(judged))
 
 
 # --- a study of all that there can be ----------------------------------------
@@ -161,7 +154,7 @@ def _shown_numbers(page):
         if i in text:
           continue
         cell = cell.replace('−', '-').replace(',', '')
-        cell = re.sub(r'\(n=\d+\)|< 0.001', '', cell)
+        cell = re.sub(r'\(n=\d+\)', '', cell)
         for half in re.findall(r'± ([\d.]+)', cell):
           yield 'half', half
         cell = re.sub(r'± [\d.]+', '', cell)
@@ -194,55 +187,73 @@ def test_every_number_of_the_tables_is_in_a_csv_file(whole):
   assert not [(k, n) for k, n in shown if n.lstrip('+-') not in known[k]]
 
 
-def test_the_verdict_table_comes_first_and_says_what_statistics_say(
-  whole, value
-):
+WORDS = {
+  'random': 'the reference',
+  'sobel': 'undecided',
+  'grad': 'worse',
+  'sg_sq_grad': 'better',
+  'blur_grad': 'on par',
+  'max_grad': 'on par',
+}
+
+
+def test_the_verdict_table_says_what_statistics_say(whole, value):
   page = whole[-1]
-  assert 'verdict' in squeezed(page.tables[0][0][1])
-  body = page.table('verdict', 'RACU', 'p, corrected', 'rank', 'mask alone')
+  body = page.table('verdict', 'RACU', 'ceiling', 'DiffROAR', 'rank')
   for name in ('sobel', 'grad', 'sg_sq_grad'):
     cells = body[name]
-    ends = [value(name, 'area', end) for end in ('low', 'high')]
-    assert cells['points over random'] == tables.points(value(name, 'area'))
-    assert cells['95 % interval'] == ' to '.join(map(tables.points, ends))
+    for head, quantity in (
+      ('points over random', 'lead'),
+      ('ceiling', 'ceiling'),
+      ('DiffROAR', 'diffroar'),
+    ):
+      shown = cells[head].split()[0]
+      assert shown == tables.points(value(name, quantity))
+    ends = [value(name, 'lead', end) for end in ('low', 'high')]
+    assert cells['interval'] == ' to '.join(map(tables.points, ends))
     assert cells['RACU'].split()[0] == tables.decimal(value(name, 'racu'))
-    p = value(name, 'p_holm')
-    assert cells['p, corrected'] == ('< 0.001' if p < 0.001 else f'{p:.3f}')
     rank, low, high = (
       value(name, 'rank', column) for column in ('value', 'low', 'high')
     )
     assert cells['rank'] == f'{rank:.0f} {low:.0f} to {high:.0f}'
-  assert {name: body[name]['verdict'] for name in ESTIMATORS} == {
-    'random': 'the reference',
-    'sobel': 'not told from random',
-    'grad': 'worse than random',
-    'sg_sq_grad': 'better than random',
-    'blur_grad': 'control',
-    'max_grad': 'control',
+    assert cells['verdict'] == value(name, 'lead', 'decision')
+  assert {name: body[name]['verdict'] for name in ESTIMATORS} == WORDS
+  bold = {
+    row[1][0] for table in page.tables for row in table if row[0] == 'random'
   }
-  assert body['sg_sq_grad']['mask alone'].endswith('leaks')
-  assert body['random']['mask alone'] == '1.0 %'
-  bold = [row[1][0] for row in page.tables[0] if row[0] == 'random']
-  assert bold == ['random', 'random (zero)']
+  assert bold == {'random', 'random (zero)'}
+
+
+def test_the_matrix_comes_first_and_controls_stand_below_its_line(whole, value):
+  head, *body = whole[-1].tables[0]
+  assert squeezed(head[1]) == ['estimator', 'food101remove', 'food101keep']
+  shown = {cells[0]: squeezed(cells)[1] for _, cells in body}
+  for name in ('sobel', 'grad', 'sg_sq_grad'):
+    lead = tables.points(value(name, 'lead'))
+    assert shown[name] == f'{WORDS[name]}{lead}'
+  names, tones = [row[1][0] for row in body], [row[0] for row in body]
+  assert names[:3] == ['sg_sq_grad', 'sobel', 'grad']
+  assert {'sobel (zero)', 'grad (zero)', 'sg_sq_grad (zero)'} == {*names[3:6]}
+  assert tones == [''] * 6 + ['control first'] + ['control'] * 3
 
 
 def test_controls_fills_deletion_and_masks_have_tables(whole, value):
   _, _, text, page = whole
-  area = tables.points(value('grad', 'area'))
+  area = tables.points(value('grad', 'lead'))
   filtered = page.table('itself', 'blurred', 'max-filtered')['grad']
   assert filtered['itself'] == area
-  assert filtered['blurred'] == tables.points(value('blur_grad', 'area'))
+  assert filtered['blurred'] == tables.points(value('blur_grad', 'lead'))
   assert page.table('mean', 'zero')['grad']['mean'] == area
   tested = page.table('not retrained', 'retrained')['grad']
-  deleted = value('grad', 'area', input='deletion')
+  deleted = value('grad', 'lead', input='deletion')
   assert tested['not retrained'] == tables.points(deleted)
-  assert tested['retrained'] == area
+  assert tested['retrained'].split()[0] == area
   masks = page.table('mask of removed')
   assert masks['grad']['verdict'] == 'leaks'
   assert masks['random']['verdict'] == 'no leak seen'
   assert masks['random']['90 %'] == '1.0'
   assert masks['guessing']['90 %'] == '0.9901'
-  assert re.search('The masks of [^.]*grad[^.]* give the class away, whi', text)
+  assert 'models that see only the masks of' in text
 
 
 def test_every_run_has_its_command_and_its_devices_cost(whole):
@@ -295,11 +306,18 @@ def test_page_needs_nothing_from_outside_and_escapes_everything(tmp_path):
       '&gt;', '>'
     )
   names = (
-    'both_digits.png curves_digits_keep.png curves_digits_remove.png '
     'index.html mosaic_digits_1.png mosaic_digits_2.png results.csv '
-    'statistics.csv table.md table.tex'
-  )
-  assert sorted(path.name for path in tmp_path.iterdir()) == names.split()
+    'statistics.csv table.md table.tex verdicts.tex'
+  ).split()
+  names += [
+    f'{figure}_digits{mode}.{kind}'
+    for figure, mode in (
+      *[('both', ''), ('curves', '_keep'), ('curves', '_remove')],
+      *[('gains', '_keep'), ('gains', '_remove')],
+    )
+    for kind in ('pdf', 'png', 'svg')
+  ]
+  assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
   # Only the page's own script may run.
   (script,) = re.findall('<script>(.*?)</script>', text, re.S)
   digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -317,11 +335,14 @@ def test_incomplete_results_say_so(tmp_path):
   rows = rows[~((rows['estimator'] == 'sobel') & (rows['threshold'] == 90))]
   rows = pd.concat([rows, rows.iloc[[0]]])
   text, page = write(tmp_path, rows, expected=expected, excluded=['Torn.'])
-  body = page.table('lead')
+  body = page.table('lead', '50 %')
   assert body['grad']['50 %'] == '74.9 (n=2)'
   assert body['sobel']['90 %'] == '–' and body['sobel']['lead'] == '–'
-  assert page.table('verdict')['sobel']['verdict'] == 'incomplete'
-  assert text.index('incomplete or unsound') < text.index('id="verdicts"')
+  sobel = page.table('verdict', 'points over random')['sobel']
+  assert (sobel['verdict'], sobel['points over random']) == ('undecided', '–')
+  assert 'sobel has no run yet with 90 % removed.' in text
+  alarm = text.index('missing, damaged or wrong')
+  assert alarm < text.index('id="verdicts"')
   assert f'{len(rows)} of {len(expected)} runs' in ' '.join(text.split())
   for problem in (
     'Torn.',
@@ -329,7 +350,14 @@ def test_incomplete_results_say_so(tmp_path):
     'digits: random_pixel_remove_10 has seed 0 more than once.',
   ):
     assert problem in text
-    assert problem in (tmp_path / 'table.md').read_text()
+  # There each kind of problem has one line.
+  markdown = (tmp_path / 'table.md').read_text()
+  for problem in (
+    'Torn.',
+    'sobel_pixel_remove_90 lacks seeds 0, 1, 2. (1 more of this kind',
+    'digits: random_pixel_remove_10 has seed 0 more than once.',
+  ):
+    assert problem in markdown
 
 
 def test_complete_results_raise_no_alarm_and_do_not_hang_on_the_order(tmp_path):
@@ -337,8 +365,8 @@ def test_complete_results_raise_no_alarm_and_do_not_hang_on_the_order(tmp_path):
   text, page = write(tmp_path / 'a', rows)
   again, _ = write(tmp_path / 'b', rows.iloc[::-1])
   assert text == again
-  assert 'incomplete or unsound' not in text
-  assert 'oracle must be ahead of random in remove mode; it is 47.2' in text
+  assert 'damaged or wrong' not in text
+  assert 'clearly ahead of random in remove mode; it is 47.2 points' in text
   for heading in ('max-filtered', 'not retrained', 'mask of', 'remove, ours'):
     assert heading not in str(page.tables)
   for path in (tmp_path / 'a').iterdir():
@@ -371,25 +399,59 @@ def test_markdown_shows_the_summary_aligned_and_the_best_first(mode):
 
 
 @pytest.mark.parametrize(
-  'rows, mode, words',
+  'rows, words',
   [
+    (frame(2), 'Each interval takes 3 seeds; some curves have 2.'),
     (
-      frame(2),
-      'remove',
-      '3 of 4 estimators are ahead of random: sobel (+28.3 points), <b>x (+9.4'
-      ' points), sg_grad (+4.7 points). With 2 seeds per cell these are points'
-      ' without intervals: no significance is claimed.',
+      frame(3),
+      '3 of 4 estimators are better than random: sobel (+28.3 points), <b>x'
+      ' (+9.4 points), sg_grad (+4.7 points). 1 is worse than random: grad',
     ),
-    (frame(1, ('keep',)), 'keep', '1 of 4 estimators is ahead of random: grad'),
+    (frame(1), 'None of 4 estimators are better than random. 4 are undecided'),
     (
-      frame(1, means={'random': 0.5, 'grad': 0.8, 'blur_grad': 0.1}),
-      'remove',
-      'none of 1 estimators are ahead of random; the closest is grad',
+      frame(3, ('keep',), {'random': 0.5, 'grad': 0.8, 'blur_grad': 0.1}),
+      '1 of 1 estimator is better than random: grad (+28.3 points).',
     ),
-    (frame(3, means={'grad': 0.5}), 'remove', 'Without a random baseline'),
-    (frame(3, means={'random': 0.5}), 'remove', 'No estimator has a whole'),
-    (frame(3).assign(accuracy=0.5), 'remove', 'All seeds agree'),
+    (frame(3, means={'grad': 0.5}), 'Without a random baseline'),
+    (frame(3, means={'random': 0.5}), 'No estimator competes here'),
+    (frame(3).assign(accuracy=0.5), 'None of 4 estimators are better'),
   ],
 )
-def test_what_cannot_be_tested_is_said(rows, mode, words):
-  assert words in sentences(rows, mode)
+def test_verdicts_are_said_in_a_few_sentences(rows, words):
+  assert words in said(rows)
+
+
+def test_a_threshold_that_nobody_has_yet_leaves_one_story(tmp_path):
+  expected = frame(3).to_dict('records')
+  rows = frame(3)
+  rows = rows[rows['threshold'] != 90]
+  text, page = write(tmp_path, rows, expected=expected)
+  for name in ('grad', 'sobel'):
+    body = page.table('verdict', 'points over random')[name]
+    assert (body['verdict'], body['points over random']) == ('undecided', '–')
+    assert page.table('lead', '50 %')[name]['lead'] == '–'
+    assert f'{name} has no run yet with 90 % removed.' in text
+    (line,) = (
+      line
+      for line in (tmp_path / 'table.md').read_text().splitlines()
+      if line.startswith(f'| {name} ')
+    )
+    assert line.split('|')[2].strip() == '–'
+  shown = {
+    squeezed(cells)[0]: squeezed(cells)[1] for _, cells in page.tables[0]
+  }
+  assert shown['grad'] == shown['sobel'] == 'undecided–'
+  table = synthetic.statistics_of(tmp_path)
+  assert 'lead' not in set(table['quantity'])
+
+
+def test_alarms_are_red_and_cautions_are_not(tmp_path):
+  rows = frame(3, ('remove', 'keep'), MEANS | {'oracle': 0.69})
+  text, page = write(tmp_path, rows)
+  red = text[text.index('class="alarm"') : text.index('class="caution"')]
+  assert 'oracle must be clearly ahead' in red
+  assert 'contradict each other' not in red
+  assert 'contradict each other' in text[text.index('class="caution"') :]
+  markdown = (tmp_path / 'table.md').read_text()
+  problems, cautions = markdown.split('## Problems')[1].split('## Cautions')
+  assert 'oracle must be' in problems and 'contradict' in cautions

@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 import synthetic
 from scipy import stats
-from statsmodels.stats import multitest, weightstats
+from statsmodels.stats import weightstats
 
 from roar_tf.analysis import results, statistics
+from roar_tf.analysis.evidence import Rules
 
 THRESHOLDS = (10, 30, 50, 70, 90)
 # By hand, for these thresholds: half of what lies between the neighbours of
@@ -52,9 +53,9 @@ def seeds_of(frame, estimator, **where):
 
 
 @pytest.mark.parametrize('mode', ['remove', 'keep'])
-def test_area_is_that_between_the_curves_as_numpy_integrates_it(mode):
+def test_lead_is_the_area_between_the_curves_as_numpy_integrates_it(mode):
   frame = study(MEANS, [mode])
-  table = statistics.compute(frame, CHANCES)
+  table = synthetic.computed(frame, CHANCES)
   x = [0, *THRESHOLDS]
   start = seeds_of(frame, 'original').mean()
   random, own = (seeds_of(frame, name).mean(1) for name in ('random', 'sobel'))
@@ -63,36 +64,37 @@ def test_area_is_that_between_the_curves_as_numpy_integrates_it(mode):
   difference = np.array([start, *random]) - np.array([start, *own])
   difference *= 1 if mode == 'remove' else -1
   area = np.trapezoid(difference, x) / 90
-  assert number(table, 'area', 'sobel') == pytest.approx(area)
+  assert number(table, 'lead', 'sobel') == pytest.approx(area)
   above = np.trapezoid(np.array([start, *random]) - 0.1, x) / 90
   assert number(table, 'racu', 'sobel') == pytest.approx(area / above)
 
 
 @pytest.mark.parametrize('mode', ['remove', 'keep'])
-def test_tests_are_those_of_scipy_and_statsmodels_on_areas_of_seeds(mode):
+def test_intervals_are_those_of_scipy_on_leads_of_seeds(mode):
   frame = study(MEANS, [mode], sd=0.05)
-  table = statistics.compute(frame, CHANCES)
+  table = synthetic.computed(frame, CHANCES)
   weights = WEIGHTS[1:] if mode == 'remove' else WEIGHTS[1:][::-1]
   random = weights @ seeds_of(frame, 'random')
-  p = {}
   for name in ('grad', 'ig', 'sobel'):
     own = weights @ seeds_of(frame, name)
     pair = (random, own) if mode == 'remove' else (own, random)
     test = stats.ttest_ind(*pair, equal_var=False)
-    p[name] = test.pvalue
-    assert number(table, 'p', name) == pytest.approx(test.pvalue)
-    interval = test.confidence_interval(0.95)
-    for end in ('low', 'high'):
-      found = number(table, 'area', name, end)
-      assert found == pytest.approx(getattr(interval, end))
-  corrected = multitest.multipletests(list(p.values()), method='holm')[1]
-  for name, expected in zip(p, corrected, strict=True):
-    assert number(table, 'p_holm', name) == pytest.approx(expected)
+    alone = test.confidence_interval(0.95)
+    # Of the three: a third of the level, and the degrees of five seeds.
+    error = math.hypot(stats.sem(random), stats.sem(own))
+    together = stats.t.interval(
+      1 - 0.05 / 3, 4, pair[0].mean() - pair[1].mean(), error
+    )
+    for end, expected in zip(('low', 'high'), together, strict=True):
+      assert number(table, 'lead', name, end) == pytest.approx(expected)
+      found = number(table, 'lead_pointwise', name, end)
+      assert found == pytest.approx(getattr(alone, end))
+    assert number(table, 'seeds_error', name) == pytest.approx(error)
 
 
 def test_gain_has_the_interval_of_statsmodels():
   frame = study(MEANS)
-  table = statistics.compute(frame, CHANCES)
+  table = synthetic.computed(frame, CHANCES)
   random, own = (
     seeds_of(frame, name, threshold=50)[0] for name in ('random', 'ig')
   )
@@ -117,21 +119,25 @@ def test_controls_are_tested_but_do_not_cost_the_others_power():
   controls |= {'untrained_sg_ig': 0.4, 'oracle_30': 0.5, 'oracle_100': 0.7}
   more = study(MEANS | controls, sd=0.05)
   assert more[: len(some)].equals(some)
-  plain = statistics.compute(some, CHANCES)
-  table = statistics.compute(more, CHANCES)
-  for quantity in ('p_holm', 'power', 'detectable', 'rank'):
-    for name in ('grad', 'ig', 'sobel'):
-      assert number(table, quantity, name) == number(plain, quantity, name)
-  shown = table[table['quantity'].isin(['p_holm', 'rank'])]['estimator']
+  plain = synthetic.computed(some, CHANCES)
+  table = synthetic.computed(more, CHANCES)
+  members = table[table['estimator'].isin(['grad', 'ig', 'sobel'])]
+  pd.testing.assert_frame_equal(
+    members.reset_index(drop=True),
+    plain[plain['estimator'].isin(['grad', 'ig', 'sobel'])].reset_index(
+      drop=True
+    ),
+  )
+  shown = table[table['quantity'] == 'rank']['estimator']
   assert set(shown) == {'grad', 'ig', 'sobel'}
-  assert number(table, 'p', 'blur_grad') < 0.05
+  assert number(table, 'lead', 'blur_grad', 'decision') == 'better'
 
 
 @pytest.mark.parametrize('gone', ['grad', 'random'])
-def test_a_curve_without_all_cells_has_no_area(gone):
+def test_a_curve_without_all_cells_has_no_lead(gone):
   frame = study(MEANS)
   lost = (frame['estimator'] == gone) & (frame['threshold'] == 50)
-  table = statistics.compute(frame[~lost], CHANCES)
+  table = synthetic.computed(frame[~lost], CHANCES)
   whole = table[table['threshold'].isna()]
   present = {'ig', 'sobel'} if gone == 'grad' else set()
   assert set(whole['estimator']) == present
@@ -142,9 +148,9 @@ def test_a_curve_without_all_cells_has_no_area(gone):
 def test_thresholds_that_no_curve_has_yet_are_known_from_the_list():
   frame = study(MEANS)
   some = frame[frame['threshold'] != 90]
-  assert 'area' in set(statistics.compute(some, CHANCES)['quantity'])
+  assert 'lead' in set(synthetic.computed(some, CHANCES)['quantity'])
   listed = frame.to_dict('records')
-  table = statistics.compute(some, CHANCES, listed)
+  table = synthetic.computed(some, CHANCES, expected=listed)
   assert not table['threshold'].isna().any()
 
 
@@ -152,26 +158,25 @@ def test_one_missing_run_leaves_the_seeds_that_are_whole():
   frame = study(MEANS)
   lost = (frame['estimator'] == 'ig') & (frame['threshold'] == 50)
   lost &= frame['seed'] == 4
-  table = statistics.compute(frame[~lost], CHANCES)
-  assert number(table, 'area', 'ig', 'runs') == 4
+  table = synthetic.computed(frame[~lost], CHANCES)
+  assert number(table, 'lead', 'ig', 'runs') == 4
   rows = results.against_random(
     results.summarise(frame[~lost]), 'digits', 'remove'
   )
   lead = rows.loc[rows['estimator'] == 'ig', 'lead'].iloc[0]
-  assert number(table, 'area', 'ig') == pytest.approx(lead)
-  assert number(table, 'area', 'ig', 'low') < lead
+  assert number(table, 'lead', 'ig') == pytest.approx(lead)
+  assert number(table, 'lead', 'ig', 'low') < lead
 
 
 def test_a_lost_accuracy_is_never_averaged_over():
   frame = study(MEANS)
   lost = (frame['estimator'] == 'ig') & (frame['threshold'] == 50)
   frame.loc[lost & (frame['seed'] == 4), 'accuracy'] = math.nan
-  table = statistics.compute(frame, CHANCES)
-  for quantity in ('area', 'racu'):
-    assert math.isnan(number(table, quantity, 'ig'))
-  assert math.isnan(number(table, 'accuracy', 'ig', threshold=50))
-  own = table[table['estimator'] == 'ig']['quantity']
-  assert not {'p', 'p_holm', 'rank'} & set(own)
+  table = synthetic.computed(frame, CHANCES)
+  for quantity in ('accuracy', 'gain'):
+    assert math.isnan(number(table, quantity, 'ig', threshold=50))
+  own = table[table['estimator'] == 'ig']
+  assert not own['threshold'].isna().any()
   assert number(table, 'rank', 'sobel') == 1
 
 
@@ -179,52 +184,50 @@ def test_a_run_that_is_listed_twice_counts_once():
   frame = study(MEANS)
   twice = pd.concat([frame, frame[frame['seed'] == 2]])
   pd.testing.assert_frame_equal(
-    statistics.compute(frame, CHANCES), statistics.compute(twice, CHANCES)
+    synthetic.computed(frame, CHANCES), synthetic.computed(twice, CHANCES)
   )
 
 
 @pytest.mark.parametrize('seeds', [1, 2])
-def test_few_runs_have_values_without_intervals_or_tests(seeds):
-  table = statistics.compute(study(MEANS, seeds=seeds), CHANCES)
+def test_few_runs_have_values_without_intervals(seeds):
+  table = synthetic.computed(study(MEANS, seeds=seeds), CHANCES)
   plain = table[table['estimator'] != 'original']
   assert plain['low'].isna().all() and plain['high'].isna().all()
-  assert {'area', 'racu', 'rank'} <= set(plain['quantity'])
-  assert not {'p', 'p_holm', 'power', 'detectable'} & set(plain['quantity'])
+  assert {'lead', 'racu', 'rank'} <= set(plain['quantity'])
+  assert not {'seeds_error', 'detectable'} & set(plain['quantity'])
 
 
 def test_without_chance_or_original_there_is_no_racu():
   frame = study(MEANS)
-  table = statistics.compute(frame, {})
-  assert 'area' in set(table['quantity']) and 'racu' not in set(
+  table = synthetic.computed(frame, {})
+  assert 'lead' in set(table['quantity']) and 'racu' not in set(
     table['quantity']
   )
   masked = frame[frame['estimator'] != 'original']
-  alone = statistics.compute(masked, CHANCES)
+  alone = synthetic.computed(masked, CHANCES)
   assert 'racu' not in set(alone['quantity'])
-  assert number(alone, 'area', 'ig') == number(table, 'area', 'ig')
+  assert number(alone, 'lead', 'ig') == number(table, 'lead', 'ig')
 
 
-def test_other_inputs_are_described_and_not_tested():
+def test_other_inputs_are_described_and_not_judged():
   frame = study(MEANS, seeds=1)
   masked = frame[frame['estimator'] != 'original']
   frame = pd.concat(
     [
       study(MEANS),
-      masked.assign(input='maskonly'),
+      masked.assign(input='maskonly', accuracy=0.1),
       frame.drop_duplicates(list(results.CELL)).assign(input='deletion'),
     ]
   )
-  table = statistics.compute(frame, CHANCES)
-  for kind, expected in (
-    ('maskonly', {'accuracy', 'sampling_error', 'gain', 'area'}),
-    ('deletion', {'accuracy', 'sampling_error', 'gain', 'area', 'racu'}),
-  ):
+  table = synthetic.computed(frame, CHANCES)
+  cells = {'accuracy', 'sampling_error', 'gain'}
+  for kind, expected in (('maskonly', cells), ('deletion', cells | {'lead'})):
     rows = table[table['input'] == kind]
     assert set(rows['quantity']) == expected
-    assert rows['low'].isna().all()
-  image = statistics.compute(study(MEANS), CHANCES)
+    assert rows['low'].isna().all() and not any(rows['decision'])
+  own = table[(table['input'] == 'image') & (table['quantity'] != 'ceiling')]
   pd.testing.assert_frame_equal(
-    table[table['input'] == 'image'].reset_index(drop=True), image
+    own.reset_index(drop=True), synthetic.computed(study(MEANS), CHANCES)
   )
 
 
@@ -233,21 +236,27 @@ def test_each_granularity_and_fill_has_its_own_random():
   low = low[low['mode'] != '']
   other = study({'random': 0.6, 'grad': 0.3}, sd=0.02, fill='zero')
   other = other[other['mode'] != '']
-  frame = pd.concat([study(MEANS, sd=0.02), low, other])
-  table = statistics.compute(frame, CHANCES)
-  assert number(table, 'area', 'grad', granularity='element') > 0
-  assert number(table, 'area', 'grad', fill='zero') > 0.2
-  alone = statistics.compute(study(MEANS, sd=0.02), CHANCES)
+  alone = synthetic.computed(study(MEANS, sd=0.02), CHANCES)
+  filled = pd.concat([study(MEANS, sd=0.02), other])
+  table = synthetic.computed(filled, CHANCES)
+  assert number(table, 'lead', 'grad', fill='zero') > 0.2
   where = {'granularity': 'pixel', 'fill': 'mean'}
   assert number(table, 'rank', 'grad', **where) == 3
-  # Five curves of the source and mode share one correction.
-  worst = number(alone, 'power', 'ig')
-  assert number(table, 'power', 'ig') < worst
+  # Another fill is a check; another granularity is one comparison more.
+  width = number(alone, 'detectable', 'ig')
+  assert number(table, 'detectable', 'ig') == width
+  table = synthetic.computed(pd.concat([filled, low]), CHANCES)
+  assert number(table, 'lead', 'grad', granularity='element') > 0
+  assert number(table, 'detectable', 'ig') > width
+  four = synthetic.computed(
+    study(MEANS, sd=0.02), CHANCES, Rules(comparisons=4)
+  )
+  assert number(table, 'detectable', 'ig') == number(four, 'detectable', 'ig')
 
 
 def test_csv_holds_every_digit(tmp_path):
   frame = study(MEANS | {'nan': 0.7}, ['remove', 'keep'])
-  table = statistics.compute(frame, CHANCES)
+  table = synthetic.computed(frame, CHANCES)
   statistics.write_csv(table, str(tmp_path / 'statistics.csv'))
   again = synthetic.statistics_of(tmp_path)
   pd.testing.assert_frame_equal(

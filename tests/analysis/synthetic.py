@@ -5,7 +5,8 @@ import itertools
 import numpy as np
 import pandas as pd
 
-from roar_tf.analysis import mosaics, results
+from roar_tf.analysis import contrasts, judging, mosaics, results, statistics
+from roar_tf.analysis.evidence import Evidence
 
 PAPER = (
   'random',
@@ -92,6 +93,35 @@ def frame(
   return pd.DataFrame(rows, columns=list(results.COLUMNS))
 
 
+def judged(frame, *options, **more):
+  """Returns the evidence of a study's runs, and the verdicts on it.
+
+  Args:
+    frame: the runs.
+    *options: of `Evidence`, behind its frame.
+    **more: the same by name.
+  """
+  evidence = Evidence(frame, *options, **more)
+  return evidence, judging.judge(evidence)
+
+
+def computed(frame, *options, **more) -> pd.DataFrame:
+  """Returns all statistics of a study's runs; arguments as for `judged`."""
+  evidence, verdicts = judged(frame, *options, **more)
+  return statistics.compute(
+    evidence,
+    verdicts,
+    contrasts.planned(evidence, verdicts),
+    contrasts.consistency(evidence),
+  )
+
+
+def verdicts_by_name(frame, mode='remove', **more):
+  """Returns the verdicts of one mode by the labels; see `judged`."""
+  _, verdicts = judged(frame, **more)
+  return {v.label: v for v in verdicts if v.curve.mode == mode}
+
+
 def examples(estimators, size=28, channels=3, count=3) -> list[mosaics.Example]:
   """Returns images of noise with a square, masked at random."""
   rng = np.random.default_rng(1)
@@ -115,9 +145,9 @@ def statistics_of(folder) -> pd.DataFrame:
   """Reads the statistics.csv of a report, to the last digit."""
   path = folder / 'statistics.csv'
   table = pd.read_csv(path, dtype=str, na_filter=False)
-  for column in ('threshold', 'value', 'low', 'high', 'runs'):
+  for column in ('threshold', 'value', 'low', 'high', 'runs', 'look', 'spent'):
     table[column] = [float(text or 'nan') for text in table[column]]
-  return table.astype({'threshold': 'Int64', 'runs': 'Int64'})
+  return table.astype(dict.fromkeys(('threshold', 'runs', 'look'), 'Int64'))
 
 
 def _strength(estimator: str) -> float:

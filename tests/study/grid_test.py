@@ -1,6 +1,8 @@
 """Tests of a study's axes and the order of its runs."""
 
+import collections
 import dataclasses
+import math
 import re
 
 import pytest
@@ -22,7 +24,6 @@ PAPER = ('imagenet2012', 'food101', 'birdsnap')
 # Of every study that comes along: sources, estimators, modes, seeds, seeds of
 # originals, retrainings on images.
 COMING_ALONG = {
-  'quickstart': (('planted_patch',), 9, 1, 2, 2, 9 * 5 * 2 + 2),
   'fashion_mnist': (('fashion_mnist',), 7, 2, 5, 5, 7 * 10 * 5 + 5),
   'cifar10': (('cifar10',), 7, 2, 5, 5, 7 * 10 * 5 + 5),
   'paper': (PAPER, 18, 2, 5, 10, 2730),
@@ -35,7 +36,70 @@ def _runs(loaded):
 
 
 def test_every_study_that_comes_along_is_tested():
-  assert config.available('studies') == sorted(COMING_ALONG)
+  names = sorted(
+    [*COMING_ALONG, 'paper_sequential', 'planted_colour', 'quickstart']
+  )
+  assert config.available('studies') == names
+
+
+def test_the_sequential_study_of_the_paper_has_seeds_for_every_look():
+  loaded = experiment.load(study='paper_sequential')
+  seeds = collections.Counter(
+    r.cell_name for r in _runs(loaded) if r.source == 'food101'
+  )
+  assert seeds['original'] == 10
+  assert seeds['random_bernoulli_element_remove_30'] == 12
+  assert seeds['sg_sq_grad_element_remove_70'] == 14
+  assert len(seeds) == 1 + 18 * 2
+
+
+def test_quickstart_is_small():
+  runs = _runs(experiment.load(study='quickstart'))
+  seeds = collections.Counter(r.cell_name for r in runs if r.input == 'image')
+  assert seeds['random_pixel_remove_30'] == 8
+  assert seeds['var_grad_pixel_remove_30'] == 5
+  assert seeds['oracle_pixel_remove_30'] == 3
+  assert seeds['oracle_pixel_remove_90'] == seeds['random_pixel_remove_10'] == 1
+  assert sum(seeds.values()) == 2 + 8 + 5 * 5 + 3 + 3 * 4
+
+
+def test_curves_have_single_runs_at_thresholds_of_their_own():
+  study = grid.Study(
+    'small',
+    ('tiny',),
+    ('random', 'grad'),
+    (50,),
+    curves=('grad',),
+    curve_thresholds=(10, 90),
+    mask_only_seeds=1,
+  )
+  runs = study.runs('tiny')
+  beside = [str(r) for r in runs if r.cell and r.cell.threshold != 50]
+  assert beside == [
+    'tiny/grad_pixel_remove_10/seed_0',
+    'tiny/grad_pixel_remove_90/seed_0',
+  ]
+  assert len({str(r) for r in runs}) == len(runs) == 5 + 2 * 5 + 2 + 2
+  # Other files may ask for other estimators and thresholds.
+  other = dataclasses.replace(study, estimators=('random', 'ig'))
+  assert all(run.cell.threshold == 50 for run in other.runs('tiny')[5:])
+  other = dataclasses.replace(study, thresholds=(10, 90))
+  assert {cell.threshold for cell in other.cells()} == {10, 90}
+  assert len(list(other.cells())) == 4
+  for curves, thresholds, word in (
+    (('gard',), (10,), 'gard'),
+    (('grad',), (), 'curve_thresholds'),
+    (('grad',), (110,), '110'),
+  ):
+    with pytest.raises(errors.UsageError, match=word):
+      grid.Study(
+        'small',
+        ('tiny',),
+        ('random', 'grad'),
+        (50,),
+        curves=curves,
+        curve_thresholds=thresholds,
+      )
 
 
 @pytest.mark.parametrize('name', COMING_ALONG)
@@ -243,6 +307,14 @@ def test_cells_of_a_ranking_stand_together():
     ({'seeds': 0}, ['seeds', '0']),
     ({'masking': 'rankings'}, ['masking', 'rankings']),
     ({'random': 'sobel'}, ['Study.random', "'random_bernoulli'", 'sobel']),
+    ({'margin': 1}, ['Study.margin', 'less than 1', 'found 1.']),
+    ({'margin': -0.01}, ['Study.margin', 'at least 0', '-0.01']),
+    ({'margin': math.nan}, ['Study.margin', 'nan']),
+    ({'margin': True}, ['Study.margin', 'True']),
+    ({'margin': '0.01'}, ['Study.margin', "'0.01'"]),
+    ({'comparisons': 0}, ['Study.comparisons', 'at least', 'found 0.']),
+    ({'comparisons': True}, ['Study.comparisons', 'found True.']),
+    ({'comparisons': 2.5}, ['Study.comparisons', 'found 2.5.']),
   ],
 )
 def test_impossible_axes_are_refused_and_named(axes, words):
@@ -250,6 +322,20 @@ def test_impossible_axes_are_refused_and_named(axes, words):
     _study(**axes)
   for word in words:
     assert word in str(caught.value)
+
+
+def test_fewer_comparisons_than_a_study_makes_are_refused():
+  axes = {
+    'sources': ('a', 'b'),
+    'modes': ('remove', 'keep'),
+    'estimators': ('random', 'grad', 'sobel', 'blur_grad', 'centre'),
+    'fills': ('mean', 'zero'),
+  }
+  # 2 sources, 2 modes, grad and sobel; fills and controls are no members.
+  with pytest.raises(errors.UsageError, match='at least 8, .*found 7'):
+    _study(**axes, comparisons=7)
+  for comparisons in (None, 8, 100):
+    assert _study(**axes, comparisons=comparisons).comparisons == comparisons
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import shlex
 import shutil
 
+import pandas as pd
 import pytest
 
 from roar_tf.analysis import results
@@ -33,7 +34,7 @@ def report_fixture(tiny, damaged, make):
 
 def test_the_report_of_a_whole_study_has_no_complaint(finished):
   page = (finished / 'reports/small/index.html').read_text()
-  for text in ('lacks seed', 'damaged'):
+  for text in ('lacks seed', 'is damaged'):
     assert text not in page
   assert 'Training.momentum = 0.9' in page  # The configuration that ran.
   assert 'roar_study --study=' in page
@@ -92,7 +93,7 @@ def test_a_damaged_result_is_named_and_its_advice_helps(
   expected = run_of(finished, 'original', 0) / 'result.json'
   assert result.read_bytes() == expected.read_bytes()
   frame, page, _ = report()
-  assert len(frame) == 10 and 'damaged' not in page
+  assert len(frame) == 10 and 'is damaged' not in page
 
 
 def test_a_finished_report_is_not_made_anew_for_what_was_damaged_since(
@@ -102,6 +103,28 @@ def test_a_finished_report_is_not_made_anew_for_what_was_damaged_since(
   before = states(damaged / 'reports')
   report()
   assert states(damaged / 'reports') == before
+
+
+def test_errors_of_test_images_are_in_the_statistics(finished):
+  table = pd.read_csv(finished / 'reports/small/statistics.csv')
+  rows = table[table['quantity'] == 'images_error']
+  assert rows['estimator'].tolist() == ['grad']
+  # 60 images that an arm has right or wrong.
+  assert 0 < rows['value'].item() < (2 / 60) ** 0.5
+
+
+def test_another_margin_makes_the_report_anew_and_nothing_else(
+  tiny, damaged, make
+):
+  page = damaged / 'reports/small/index.html'
+  assert 'the margin of 1.0 points' in page.read_text()
+  for binding, words in (
+    ('Study.margin = 0.2', 'the margin of 20.0 points'),
+    ('Study.comparisons = 7', '7 comparisons'),
+  ):
+    assert words not in page.read_text()
+    assert make(tiny.pipeline(damaged, binding)).made == {'report': 1}
+    assert words in page.read_text()
 
 
 def test_mosaics_show_images_of_several_classes(tiny, finished):

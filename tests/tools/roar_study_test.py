@@ -189,12 +189,12 @@ def test_list_numbers_every_run_and_touches_nothing(tool, tmp_path):
     '--study=quickstart',
     '--list',
     f'--workspace={tmp_path}/w',
-    '--gin_bindings=Study.seeds = 3',
+    '--gin_bindings=Study.random_seeds = 9',
   )
   lines = outcome.out.splitlines()
   assert outcome.status == 0 and not outcome.err
   assert [int(line.split()[0]) for line in lines] == list(range(len(lines)))
-  assert len(lines) == 46 * 3 + 45 + 46
+  assert len(lines) == 2 + 9 + 5 * 5 + 3 + 3 * 4 + 7 + 1 + 7 + 3 * 4
   assert len({line.split(maxsplit=1)[1] for line in lines}) == len(lines)
   assert all('roar_train ' in line for line in lines)
   assert not list(pathlib.Path(tmp_path / 'w').glob('*'))
