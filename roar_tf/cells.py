@@ -11,6 +11,7 @@ ORIGINAL = 'original'
 FILLS = fills.NAMES
 
 _ESTIMATOR = re.compile('[a-z_][a-z0-9_]*')
+_MODEL = r'_model(?P<model>[1-9]\d*)'
 
 
 def check_estimator_name(name: str) -> None:
@@ -43,28 +44,61 @@ def _check_known(title: str, value, known) -> None:
     )
 
 
+def of_model(name: str, model: int) -> str:
+  """Returns the name of what belongs to one of several explained models.
+
+  Args:
+    name: that of the first model's: a source, for the model itself, a ranking
+      or a cell.
+    model: the model's number, from 0.
+  """
+  return f'{name}_model{model}' if model else name
+
+
+def split_model(name: str) -> tuple[str, int]:
+  """Returns what `of_model` was called with."""
+  match = re.fullmatch(f'(?P<name>.+){_MODEL}', name)
+  return (match['name'], int(match['model'])) if match else (name, 0)
+
+
 def name_of(
-  estimator: str, granularity: str, mode: str, threshold: int, fill: str
+  estimator: str,
+  granularity: str,
+  mode: str,
+  threshold: int,
+  fill: str,
+  model: int = 0,
 ) -> str:
   """Returns `<estimator>_<granularity>_<mode>_<t>`, `_<fill>` if not mean.
 
-  The estimator `original` stands for the unmodified images.
+  And `_model<k>` if the explained model is not the first one. The estimator
+  `original` stands for the unmodified images.
   """
   if estimator == ORIGINAL:
     return ORIGINAL
   base = f'{estimator}_{granularity}_{mode}_{threshold}'
-  return base if fill == 'mean' else f'{base}_{fill}'
+  return of_model(base if fill == 'mean' else f'{base}_{fill}', model)
 
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-  """One modified dataset of a source; its estimator need not be registered."""
+  """One modified dataset of a source; its estimator need not be registered.
+
+  Attributes:
+    estimator: whose ranking says what is replaced.
+    granularity: of the ranking.
+    mode: `remove` or `keep`.
+    threshold: whole percentage.
+    fill: what replaces.
+    model: which of several explained models was ranked, from 0.
+  """
 
   estimator: str
   granularity: str
   mode: str
   threshold: int
   fill: str = 'mean'
+  model: int = 0
 
   def __post_init__(self):
     """Raises UsageError for an impossible name, part or threshold."""
@@ -80,22 +114,28 @@ class Cell:
 
   @property
   def name(self) -> str:
-    """`<estimator>_<granularity>_<mode>_<t>`, plus `_<fill>` unless mean."""
+    """See `name_of`."""
     # Not by dataclasses.astuple, which copies deeply: a big study asks for
     # hundreds of thousands of names.
     return name_of(
-      self.estimator, self.granularity, self.mode, self.threshold, self.fill
+      self.estimator,
+      self.granularity,
+      self.mode,
+      self.threshold,
+      self.fill,
+      self.model,
     )
 
   @property
   def ranking(self) -> str:
-    """`<estimator>_<granularity>`."""
-    return f'{self.estimator}_{self.granularity}'
+    """`<estimator>_<granularity>`, plus `_model<k>` unless the first."""
+    return of_model(f'{self.estimator}_{self.granularity}', self.model)
 
 
 _CELL = re.compile(
   r'(?P<estimator>.+)_(?P<granularity>pixel|element)_(?P<mode>remove|keep)'
-  r'_(?P<threshold>\d+)(?:_(?P<fill>.+))?'
+  r'_(?P<threshold>\d+)'
+  rf'(?:_(?P<fill>.+?))??(?:{_MODEL})?'
 )
 
 
@@ -130,4 +170,5 @@ def parse_cell(name: str, what: str = '--cell=') -> Cell | None:
     parts['mode'],
     int(parts['threshold']),
     parts['fill'] or 'mean',
+    int(parts['model'] or 0),
   )

@@ -64,6 +64,16 @@ def define_device_flags() -> None:
   )
 
 
+def define_model_flag() -> None:
+  """Defines the flag of binaries that make single rankings and cells."""
+  flags.DEFINE_integer(
+    'model',
+    0,
+    'Which of several explained models (Study.explained_models), from 0.',
+    lower_bound=0,
+  )
+
+
 def define_price_flag() -> None:
   """Defines the flag of binaries that tell costs."""
   flags.DEFINE_float(

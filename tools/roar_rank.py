@@ -6,7 +6,7 @@ roar_rank --dataset=planted_patch --scores=DIR --estimators=captum_ig
 
 from absl import flags
 
-from roar_tf import cli, cli_flags
+from roar_tf import cli, cli_flags, errors
 
 FLAGS = flags.FLAGS
 
@@ -18,6 +18,7 @@ flags.DEFINE_string(
   'Directory of npz files with scores made elsewhere; --estimators is the new '
   'name for them. See docs/external_attributions.md.',
 )
+cli_flags.define_model_flag()
 cli_flags.define_shared_flags()
 cli_flags.define_device_flags()
 cli_flags.define_worker_flags()
@@ -27,6 +28,11 @@ def main() -> None:
   """Makes the source, the explained model if it is needed, and the rankings."""
   dataset = cli.require_flag('dataset')
   estimators = cli.require_flag('estimators')
+  if FLAGS.model and FLAGS.scores is not None:
+    raise errors.UsageError(
+      f'--model={FLAGS.model}: scores made elsewhere ask no model; leave it '
+      'out.'
+    )
   cli.share()  # Refuses a worker that cannot be.
   stages = cli.stages(dataset)
   with cli.workforce() as workforce:
@@ -38,7 +44,7 @@ def main() -> None:
       )
       return
     rankings = [
-      stages.rank.ranking(name, FLAGS.granularity)
+      stages.rank.ranking(name, FLAGS.granularity, FLAGS.model)
       for name in dict.fromkeys(estimators)
     ]
     workforce.make(stages.context, rankings)

@@ -26,6 +26,7 @@ flags.DEFINE_bool(
   'and the flags of a cell, say how.',
 )
 flags.DEFINE_string('study', None, 'With --repair: name or .gin of a study.')
+cli_flags.define_model_flag()
 cli_flags.define_shared_flags()
 cli_flags.define_worker_flags()
 
@@ -62,7 +63,12 @@ def _cell(stages):
       '1 to 100.'
     ) from e
   cell = cells.Cell(
-    FLAGS.estimator, FLAGS.granularity, FLAGS.mode, threshold, FLAGS.fill
+    FLAGS.estimator,
+    FLAGS.granularity,
+    FLAGS.mode,
+    threshold,
+    FLAGS.fill,
+    FLAGS.model,
   )
   stages.check([cell])
   return cell
@@ -72,9 +78,9 @@ def _check_flags() -> None:
   """Refuses flags that --verify or --repair would ignore."""
   title, ignored = '--repair', ('worker', 'num_workers')
   if FLAGS.verify:
-    title, ignored = '--verify', (*ignored, 'repair', 'study', *CELL)
+    title, ignored = '--verify', (*ignored, 'repair', 'study', *CELL, 'model')
   elif FLAGS.study or not FLAGS.dataset:
-    ignored = (*ignored, *CELL)
+    ignored = (*ignored, *CELL, 'model')
   elif not FLAGS.estimator:
     ignored = (*ignored, *CELL[1:])
   given = [name for name in ignored if FLAGS[name].present]
@@ -91,9 +97,10 @@ def _goals():
     return pipeline.context, pipeline.goals()
   stages = cli.stages(FLAGS.dataset)
   if not FLAGS.estimator:
-    goals = [stages.source.original, stages.model.explained]
+    goals = [stages.source.original, stages.model.explained(FLAGS.model)]
   elif FLAGS.threshold is None:
-    goals = [stages.rank.ranking(FLAGS.estimator, FLAGS.granularity)]
+    ranked = FLAGS.estimator, FLAGS.granularity, FLAGS.model
+    goals = [stages.rank.ranking(*ranked)]
   else:
     goals = [stages.shards.masked(_cell(stages))]
   return stages.context, goals

@@ -53,6 +53,7 @@ def main() -> None:
     cell,
     FLAGS.seed,
     FLAGS.input,
+    FLAGS.ranking_seed,
   )
   context.workspace.check_study(run_.study)
   # Of a study: its --status shows this process too.

@@ -6,6 +6,8 @@ cell. Two things make an arm uncertain, and both are measured here:
 
 * seeds: the sum of weighted accuracies varies from seed to seed. The cells of
   one seed are summed first, so that it does not matter how they vary together.
+  Where several seeds share each of several explained models, they are averaged,
+  and the models take the place of seeds (`results.replicates`).
 * test images: other images of the same kind would give other accuracies. All
   arms are tested on the same images, so this part is that of the *difference*
   D_i of an image i, var_i(D_i) / images. What seeds add to D_i is subtracted,
@@ -15,6 +17,7 @@ cell. Two things make an arm uncertain, and both are measured here:
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -56,11 +59,12 @@ class Arm(NamedTuple):
 
   Attributes:
     value: the sum.
-    sd: standard deviation between seeds of that sum; NaN below two seeds.
+    sd: standard deviation between replicates of that sum; NaN below two.
     seeds: how many seeds have all of the cells; infinite where none matters.
     right: float [images], the same sum for every test image; None if unknown.
-    luck: float, the mean over images of the variance that seeds leave in
+    luck: float, the mean over images of the variance that replicates leave in
       `right`; NaN if unknown.
+    models: how many explained models these seeds have.
   """
 
   value: float
@@ -68,15 +72,20 @@ class Arm(NamedTuple):
   seeds: float
   right: np.ndarray | None = None
   luck: float = math.nan
+  models: int = 1
+
+  @property
+  def replicates(self) -> float:
+    """How many independent parts the mean is over: seeds, or models."""
+    return self.models if self.models > 1 else self.seeds
 
   def scaled(self, factor: float) -> Arm:
     """Returns the arm times a number."""
-    return Arm(
-      factor * self.value,
-      abs(factor) * self.sd,
-      self.seeds,
-      None if self.right is None else factor * self.right,
-      factor**2 * self.luck,
+    return self._replace(
+      value=factor * self.value,
+      sd=abs(factor) * self.sd,
+      right=None if self.right is None else factor * self.right,
+      luck=factor**2 * self.luck,
     )
 
 
@@ -100,44 +109,64 @@ def arm(
 
   # Of a run that is listed twice the mean counts, once, as in `summarise`.
   cells: dict[tuple, dict[int, float]] = {cell: {} for cell in weights}
-  of_run = {}
+  of_run, explained = {}, {}
   for row in runs.itertuples():
     cell = row.mode, row.threshold
     if cell in cells:
       cells[cell].setdefault(row.seed, []).append(row.accuracy)
       of_run[cell, row.seed] = tuple(getattr(row, c) for c in results.IDENTITY)
+      explained[row.seed] = row.explained_seed
   if not all(cells.values()):
     return None
   means = {
     cell: {seed: float(np.mean(values)) for seed, values in seeds.items()}
     for cell, seeds in cells.items()
   }
-  value = math.fsum(
-    weight * float(np.mean(list(means[cell].values())))
-    for cell, weight in weights.items()
-  )
-  whole = sorted(set.intersection(*map(set, means.values())))
+
+  def mean(values: Mapping[int, float]) -> float:
+    seeds = results.replicates({seed: explained[seed] for seed in values})
+    return float(
+      np.mean([np.mean([values[s] for s in of_one]) for of_one in seeds])
+    )
+
+  value = math.fsum(w * mean(means[cell]) for cell, w in weights.items())
+  whole = set.intersection(*map(set, means.values()))
+  seeds = results.replicates({seed: explained[seed] for seed in whole})
   sums = [
-    math.fsum(w * means[cell][seed] for cell, w in weights.items())
-    for seed in whole
+    np.mean(
+      [
+        math.fsum(w * means[cell][seed] for cell, w in weights.items())
+        for seed in of_one
+      ]
+    )
+    for of_one in seeds
   ]
   sd = float(np.std(sums, ddof=1)) if len(sums) > 1 else math.nan
-  right, luck = _of_images(weights, whole, of_run, correct)
-  return Arm(value, sd, len(whole), right, luck)
+  right, luck = _of_images(weights, seeds, of_run, correct)
+  models = len({explained[seed] for seed in whole})
+  return Arm(value, sd, len(whole), right, luck, models)
 
 
 def _of_images(weights, seeds, of_run, correct) -> tuple:
-  """Returns `right` and `luck` of an arm."""
+  """Returns `right` and `luck` of an arm.
+
+  Args:
+    weights: of the cells.
+    seeds: of each replicate.
+    of_run: identity of the run of each cell and seed.
+    correct: see `arm`.
+  """
   if correct is None or not seeds:
     return None, math.nan
   total, squares = 0.0, 0.0
-  for seed in seeds:
+  for of_one in seeds:
     one = 0.0
-    for cell, weight in weights.items():
+    for seed, (cell, weight) in itertools.product(of_one, weights.items()):
       hits = correct(of_run[cell, seed])
       if hits is None:
         return None, math.nan
       one = one + weight * hits.astype(np.float64)
+    one = one / len(of_one)
     total, squares = total + one, squares + one**2
   n = len(seeds)
   mean = total / n
@@ -201,11 +230,12 @@ class Difference:
 
   Attributes:
     value: the sum.
-    seeds_error: its standard error over seeds; NaN where an arm has fewer
-      than `inference.RUNS_FOR_INTERVAL` seeds.
-    freedom: degrees of freedom, those of the arm with the fewest seeds. For two
-      normal means that is never too many, whatever their variances (Hsu 1938);
-      Welch and Satterthwaite's are too many at the levels of many comparisons.
+    seeds_error: its standard error over replicates; NaN where an arm has fewer
+      than `inference.RUNS_FOR_INTERVAL`.
+    freedom: degrees of freedom, those of the arm with the fewest replicates.
+      For two normal means that is never too many, whatever their variances
+      (Hsu 1938); Welch and Satterthwaite's are too many at the levels of many
+      comparisons.
     images_error: its standard error over test images; NaN if unknown.
   """
 
@@ -218,7 +248,7 @@ class Difference:
     """
     arms = [a.scaled(factor) for factor, a in terms]
     self.value = math.fsum((constant, *(a.value for a in arms)))
-    known = [inference.of_mean(a.sd, a.seeds) for a in arms]
+    known = [inference.of_mean(a.sd, a.replicates) for a in arms]
     self._variances = [float(variance) for variance, _ in known]
     self._freedoms = [float(freedom) for _, freedom in known]
     self.seeds_error = math.sqrt(sum(self._variances))

@@ -255,7 +255,7 @@ def _asymmetry(
     kept = evidence.arm(curve, {('keep', row.threshold): 1.0})
     gone = evidence.arm(curve, {('remove', 100 - row.threshold): 1.0})
     apart = Difference((1, kept), (-1, gone))
-    terms = [inference.of_mean(a.sd, a.seeds) for a in (kept, gone)]
+    terms = [inference.of_mean(a.sd, a.replicates) for a in (kept, gone)]
     if math.isnan(apart.images_error):
       # As if the images were others: more than enough.
       errors = row.sampling_error, row.sampling_error_removed
@@ -433,11 +433,11 @@ def _luck(
     null: random's cell, or None.
   """
   images = int(row.test_images)
-  terms = [inference.of_mean(row.sd, row.runs)]
+  terms = [inference.of_mean(row.sd, row.replicates)]
   above = null is not None and null.mean > chance
   if above:
     chance = null.mean
-    terms.append(inference.of_mean(null.sd, null.runs))
+    terms.append(inference.of_mean(null.sd, null.replicates))
     terms.append((chance * (1 - chance) / images, math.inf))
   known = [term for term in terms if not math.isnan(term[0])]
   if not known:

@@ -334,7 +334,7 @@ class Evidence:
     # What the weights lack of 1 is that of the start.
     first = 1 - sum(self.weights(curve).values())
     sign = curves.SIGN[curve.mode]
-    known = [inference.of_mean(one.sd, one.seeds) for one in arms]
+    known = [inference.of_mean(one.sd, one.replicates) for one in arms]
     variances, freedoms = zip(*known, strict=True)
     value, *ends = inference.ratio(
       (sign, -sign, 0),
@@ -368,11 +368,12 @@ def of_leads(
 
 def with_spread(few: Arm, other: Arm) -> Arm:
   """Returns an arm; one of few seeds with the spread of another."""
-  if few.seeds >= inference.RUNS_FOR_INTERVAL:
+  if few.replicates >= inference.RUNS_FOR_INTERVAL:
     return few
-  # `of_mean` divides by the number of seeds, which must be those of the spread.
-  sd = other.sd * math.sqrt(other.seeds / max(1, few.seeds))
-  return few._replace(sd=sd, seeds=other.seeds)
+  # `of_mean` divides by the number of replicates, which must be those of the
+  # spread.
+  sd = other.sd * math.sqrt(other.replicates / max(1, few.replicates))
+  return few._replace(sd=sd, seeds=other.replicates, models=1)
 
 
 def _first_fill(frame: pd.DataFrame) -> str:

@@ -53,6 +53,7 @@ def _verdict(evidence: Evidence, curve: Curve, label: str) -> Verdict:
     racu=evidence.racu(curve),
     seeds=seeds,
     random_seeds=evidence.arm(random).seeds,
+    models=own.models,
   )
   looks = [Look(0, math.inf, inference.LEVEL, math.nan)]
   if member:
@@ -85,6 +86,7 @@ def _judged(evidence: Evidence, verdict: Verdict, look: Look) -> Verdict:
     verdict.ceiling.high,
     evidence.rules.margin,
   )
+  own = evidence.arm(curve, below=look.below)
   return dataclasses.replace(
     verdict,
     word=str(word),
@@ -93,7 +95,8 @@ def _judged(evidence: Evidence, verdict: Verdict, look: Look) -> Verdict:
     detectable=lead.detectable(look.level),
     seeds_error=lead.seeds_error,
     images_error=lead.images_error,
-    seeds=evidence.arm(curve, below=look.below).seeds,
+    seeds=own.seeds,
+    models=own.models,
     look=look.number,
     spent=look.spent,
   )
@@ -107,7 +110,7 @@ def _ranked(evidence: Evidence, verdicts: Sequence[Verdict]) -> list[Verdict]:
       groups.setdefault(verdict.curve[2:4], []).append(i)
   for places in groups.values():
     own = [evidence.arm(verdicts[i].curve) for i in places]
-    known = [inference.of_mean(one.sd, one.seeds) for one in own]
+    known = [inference.of_mean(one.sd, one.replicates) for one in own]
     variances, freedoms = zip(*known, strict=True)
     leads = [verdicts[i].lead.value for i in places]
     ranks = inference.ranks(leads, np.sqrt(variances), freedoms)

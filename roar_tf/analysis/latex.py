@@ -158,7 +158,7 @@ def _cell(cell) -> str:
   if cell is None or not math.isfinite(cell.mean):
     return ''
   text = f'{100 * cell.mean:.2f}'
-  if cell.runs >= results.RUNS_FOR_INTERVAL:
+  if cell.replicates >= results.RUNS_FOR_INTERVAL:
     text += rf'$_{{\pm {100 * cell.sd:.2f}}}$'
   return text
 

@@ -311,7 +311,7 @@ def describe(panel: Panel, source: str) -> str:
 
 def _point(cell, threshold: int) -> Point:
   values = (100 * value for value in (cell.mean, cell.low, cell.high, cell.sd))
-  return Point(threshold, *values, int(cell.runs))
+  return Point(threshold, *values, int(cell.replicates))
 
 
 def _outermost(curves: Iterable[Curve]) -> tuple[Curve, ...]:

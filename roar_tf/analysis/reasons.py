@@ -10,6 +10,7 @@ from roar_tf.analysis.arms import Difference, Estimate
 from roar_tf.analysis.evidence import Curve, Evidence, with_spread
 from roar_tf.analysis.tables import interval, points
 from roar_tf.analysis.verdict import Note, Verdict
+from roar_tf.estimators import registry
 
 
 def of_no_lead(evidence: Evidence, curve: Curve) -> str:
@@ -52,6 +53,11 @@ def of(evidence: Evidence, verdict: Verdict) -> str:
   if fewest < inference.RUNS_FOR_INTERVAL:
     noun = 'seed tells' if fewest == 1 else 'seeds tell'
     return f'{fewest} {noun} no interval: it takes 3 of it and of random.'
+  if 1 < verdict.models < inference.RUNS_FOR_INTERVAL:
+    return (
+      f'Its {verdict.seeds} seeds share {verdict.models} explained models,'
+      ' which tell no interval: it takes 3.'
+    )
   if not verdict.lead.bounded:
     return 'All seeds agree to the last digit, which tells no interval.'
   return f'Its lead may be anything from {low} to {high} points.'
@@ -84,6 +90,7 @@ def _notes(evidence: Evidence, verdict: Verdict) -> Iterator[Note]:
     beyond = Difference((1, own), (-1, with_spread(masks, own)))
     yield _above('ahead of its masks alone', beyond.pointwise())
   yield from _fills(evidence, verdict)
+  yield from _models(verdict)
 
 
 def _above(name: str, estimate: Estimate) -> Note:
@@ -123,6 +130,22 @@ def _fills(evidence: Evidence, verdict: Verdict) -> Iterator[Note]:
     )
     text = ', '.join(f'{fill} {points(lead)}' for fill, lead in leads.items())
     yield Note('other fills agree', agree, f'{text} points')
+
+
+def _models(verdict: Verdict) -> Iterator[Note]:
+  """Yields over how many explained models a verdict is, if over any."""
+  known = registry.find(verdict.estimator)
+  if known and not known.base.needs_model:
+    return
+  models = verdict.models
+  if models == 1:
+    yield Note('over 1 explained model', None, 'this one')
+    return
+  name = f'over {models} explained models'
+  if models < inference.RUNS_FOR_INTERVAL:
+    yield Note(name, None, 'too few to allow for others')
+  else:
+    yield Note(name, True, 'its interval allows for others')
 
 
 def _range(estimate: Estimate) -> str:

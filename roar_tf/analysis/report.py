@@ -197,6 +197,7 @@ def write(
     margin=tables.percent(rules.margin),
     comparisons=evidence.comparisons,
     images=any(v.images_error == v.images_error for v in judged),
+    models=any(v.models >= results.RUNS_FOR_INTERVAL for v in judged),
   )
   # The page comes last: whoever sees it finds the files beside it.
   files['index.html'] = html.encode()

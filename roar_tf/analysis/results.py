@@ -47,6 +47,7 @@ _TYPES = {
   'steps': 'int64',
   'test_images': 'int64',
   'seconds': 'float64',
+  'explained_seed': 'int64',
 }
 COLUMNS = tuple(_TYPES)
 ORIGINAL = 'original'
@@ -122,13 +123,32 @@ def reference(estimators: Iterable[str]) -> str | None:
   return next((name for name in RANDOM if name in present), None)
 
 
+def replicates(explained: Mapping[int, int]) -> list[list[int]]:
+  """Returns the seeds of each independent replicate of an estimator's runs.
+
+  Runs that are made from rankings of one model share that model's luck. With
+  one model for all, about which all is said, and with one for each seed, every
+  seed is a replicate. Else the models are, and their seeds are averaged first.
+
+  Args:
+    explained: by seed, the seed of the explained model.
+  """
+  of_model: dict[int, list[int]] = {}
+  for seed in sorted(explained):
+    of_model.setdefault(explained[seed], []).append(seed)
+  if len(of_model) == 1:
+    return [[seed] for seed in sorted(explained)]
+  return list(of_model.values())
+
+
 def summarise(frame: pd.DataFrame) -> pd.DataFrame:
   """Returns a row per cell: runs, mean, sd and the 95 % t interval low..high.
 
-  The interval tells where the mean of many more runs would lie on the same test
-  images. `sampling_error` is the standard error that these images, being so
-  few, leave: sqrt(mean (1 - mean) / test_images), exact for one run and at most
-  that for a mean of several, whose images are the same.
+  All but the number of runs are over `replicates`, of which there may be fewer:
+  the mean is one of their means. The interval tells where the mean of many more
+  would lie on the same test images. `sampling_error` is the standard error that
+  these images, being so few, leave: sqrt(mean (1 - mean) / test_images), exact
+  for one run and at most that for a mean of several, whose images are the same.
 
   A run that is listed twice counts once (`faults` names it), and an accuracy
   that is not a number makes its cell's mean one too: neither may pass for
@@ -143,21 +163,29 @@ def summarise(frame: pd.DataFrame) -> pd.DataFrame:
     )
   rows = []
   for cell, group in frame.groupby(list(CELL), sort=True):
+    of_seed, explained = {}, {}
+    for seed, twins in group.groupby('seed'):
+      of_seed[seed] = twins['accuracy'].to_numpy().mean()
+      explained[seed] = twins['explained_seed'].iloc[0]
     accuracies = np.array(
-      [seed.to_numpy().mean() for _, seed in group.groupby('seed')['accuracy']]
+      [
+        np.mean([of_seed[seed] for seed in seeds])
+        for seeds in replicates(explained)
+      ]
     )
-    runs, mean = len(accuracies), accuracies.mean()
-    deviation = accuracies.std(ddof=1) if runs > 1 else math.nan
-    of_mean, freedom = inference.of_mean(deviation, runs)
+    count, mean = len(accuracies), accuracies.mean()
+    deviation = accuracies.std(ddof=1) if count > 1 else math.nan
+    of_mean, freedom = inference.of_mean(deviation, count)
     half = inference.half_width(np.sqrt(of_mean), freedom)
     images = group['test_images'].min()
     variance = mean * (1 - mean) / images
     sampling = math.sqrt(variance) if variance >= 0 else math.nan
     # No accuracy lies outside of 0..1.
     low, high = (float(np.clip(mean + e, 0, 1)) for e in (-half, half))
-    numbers = (runs, mean, deviation, low, high, images, sampling)
+    runs = len(of_seed), count
+    numbers = (*runs, mean, deviation, low, high, images, sampling)
     rows.append((*cell, *numbers))
-  columns = [*CELL, 'runs', 'mean', 'sd', 'low', 'high']
+  columns = [*CELL, 'runs', 'replicates', 'mean', 'sd', 'low', 'high']
   columns += ['test_images', 'sampling_error']
   return pd.DataFrame(rows, columns=columns)
 
@@ -341,6 +369,9 @@ def read_csv(path: str) -> pd.DataFrame:
     frame = pd.read_csv(
       io.BytesIO(files.read(path)), dtype=str, na_filter=False
     )
+    if 'explained_seed' not in frame and 'seed' in frame:
+      # Earlier versions explained one model, that of the first seed.
+      frame['explained_seed'] = min(map(int, frame['seed']), default=0)
     for column in frame:
       if _TYPES.get(column) == 'float64':
         frame[column] = [float(text or 'nan') for text in frame[column]]

@@ -7,7 +7,7 @@ input; its rival is random's curve of the same. `curves` defines leads and RACU,
 How sure a number is has two parts (`arms`): other seeds, and other test images
 of the same kind. Intervals hold both where it is known which images each run
 had right, and seeds alone where it is not. All claims are over one explained
-model and its rankings.
+model and its rankings, unless the study has several (`results.replicates`).
 """
 
 from __future__ import annotations
@@ -77,7 +77,9 @@ def compute(
     own seeds behind the number.
 
     * `accuracy`: mean over runs; 95 % t interval over seeds, from 3 on.
-    * `accuracy_sd`: standard deviation between runs, from 2 on.
+    * `accuracy_sd`: standard deviation between runs, from 2 on. Where several
+      seeds share each of several explained models, both are over the means of
+      the models (`results.replicates`).
     * `sampling_error`: see `results.summarise`.
     * `gain`: s (random - own) of a cell, s = 1 in `remove`, -1 in `keep`;
       pointwise 95 % interval.
@@ -172,7 +174,7 @@ def _of_cells(summary: pd.DataFrame) -> Iterator[dict[str, Any]]:
     yield _row(
       curve, 'accuracy', Estimate(cell.mean, cell.low, cell.high), **more
     )
-    if cell.runs > 1:
+    if cell.replicates > 1:
       yield _row(curve, 'accuracy_sd', Estimate(cell.sd), **more)
     yield _row(curve, 'sampling_error', Estimate(cell.sampling_error), **more)
 

@@ -1,7 +1,8 @@
 """The verdict on an estimator: is it better than random, and how sure is that?
 
 `judging.judge` gives one `Verdict` for every curve of retrained models. The
-claim is over seeds and test images, and conditional on the explained model.
+claim is over seeds and test images, and conditional on the explained model
+unless there are several (`Study.explained_models`).
 
 The *family* are the sources x modes x granularities x estimators that compete
 (`names.is_control` tells which do not) at the study's first fill. Their
@@ -78,6 +79,7 @@ class Verdict:
       which images each run had right.
     seeds: how many seeds the curve has at every threshold.
     random_seeds: how many random has.
+    models: how many explained models these seeds have.
     look: of the sequential design, the look that decided, or the last one that
       there was; 0 in the fixed design, or before the first.
     spent: the level that this comparison has spent.
@@ -101,6 +103,7 @@ class Verdict:
   images_error: float = math.nan
   seeds: int = 0
   random_seeds: int = 0
+  models: int = 1
   look: int = 0
   spent: float = math.nan
   notes: tuple[Note, ...] = ()

@@ -42,7 +42,7 @@ PAPER_THRESHOLDS = (10, 30, 50, 70, 90)
 """The paper's t, but for t = 0, which is `original`."""
 
 _ORIGINAL = 'original'
-_RANKING = re.compile(r'ranking_.+_(pixel|element)')
+_RANKING = re.compile(r'ranking_.+_(pixel|element)(_model\d+)?')
 _NAME = re.compile(r'roar_(\w+)')
 
 

@@ -159,10 +159,11 @@ class Source:
         'lower-case letters, digits and _ that begin with a letter, found '
         f'"{self.name}": rename the file, e.g. {other}.gin.'
       )
-    if self.name in _RESERVED or cells.is_cell(self.name):
+    _, model = cells.split_model(self.name)
+    if self.name in _RESERVED or cells.is_cell(self.name) or model:
       raise errors.UsageError(
         f'A source cannot be called "{self.name}", which is part of the names '
-        f'of cells: rename its gin file, e.g. my_{self.name}.gin.'
+        f'of cells and models: rename its gin file, e.g. my_{self.name}.gin.'
       )
 
   def _check_types(self) -> None:

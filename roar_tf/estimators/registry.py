@@ -207,6 +207,15 @@ def find(name: str) -> Estimator | None:
     return None
 
 
+def asks_model(name: str) -> bool:
+  """Returns whether an estimator, or what it is made from, asks a model.
+
+  Scores that were made elsewhere ask none that is at hand.
+  """
+  found = find(name)
+  return bool(found and found.base.needs_model)
+
+
 def made_elsewhere(name: str) -> Estimator:
   """Returns what a name means whose scores were made elsewhere.
 

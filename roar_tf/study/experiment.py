@@ -201,6 +201,7 @@ def _frozen(source: str, study: str | None, seed: int) -> Experiment:
     builder=builder.settings(bindings) if builder else {},
     bindings=bindings,
   )
+  _check_models(experiment)
   text = '\n'.join(
     [
       config.operative_config(),
@@ -209,3 +210,14 @@ def _frozen(source: str, study: str | None, seed: int) -> Experiment:
     ]
   )
   return dataclasses.replace(experiment, operative_config=text)
+
+
+def _check_models(experiment: Experiment) -> None:
+  """Raises UsageError for several explained models where one is given."""
+  models = experiment.study.explained_models if experiment.study else 1
+  if models > 1 and experiment.given:
+    raise errors.UsageError(
+      f'gin parameter Study.explained_models = {models} trains as many models, '
+      f'and gin parameter {experiment.given} is the only one that there is: '
+      'leave out one of them.'
+    )

@@ -36,6 +36,7 @@ class Run:
       class information in the shape of the mask (Rong et al. 2022); `deletion`,
       the explained model on the masked test images, without any retraining
       (paper, Fig. 3).
+    first_seed: of the study: that of its rankings and first explained model.
   """
 
   study: str
@@ -43,6 +44,7 @@ class Run:
   cell: Cell | None
   seed: int
   input: str = 'image'
+  first_seed: int = 0
 
   @property
   def cell_name(self) -> str:
@@ -79,6 +81,7 @@ class Run:
       'fill': cell.fill if cell else 'mean',
       'input': self.input,
       'seed': self.seed,
+      'explained_seed': self.first_seed + (cell.model if cell else 0),
     }
 
   def __str__(self):
@@ -105,6 +108,10 @@ class Study:
       trained, once each: for figures, since verdicts are on `thresholds` alone.
     curve_thresholds: whole percentages beside `thresholds`.
     seeds: retrainings of every cell in the fixed design.
+    explained_models: how many models are explained, each with rankings of its
+      own: retraining j is of model j mod `explained_models`, so that intervals
+      hold other explained models, too, from 3 on. The paper has 1. Estimators
+      that ask no model have one ranking for all.
     random_seeds: retrainings of random's cells, to which all others are
       compared; None for `seeds`, or 12 in the sequential design.
     looks: in the sequential design, how many seeds an estimator has when its
@@ -138,6 +145,7 @@ class Study:
   curve_thresholds: tuple[int, ...] = ()
   design: str = 'fixed'
   seeds: int = 5
+  explained_models: int = 1
   random_seeds: int | None = None
   looks: tuple[int, ...] = (3, 4, 5, 6, 8, 10, 14)
   spending: tuple[float, ...] = (0.1, 0.2, 0.2, 0.15, 0.15, 0.1, 0.1)
@@ -158,7 +166,7 @@ class Study:
         'letter or digit and has none of /\\*?[] in it, e.g. my_study.gin.'
       )
     self._check_axes()
-    for name in ('seeds', 'random_seeds', 'original_seeds'):
+    for name in ('seeds', 'explained_models', 'random_seeds', 'original_seeds'):
       value = getattr(self, name)
       if value is not None and not (isinstance(value, int) and value >= 1):
         raise errors.UsageError(
@@ -286,7 +294,10 @@ class Study:
       object.__setattr__(self, axis, tuple(dict.fromkeys(chosen)))
 
   def cells(self) -> Iterator[Cell]:
-    """Yields all cells but `original`; those of figures alone come last."""
+    """Yields all cells but `original`; those of figures alone come last.
+
+    They are those of the first explained model, see `explaining`.
+    """
     for axes in itertools.product(
       self.estimators,
       self.granularities,
@@ -331,6 +342,18 @@ class Study:
       return self.looks[-1 if look is None else look - 1]
     return first
 
+  def explaining(self, cell: Cell, n: int) -> Cell:
+    """Returns a cell as retraining n of it has it, from 0.
+
+    Args:
+      cell: that of the first explained model.
+      n: which retraining.
+    """
+    number = n % self.explained_models
+    if not number or not registry.asks_model(cell.estimator):
+      return cell
+    return dataclasses.replace(cell, model=number)
+
   def runs(self, source: str, first_seed: int = 0) -> list[Run]:
     """Returns all runs on one source: image, mask-only, deletion.
 
@@ -338,13 +361,19 @@ class Study:
     those of all looks, so that a run keeps its place whatever is decided.
     """
     cells = list(self.cells())
+
+    def retrained(cell: Cell | None, n: int, input: str) -> Run:
+      cell = cell and self.explaining(cell, n)
+      seed = first_seed + n
+      return Run(self.name, source, cell, seed, input, first_seed)
+
     runs = [
-      Run(self.name, source, cell, first_seed + n)
+      retrained(cell, n, 'image')
       for cell in (None, *cells)
       for n in range(self.seeds_of(cell))
     ]
     runs += [
-      Run(self.name, source, cell, first_seed + n, 'maskonly')
+      retrained(cell, n, 'maskonly')
       for cell in cells
       if (cell.mode, cell.fill) == (self.modes[0], self.fills[0])
       and cell.threshold in self.thresholds
@@ -354,7 +383,7 @@ class Study:
       # Scores from files explain a model that is elsewhere.
       ours = [cell for cell in cells if registry.find(cell.estimator)]
       runs += [
-        Run(self.name, source, cell, first_seed, 'deletion')
+        Run(self.name, source, cell, first_seed, 'deletion', first_seed)
         for cell in (None, *ours)
         if ours
       ]

@@ -78,6 +78,8 @@ class Looks(engine.Stage):
       'Study.spending': list(study.spending),
       'Study.random_seeds': _random_seeds(study),
     }
+    if study.explained_models > 1:
+      settings['Study.explained_models'] = study.explained_models
     return engine.Artefact(marker, self, settings, inputs)
 
   def is_decided(self, number: int) -> bool:

@@ -10,7 +10,13 @@ import dataclasses
 import shlex
 
 from roar_tf import engine, errors, gin_files
-from roar_tf.cells import ORIGINAL, Cell, parse_cell
+from roar_tf.cells import (
+  ORIGINAL,
+  Cell,
+  of_model,
+  parse_cell,
+  split_model,
+)
 from roar_tf.datasets.source import Source
 from roar_tf.engine import files, markers
 from roar_tf.estimators import registry
@@ -36,7 +42,7 @@ def cell_of(workspace: Workspace | None, source: str, name: str) -> Cell | None:
   cell = parse_cell(name, f'roar_{source}/')
   if cell is None or registry.find(cell.estimator):
     return cell
-  config = rank.config_name(cell.estimator, cell.granularity)
+  config = rank.config_name(cell.estimator, cell.granularity, cell.model)
   if workspace and files.exists(_marker(workspace, source, config)):
     return cell
   try:
@@ -71,7 +77,7 @@ def make(
     UnitsFailedError: data is damaged; each file is named.
   """
   cell = cell_of(workspace, source, name)
-  ranking = rank.config_name(cell.estimator, cell.granularity)
+  ranking = rank.config_name(cell.estimator, cell.granularity, cell.model)
   for config in (ORIGINAL, ranking):
     require(workspace, source, config, cell)
   ranked = _settings(workspace, source, ranking)
@@ -132,8 +138,9 @@ def require(
     return
   if cell is None and config != ORIGINAL:
     # Any cell of a ranking names it.
-    ranked = config.removeprefix('ranking_')
-    cell = cell_of(workspace, source, f'{ranked}_remove_50')
+    ranked, model = split_model(config.removeprefix('ranking_'))
+    name = of_model(f'{ranked}_remove_50', model)
+    cell = cell_of(workspace, source, name)
   known = source in gin_files.available('datasets')
   tool = 'roar_rank' if cell else 'roar_study'
   command = [
@@ -144,6 +151,7 @@ def require(
   if cell:
     command += [f'--estimators={cell.estimator}']
     command += [f'--granularity={cell.granularity}']
+    command += [f'--model={cell.model}'] if cell.model else []
   else:
     command += ['--study=NAME', '--stage=source']
   raise errors.MissingInputsError(

@@ -5,6 +5,7 @@ import unicodedata
 from collections.abc import Iterator
 
 from roar_tf import errors
+from roar_tf.cells import of_model, split_model
 from roar_tf.engine import files, locations
 
 VERSION = '1.0.0'
@@ -12,8 +13,6 @@ VERSION = '1.0.0'
 
 _DEPTHS = {'tfds': 3, 'models': 1, 'runs': 4, 'looks': 2, 'reports': 1}
 """How deep artefacts lie below the folders of the root."""
-_SOURCE = {'models': 0, 'runs': 1}
-"""Which folder below these is named after a source."""
 
 
 class Workspace:
@@ -113,9 +112,9 @@ class Workspace:
       f'.tfrecord-{index:05d}-of-{count:05d}'
     )
 
-  def model(self, source: str) -> str:
-    """Directory of the explained model of a source."""
-    return f'{self.root}/models/{source}'
+  def model(self, source: str, number: int = 0) -> str:
+    """Directory of an explained model of a source; numbers count from 0."""
+    return f'{self.root}/models/{of_model(source, number)}'
 
   def run(self, study: str, source: str, cell: str, seed: int) -> str:
     """Directory of one run."""
@@ -162,7 +161,10 @@ class Workspace:
     if folder == 'tfds':
       name = parts[0].removeprefix('roar_')
       return name if name != parts[0] else None
-    return parts[_SOURCE[folder]] if folder in _SOURCE else None
+    if folder == 'models':
+      source, _ = split_model(parts[0])
+      return source
+    return parts[1] if folder == 'runs' else None
 
   def aside(self) -> Iterator[str]:
     """Yields the files that processes are writing, or were when killed.

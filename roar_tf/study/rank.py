@@ -11,7 +11,13 @@ import functools
 from collections.abc import Iterator, Mapping, Sequence
 
 from roar_tf import engine, errors, randomness, ranking, shards
-from roar_tf.cells import ORIGINAL, check_estimator_name, check_granularity
+from roar_tf.cells import (
+  ORIGINAL,
+  Cell,
+  check_estimator_name,
+  check_granularity,
+  of_model,
+)
 from roar_tf.engine import files, progress
 from roar_tf.estimators import blocks, registry
 from roar_tf.estimators.names import check_free_for_scores
@@ -42,9 +48,15 @@ def images_per_call(experiment: Experiment) -> int:
   return min(MOST_IMAGES, bound or blocks.default_bound(height, width))
 
 
-def config_name(estimator: str, granularity: str) -> str:
-  """Returns the name of a ranking dataset."""
-  return f'ranking_{estimator}_{granularity}'
+def config_name(estimator: str, granularity: str, model: int = 0) -> str:
+  """Returns the name of a ranking dataset.
+
+  Args:
+    estimator: of the ranking.
+    granularity: of the ranking.
+    model: which of several explained models was ranked, from 0.
+  """
+  return of_model(f'ranking_{estimator}_{granularity}', model)
 
 
 class Rank(DatasetStage):
@@ -56,7 +68,8 @@ class Rank(DatasetStage):
   def __init__(self, context: Context, source: Source, model: Model):
     super().__init__(context)
     self._source, self._model = source, model
-    self._rankings: dict[tuple[str, str], Dataset] = {}
+    self._rankings: dict[tuple[str, str, int], Dataset] = {}
+    self._models: dict[str, int] = {}
     self._score_files: dict[str, ScoreFiles] = {}
     self._scoring = Scoring(context, model, self._score_files)
     self._derived = Derived(context, source)
@@ -82,25 +95,38 @@ class Rank(DatasetStage):
 
   # --- artefacts -------------------------------------------------------------
 
-  def ranking(self, estimator: str, granularity: str) -> Dataset:
+  def of(self, cell: Cell) -> Dataset:
+    """Returns the ranking that a cell is made from; see `ranking`."""
+    return self.ranking(cell.estimator, cell.granularity, cell.model)
+
+  def ranking(
+    self, estimator: str, granularity: str, model: int = 0
+  ) -> Dataset:
     """Returns the ranking of all images by one estimator.
+
+    Args:
+      estimator: its name.
+      granularity: `pixel` or `element`.
+      model: which of several explained models it ranks, from 0.
 
     Raises:
       UsageError: no such estimator is registered, and the workspace has no
-        such ranking; an oracle is asked for on a source without truth; or
-        initial weights of a model that is not trained here.
+        such ranking; an oracle is asked for on a source without truth; initial
+        weights of a model that is not trained here; or a model other than the
+        first of an estimator that asks none.
     """
-    key = (estimator, granularity)
+    key = (estimator, granularity, model)
     if key not in self._rankings:
-      self._rankings[key] = self._describe(estimator, granularity)
+      self._rankings[key] = self._describe(*key)
     return self._rankings[key]
 
-  def _describe(self, estimator: str, granularity: str) -> Dataset:
+  def _describe(self, estimator: str, granularity: str, model: int) -> Dataset:
     """Returns a ranking; its settings are only those that it depends on."""
     context, experiment = self.context, self.context.experiment
     check_granularity(granularity)
-    config = config_name(estimator, granularity)
-    self._check_known(estimator, granularity)
+    config = config_name(estimator, granularity, model)
+    self._check_known(estimator, granularity, model)
+    self._models[config] = model
     parsed = meaning(estimator)
     height, width, channels = context.source.image_shape
     depth = 1 if granularity == 'pixel' else channels
@@ -113,7 +139,7 @@ class Rank(DatasetStage):
     }
     inputs = {'original': self._source.original}
     if parsed.derivation:
-      other = self.ranking(parsed.derivation.ranking, granularity)
+      other = self.ranking(parsed.derivation.ranking, granularity, model)
       inputs['ranking'] = other
       return self.dataset(config, layout, settings, inputs)
     if parsed.base.counts == 'exact':
@@ -128,12 +154,12 @@ class Rank(DatasetStage):
     elif registry.find(estimator) is None:
       discovered = (_SCORES,)
     if parsed.trained:
-      settings |= self._model.untrained_settings()
+      settings |= self._model.untrained_settings(model)
     elif parsed.base.needs_model:
-      inputs['explained model'] = self._model.explained
+      inputs['explained model'] = self._model.explained(model)
     return self.dataset(config, layout, settings, inputs, discovered=discovered)
 
-  def _check_known(self, name: str, granularity: str) -> None:
+  def _check_known(self, name: str, granularity: str, model: int) -> None:
     """Refuses an estimator that cannot rank this source.
 
     An unregistered name is valid where its ranking exists, or that which its
@@ -147,9 +173,14 @@ class Rank(DatasetStage):
     base, given = parsed.base, self.context.experiment.given
     known = registry.find(name) or base.name in self._score_files
     *_, last = registry.with_those_behind(name)
-    config = config_name(last, granularity)
+    config = config_name(last, granularity, model)
     if not known and not files.exists(self.context.marker(config)):
       registry.parse(name)  # Raises, and suggests the nearest name.
+    if model and known and not base.needs_model:
+      raise errors.UsageError(
+        f'Estimator "{name}" asks no model, so that it has one ranking, and '
+        f'none of model {model}; leave the model out.'
+      )
     if base.needs_truth and not source.truth:
       raise errors.UsageError(
         f'Estimator "{name}" needs ground truth, which dataset {source.name} '
@@ -167,11 +198,12 @@ class Rank(DatasetStage):
     return remaking(artefact.settings['estimator'])
 
   def unit_name(self, shard: Shard) -> str:
-    """Returns a name: one unit makes a shard of all rankings at once.
+    """Returns a name: one unit makes a shard of all rankings of one model.
 
     But those made from other rankings, which each wait for another one.
     """
-    name = f'{self.context.source.name} rank {shard.split} {shard.index}'
+    source, model = self.context.source.name, self._models[shard.config]
+    name = f'{of_model(source, model)} rank {shard.split} {shard.index}'
     if meaning(shard.settings['estimator']).derivation:
       return f'{name} of {shard.config}'
     return name
@@ -194,7 +226,7 @@ class Rank(DatasetStage):
 
     Otherwise the stage model does, or nobody needs it.
     """
-    if any(meaning(name).trained for name, _ in self._rankings):
+    if any(meaning(name).trained for name, *_ in self._rankings):
       self._model.check()
 
   def cost(
@@ -206,13 +238,14 @@ class Rank(DatasetStage):
     """Returns what unfinished rankings take; see `DatasetStage.cost`."""
     from roar_tf.estimators import plan
 
-    units: dict[tuple[str, int, bool], list[str]] = {}
+    units: dict[tuple, list[str]] = {}
     for shard in pending:
       if isinstance(shard, Shard):
         name = shard.settings['estimator']
         parsed = meaning(name)
         if parsed.base.needs_model and not parsed.derivation:
-          key = shard.split, shard.index, bool(parsed.trained)
+          part = shard.split, shard.index
+          key = (*part, self._models[shard.config], bool(parsed.trained))
           units.setdefault(key, []).append(parsed.trained or name)
 
     @functools.cache
@@ -221,7 +254,7 @@ class Rank(DatasetStage):
       return plan.Plan(names, attribution).gradient_evaluations
 
     costs = [super().cost(pending, finished, snapshot)]
-    for (*part, _), names in units.items():
+    for (*part, _, _), names in units.items():
       images = self.context.expected_records(snapshot, *part)
       gradients = images * evaluations(tuple(dict.fromkeys(names)))
       costs.append(
@@ -246,6 +279,7 @@ class Rank(DatasetStage):
       return
     size = images_per_call(context.experiment) * context.devices.explaining
     names = {shard.settings['estimator'] for shard in artefacts}
+    model = self._models[first.config]
     faults: dict[str, str] = {}
     with contextlib.ExitStack() as stack:
       bar = stack.enter_context(
@@ -260,7 +294,7 @@ class Rank(DatasetStage):
       }
       layout = context.source.layout
       for batch in context.batches(ORIGINAL, layout, *part, size):
-        self._rank(batch, size, writers, faults)
+        self._rank(model, batch, size, writers, faults)
         if len(faults) == len(names):
           break
         advance(len(batch['id']))
@@ -272,6 +306,7 @@ class Rank(DatasetStage):
 
   def _rank(
     self,
+    model: int,
     batch: Mapping,
     size: int,
     writers: Mapping[Shard, shards.Writer],
@@ -280,6 +315,7 @@ class Rank(DatasetStage):
     """Adds the ranks of a batch to the shards.
 
     Args:
+      model: which explained model is asked.
       batch: at most `size` examples.
       size: how many are scored at once.
       writers: of each ranking; those of faulty estimators are abandoned.
@@ -294,7 +330,7 @@ class Rank(DatasetStage):
       for shard in writers
       if shard.settings['estimator'] not in faults
     )
-    scores = self._scoring.scores(names, batch, keys, faults)
+    scores = self._scoring.scores(names, model, batch, keys, faults)
     for estimator, values in scores.items():
       try:
         title = f'estimator "{estimator}"'

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Sequence
 
 from roar_tf import errors
-from roar_tf.cells import ORIGINAL, parse_cell
+from roar_tf.cells import ORIGINAL, of_model, parse_cell, split_model
 from roar_tf.engine import verify
 from roar_tf.study.paths import Workspace
 
@@ -55,15 +55,27 @@ def _flags(workspace: Workspace, folder: str) -> tuple[str, ...]:
   if top in ('runs', 'reports'):
     return (f'--study={parts[0]}',)
   dataset = f'--dataset={workspace.source_of(folder)}'
-  if top == 'models' or parts[1] == ORIGINAL:
+  if top == 'models':
+    _, model = split_model(parts[0])
+    return (dataset, *_of_model(model))
+  if parts[1] == ORIGINAL:
     return (dataset,)
   name = parts[1].removeprefix('ranking_')
   is_ranking = name != parts[1]
+  if is_ranking:
+    ranking, model = split_model(name)
+    name = of_model(f'{ranking}_remove_50', model)
   try:
-    cell = parse_cell(f'{name}_remove_50' if is_ranking else name)
+    cell = parse_cell(name)
   except errors.UsageError:  # No name of a cell or ranking.
     return ('--study=NAME',)
   axes = dataclasses.asdict(cell)
+  model = axes.pop('model')
   if is_ranking:
     axes = {n: axes[n] for n in ('estimator', 'granularity')}
-  return (dataset, *(f'--{name}={value}' for name, value in axes.items()))
+  flags = (f'--{name}={value}' for name, value in axes.items())
+  return (dataset, *flags, *_of_model(model))
+
+
+def _of_model(number: int) -> tuple[str, ...]:
+  return (f'--model={number}',) if number else ()

@@ -25,7 +25,7 @@ class Report(engine.Stage):
   """
 
   name = 'report'
-  version = 3
+  version = 4
 
   def __init__(
     self, stages: Sequence, runs: Sequence[Run], looks: Looks | None = None
@@ -165,19 +165,22 @@ class Report(engine.Stage):
       examples[name] = shown
     return examples
 
-  def _accuracy(self, context: Context) -> float | None:
-    """Returns the accuracy of the explained model, if there is one."""
-    path = self._of_source[context.source.name].model.result_path
-    if not files.exists(path):
-      return None
-    return markers.content_json(path)['accuracy']
+  def _accuracies(self, context: Context) -> dict[int, float]:
+    """Returns the accuracies of the explained models that there are."""
+    model = self._of_source[context.source.name].model
+    paths = map(model.result_path, range(self._study.explained_models))
+    return {
+      number: markers.content_json(path)['accuracy']
+      for number, path in enumerate(paths)
+      if files.exists(path)
+    }
 
   def _explained(self) -> dict[str, float]:
-    """Returns test accuracies of explained models trained like `original`."""
+    """Returns test accuracies of first models trained like `original`."""
     accuracies = {}
     for context in self._contexts:
       experiment = context.experiment
-      accuracy = self._accuracy(context)
+      accuracy = self._accuracies(context).get(0)
       if (
         accuracy is not None
         and not experiment.given
@@ -197,8 +200,8 @@ class Report(engine.Stage):
       ]
       text = f'{100 * chance(context):.4g} %, the most frequent test class'
       facts.append((f'{name}: accuracy of guessing', text))
-      if (accuracy := self._accuracy(context)) is not None:
-        label = f'{name}: explained model'
+      for number, accuracy in self._accuracies(context).items():
+        label = f'{name}: explained model{f" {number}" if number else ""}'
         facts.append((label, f'{accuracy:.2%} test accuracy'))
     return facts
 

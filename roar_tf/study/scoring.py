@@ -33,6 +33,7 @@ class Scoring:
   def scores(
     self,
     names: Sequence[str],
+    model: int,
     batch: Mapping,
     keys,
     faults: dict[str, str],
@@ -46,6 +47,7 @@ class Scoring:
 
     Args:
       names: of the estimators.
+      model: which explained model is asked, from 0.
       batch: examples of `original`.
       keys: int32 [B, 2], of their ids.
       faults: {estimator: sentence}, to which this adds.
@@ -65,7 +67,7 @@ class Scoring:
       passes.setdefault(key, []).append(name)
     for (needs_model, _, own), group in passes.items():
       try:
-        scores |= self._pass(tuple(group), needs_model, batch, keys)
+        scores |= self._pass(tuple(group), needs_model, model, batch, keys)
       except errors.RoarError:
         raise  # The model, for example, is damaged.
       except Exception as e:  # A user's estimator may raise anything.
@@ -76,7 +78,12 @@ class Scoring:
     return scores
 
   def _pass(
-    self, names: tuple[str, ...], needs_model: bool, batch: Mapping, keys
+    self,
+    names: tuple[str, ...],
+    needs_model: bool,
+    number: int,
+    batch: Mapping,
+    keys,
   ) -> dict[str, tf.Tensor]:
     """Scores with estimators of which all, or none, look at the model.
 
@@ -93,15 +100,21 @@ class Scoring:
       scaled = self._model.scaling()
       # Integration paths begin at a black image (paper, section 4.1).
       inputs, baseline = scaled(images), scaled(tf.zeros_like(images[0]))
-    explain = self._explainers.get(names, lambda: self._explainer(names))
+    explain = self._explainers.get(
+      (names, number), lambda: self._explainer(names, number)
+    )
     seed = tf.constant(experiment.seed, tf.int32)
     scores = explain(inputs, targets, keys, batch.get('truth'), seed, baseline)
     return {name: scores[planned(name)] for name in names}
 
-  def _explainer(self, names: tuple[str, ...]):
+  def _explainer(self, names: tuple[str, ...], number: int):
     """Returns the compiled function that scores one batch for some names.
 
     It calls them as `planned` does.
+
+    Args:
+      names: of the estimators.
+      number: of the explained model that is asked.
     """
     from roar_tf.estimators import plan
     from roar_tf.study import explaining
@@ -116,7 +129,8 @@ class Scoring:
         f'{wanted.forward_evaluations}'
       )
       is_trained = names[0] == planned(names[0])
-      model = self._model.load() if is_trained else self._model.load_untrained()
+      load = self._model.load if is_trained else self._model.load_untrained
+      model = load(number)
     return explaining.compiled(wanted, model, context.devices)
 
   def _scores_from_files(self, name: str, base: str, ids) -> tf.Tensor:

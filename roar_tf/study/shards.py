@@ -53,7 +53,7 @@ class Shards(DatasetStage):
       settings(cell),
       {
         'original': self._source.original,
-        'ranking': self._rank.ranking(cell.estimator, cell.granularity),
+        'ranking': self._rank.of(cell),
       },
       intermediate=True,
     )

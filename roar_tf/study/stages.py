@@ -71,7 +71,7 @@ class Stages:
     check_fills(self.context.source, cells)
     for cell in cells:
       self.context.experiment.ranking.check_threshold(cell.threshold)
-      self.rank.ranking(cell.estimator, cell.granularity)
+      self.rank.of(cell)
 
 
 def _with_those_before(stage: engine.Stage) -> Iterator[engine.Stage]:

@@ -68,12 +68,12 @@ class Train(StudyStage):
       settings |= experiment.retrained.settings(experiment.retrained_model)
       settings['seed'] = run.seed
     else:
-      inputs['explained model'] = self._model.explained
+      inputs['explained model'] = self._model.explained()
     if run.input != 'image':
       settings['input'] = run.input
     if cell:
       settings |= shards.settings(cell)
-      inputs['ranking'] = self._rank.ranking(cell.estimator, cell.granularity)
+      inputs['ranking'] = self._rank.of(cell)
       if not run.trains and registry.find(cell.estimator) is None:
         raise errors.UsageError(
           f'{run}: the model that "{cell.estimator}" explains is elsewhere, so '

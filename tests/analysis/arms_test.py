@@ -8,7 +8,7 @@ import pytest
 import synthetic
 from scipy import stats
 
-from roar_tf.analysis import arms
+from roar_tf.analysis import arms, results
 
 CELL = {('remove', 50): 1.0}
 
@@ -110,6 +110,64 @@ def test_seeds_that_all_agree_tell_no_interval(known):
   assert math.isnan(found.seeds_error)
   for estimate in (found.estimate(0.05), found.pointwise()):
     assert estimate.value == found.value and not estimate.bounded
+
+
+@pytest.mark.parametrize(
+  'models, means',
+  [
+    ([0, 0, 0, 0, 0, 0], None),
+    ([0, 1, 2, 3, 4, 5], None),
+    ([0, 1, 2, 0, 1, 2], [(0, 3), (1, 4), (2, 5)]),
+    ([0, 1, 2, 3, 0, 1], [(0, 4), (1, 5), (2,), (3,)]),
+    ([7, 8, 7, 8, 7, 8], [(0, 2, 4), (1, 3, 5)]),
+  ],
+)
+def test_seeds_that_share_explained_models_are_averaged_first(models, means):
+  hits = np.random.default_rng(0).random((6, 500)) < 0.6
+  accuracies = hits.mean(1)
+  frame = synthetic.runs([('grad', 'remove', 50, 0)], 6)
+  frame = frame.assign(accuracy=accuracies, explained_seed=models)
+  found = arms.arm(frame, CELL, lambda run: hits[run[-1]])
+  means = means or [(seed,) for seed in range(6)]
+  parts = [np.mean(accuracies[list(seeds)]) for seeds in means]
+  assert found.value == pytest.approx(np.mean(parts))
+  assert found.sd == pytest.approx(np.std(parts, ddof=1))
+  assert (found.seeds, found.replicates) == (6, len(parts))
+  assert found.models == len(set(models))
+  right = np.array([hits[list(seeds)].mean(0) for seeds in means])
+  np.testing.assert_allclose(found.right, right.mean(0))
+  luck = right.var(0, ddof=1).mean() / len(right)
+  assert found.luck == pytest.approx(luck)
+  cell = results.summarise(frame).iloc[0]
+  assert (cell['runs'], cell['replicates']) == (6, len(parts))
+  assert cell['mean'] == pytest.approx(found.value)
+  assert cell['sd'] == pytest.approx(found.sd)
+  half = stats.t.isf(0.025, len(parts) - 1) * stats.sem(parts)
+  expected = cell['mean'] + half if len(parts) > 2 else math.nan
+  assert cell['high'] == pytest.approx(expected, nan_ok=True)
+  random = arms.arm(
+    synthetic.runs([('random', 'remove', 50, 0.7)], 9, 0.01), CELL
+  )
+  lead = difference(random, found._replace(right=None))
+  assert lead.pointwise().bounded == (len(parts) > 2)
+  if len(parts) > 2:
+    assert lead.freedom == len(parts) - 1
+
+
+def test_few_models_tell_less_than_their_many_seeds():
+  """Models that differ, and seeds that do not, are not as many replicates."""
+  frame = synthetic.runs([('grad', 'remove', 50, 0)], 12)
+  of_model = np.tile([0.5, 0.6, 0.55], 4)
+  one, three = (
+    arms.arm(frame.assign(accuracy=of_model, explained_seed=models), CELL)
+    for models in (0, np.tile(range(3), 4))
+  )
+  assert three.value == pytest.approx(one.value)
+  random = arms.arm(
+    synthetic.runs([('random', 'remove', 50, 0.7)], 12, 0.001), CELL
+  )
+  errors = [difference(random, arm).seeds_error for arm in (one, three)]
+  assert errors[1] > 1.9 * errors[0]
 
 
 # --- test images -------------------------------------------------------------

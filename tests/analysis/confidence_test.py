@@ -70,7 +70,9 @@ def test_the_simulation_decides_what_the_product_decides(confidence):
   ]
   columns = [*results.COLUMNS][:10]
   frame = pd.DataFrame(rows, columns=columns)
-  frame = frame.assign(top5=1.0, steps=1, test_images=100, seconds=1.0)
+  frame = frame.assign(
+    top5=1.0, steps=1, test_images=100, seconds=1.0, explained_seed=0
+  )
   rules = evidence.Rules(
     looks=design.looks,
     spending=design.spending,

@@ -168,6 +168,7 @@ def table_2(seeds=1, sd=0.0):
     steps=20000,
     test_images=25250,
     seconds=1.0,
+    explained_seed=0,
   )
 
 

@@ -143,6 +143,14 @@ def test_csv_round_trip(tmp_path):
   assert 'nan' in set(again['estimator'])
 
 
+def test_a_table_of_an_earlier_version_is_of_one_explained_model(tmp_path):
+  frame = synthetic.runs([GRAD], 3)
+  frame['seed'] += 4
+  path = tmp_path / 'results.csv'
+  frame.drop(columns='explained_seed').to_csv(path, index=False)
+  assert list(results.read_csv(str(path))['explained_seed']) == [4, 4, 4]
+
+
 def test_a_table_of_something_else_is_refused_by_name(tmp_path):
   path = tmp_path / 'other.csv'
   path.write_text('estimator,accuracy\ngrad,0.5\n')

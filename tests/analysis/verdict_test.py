@@ -190,6 +190,27 @@ def test_notes_stand_beside_a_verdict_and_do_not_change_it():
   assert found['sobel'].word == alone['sobel'].word == 'better'
 
 
+@pytest.mark.parametrize(
+  'models, note, holds',
+  [
+    (1, 'over 1 explained model', None),
+    (2, 'over 2 explained models', None),
+    (3, 'over 3 explained models', True),
+  ],
+)
+def test_a_note_tells_over_how_many_explained_models(models, note, holds):
+  frame = study(MEANS)
+  asks = frame['estimator'] == 'grad'
+  frame['explained_seed'] = np.where(asks, frame['seed'] % models, 0)
+  found = synthetic.verdicts_by_name(frame)
+  told = {n.name: n.holds for n in found['grad'].notes}
+  assert told == {note: holds} and found['grad'].models == models
+  assert found['grad'].seeds == 5 and not found['sobel'].notes
+  assert found['grad'].lead.bounded == (models != 2)
+  if models == 2:
+    assert '5 seeds share 2 explained models' in found['grad'].reason
+
+
 def test_other_fills_that_disagree_are_noted():
   frame = study(MEANS)
   other = study({'random': 0.7, 'grad': 0.75, 'sobel': 0.8}, fill='zero')

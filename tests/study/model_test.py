@@ -220,7 +220,7 @@ def test_labels_beyond_the_classes_are_refused(tiny, finished, tmp_path):
   bindings = [*_bindings(tmp_path / 'm.keras'), 'Source.num_classes = 2']
   model = tiny.pipeline(root, *bindings).stages[0].model
   with pytest.raises(errors.UsageError, match='class 2.* 2 classes'):
-    list(model.run([model.explained]))
+    list(model.run([model.explained()]))
 
 
 def test_an_application_is_explained_with_its_own_preprocessing(

@@ -71,7 +71,7 @@ def test_the_seed_of_a_study_decides_model_and_random_ranking(
   )
   random = "Study.estimators = ('random',)"
   pipeline = tiny.pipeline(tmp_path, random, seed=1)
-  make(pipeline, goals=[pipeline.stages[0].model.explained])
+  make(pipeline, goals=[pipeline.stages[0].model.explained()])
   make(pipeline, 'rank')
   assert [run.seed for run in pipeline.runs[:2]] == [1, 2]
   shard = shard_of(finished, 'ranking_random_pixel', 'test')
