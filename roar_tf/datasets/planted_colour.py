@@ -33,11 +33,8 @@ construction; a standard error over test images should still count scenes, of
 which there are a third as many.
 
 Measured on one core: ResNets of width 8, 3 stages of 1 block, 5 epochs at batch
-64, 9 CPU-seconds a run. Explained model 97.8 %, original 97.1, chance 33.3. By
-
-    roar_study --study=quickstart --dataset=planted_colour
-
-with seeds 0-2 where `random` and `sg_sq_grad` are retrained, else with seed 0:
+64, 9 CPU-seconds a run. Explained model 97.8 %, original 97.1, chance 33.3.
+With seeds 0-2 where `random` and `sg_sq_grad` are retrained, else with seed 0:
 
 | in %           | retrained        | masks alone      | of the patch      |
 | removed        | 30, 50, 70       | 30, 50, 70       | 30, 50, 70        |
@@ -49,9 +46,10 @@ with seeds 0-2 where `random` and `sg_sq_grad` are retrained, else with seed 0:
 | oracle         | 34.4, -, 35.0    |                  |                   |
 
 So `sg_sq_grad` leads random by 12.2, 19.6 and 5.4 points: the nodes that judge
-are 30 and 50 %. Of filters without a model, centre, Sobel, Gabor banks, local
-variance and saturation cover 29.3 to 29.8 % of the patch at 30 % (all scenes),
-as random does; `tests/datasets/planted_test.py`.
+are 30 and 50 %; the study `planted_colour` has verdicts at 50. Of filters
+without a model, centre, Sobel, Gabor banks, local variance and saturation cover
+29.3 to 29.8 % of the patch at 30 % (all scenes), as random does
+(`tests/datasets/planted_test.py`).
 """
 
 import numpy as np

@@ -45,7 +45,8 @@ def examples(context: Context, data: Data, rank: Rank) -> list[Example]:
     keys = randomness.keys_of_ids([records[i]['id'] for i in chosen])
     masked = [{} for _ in chosen]
     for estimator in study.estimators:
-      ranking = rank.ranking(estimator, granularity)
+      axes = granularity, mode, study.thresholds[0], fill
+      ranking = rank.of(Cell(estimator, *axes))
       ranked = itertools.islice(
         _records(context, ranking.config, ranking.layout), chosen[-1] + 1
       )

@@ -28,9 +28,9 @@ class Inverted(DatasetStage):
     super().__init__(rank.context)
     self._rank = rank
 
-  def ranking(self, estimator, granularity):
-    ranking = self._rank.ranking(estimator, granularity)
-    name = f'inverted_{estimator}_{granularity}'
+  def of(self, cell):
+    ranking = self._rank.of(cell)
+    name = f'inverted_{cell.ranking}'
     return self.dataset(name, ranking.layout, {}, {'ranking': ranking})
 
   def unit_name(self, shard):
@@ -112,7 +112,7 @@ def test_a_stage_is_one_file_and_one_line(
     assert one.read_bytes() == other.read_bytes()
   # Whoever masks on the fly sees the same.
   stored = ours.data.examples(cell)['test'].images
-  masked = ours.data.examples(cell, ours.rank.ranking('grad', 'pixel'))
+  masked = ours.data.examples(cell, ours.rank.of(cell))
   np.testing.assert_array_equal(masked['test'].images, stored)
   (example, *_) = gallery.examples(ours.context, ours.data, ours.rank)
   assert (np.asarray(stored) == example.masked['grad', 70]).all((1, 2, 3)).any()

@@ -194,7 +194,7 @@ def test_list_numbers_every_run_and_touches_nothing(tool, tmp_path):
   lines = outcome.out.splitlines()
   assert outcome.status == 0 and not outcome.err
   assert [int(line.split()[0]) for line in lines] == list(range(len(lines)))
-  assert len(lines) == 2 + 9 + 5 * 5 + 3 + 3 * 4 + 7 + 1 + 7 + 3 * 4
+  assert len(lines) == 2 + 9 + 5 * 5 + 3 + 3 * 3 + 7 + 1 + 7 + 3 * 3
   assert len({line.split(maxsplit=1)[1] for line in lines}) == len(lines)
   assert all('roar_train ' in line for line in lines)
   assert not list(pathlib.Path(tmp_path / 'w').glob('*'))
