@@ -6,8 +6,11 @@ import pytest
 SMALL = (
   '--study=quickstart',
   "--gin_bindings=Study.estimators = ('random', 'oracle')",
-  '--gin_bindings=Study.thresholds = (30,)',
+  "--gin_bindings=Study.design = 'fixed'",
+  '--gin_bindings=Study.curves = ()',
+  '--gin_bindings=Study.curve_thresholds = ()',
   '--gin_bindings=Study.seeds = 1',
+  '--gin_bindings=Study.random_seeds = 1',
   '--gin_bindings=Study.deletion = False',
 )
 CHANCE, TEST_IMAGES = 0.1, 2000
