@@ -28,10 +28,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from roar_tf.analysis import curves, inference, results
+from roar_tf.analysis import curves, faults, inference, results
 from roar_tf.analysis.arms import Difference
 from roar_tf.analysis.evidence import Curve, Evidence, with_spread
-from roar_tf.analysis.results import Check
+from roar_tf.analysis.faults import Check
 from roar_tf.analysis.tables import percent
 from roar_tf.analysis.verdict import Verdict
 
@@ -58,7 +58,7 @@ def perform(
 ) -> list[Check]:
   """Returns all checks of one study, for its report.
 
-  Their names: those of `results.faults`, which are there only if there is a
+  Their names: those of `faults.of_runs`, which are there only if there is a
   fault; `unequal_runs` of cells; `oracle` not clearly ahead of random, or
   inverted and not behind; `random_asymmetry` between the modes; `offset`
   between `original` and the highest curve; `explained` model unlike `original`;
@@ -69,14 +69,14 @@ def perform(
     evidence: of its runs.
     verdicts: of `verdict.judge`.
     chances: for each source the accuracy of guessing, a fraction.
-    expected: the runs that the study lists, as for `results.faults`.
+    expected: the runs that the study lists, as for `faults.of_runs`.
     explained: for each source the test accuracy of the explained model, where
       it was trained like `original`: same model, same images, same settings.
       One that was given from elsewhere has no reason to agree.
   """
   frame = evidence.frame
   summary = results.summarise(frame)
-  checks = results.faults(frame, expected)
+  checks = faults.of_runs(frame, expected)
   if expected is None:
     checks += _runs(summary)
   for source, cells in summary.groupby('source'):

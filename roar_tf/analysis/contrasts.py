@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 
 from scipy import stats
 
-from roar_tf.analysis import curves, families, inference, results
+from roar_tf.analysis import families, inference, results
 from roar_tf.analysis.arms import Difference, Estimate
 from roar_tf.analysis.evidence import Curve, Evidence
 from roar_tf.analysis.verdict import Verdict, decide
@@ -157,22 +157,13 @@ def leads(
     evidence: of the study.
     inputs: of `results.CURVE`.
   """
-  for (source, mode, input), parts in sorted(evidence.of_leads.items()):
+  for source, mode, input in sorted(evidence.of_leads):
     if input not in inputs:
       continue
     rows = results.where(evidence.frame, source=source, mode=mode, input=input)
-    random = results.reference(rows['estimator'])
-    weights = {(mode, t): weight for t, weight in parts.items()}
-    sign = curves.SIGN[mode]
-    keys = ['granularity', 'fill', 'estimator']
-    for names in (
-      rows[keys].drop_duplicates().itertuples(index=False, name=None)
-    ):
-      curve = Curve(source, mode, *names)
-      own = evidence.arm(curve, weights, input)
-      rival = random and evidence.arm(
-        curve._replace(estimator=random), weights, input
-      )
-      if own and rival and curve.estimator != random:
-        key = (source, mode, *names[:2], input, names[2])
-        yield key, Difference((sign, rival), (-sign, own))
+    axes = rows[['granularity', 'fill', 'estimator']].drop_duplicates()
+    for granularity, fill, name in axes.itertuples(index=False, name=None):
+      curve = Curve(source, mode, granularity, fill, name)
+      lead = evidence.lead(curve, input=input)
+      if lead is not None and curve != evidence.random(curve, input):
+        yield (source, mode, granularity, fill, input, name), lead

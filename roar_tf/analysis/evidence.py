@@ -116,7 +116,7 @@ class Evidence:
       frame: runs of one study, see `results.COLUMNS`.
       chances: for each source the accuracy of guessing, a fraction.
       rules: margin and family.
-      expected: the runs that the study lists, as for `results.faults`. They
+      expected: the runs that the study lists, as for `faults.of_runs`. They
         tell the family, and which thresholds a curve must have; without them
         both are what is there.
       correct: which test images each run had right; without it intervals are
@@ -127,10 +127,9 @@ class Evidence:
     self._arms = Arms(self.frame, correct)
     self._chances = chances or {}
     listed = None if expected is None else list(expected)
-    image = results.where(self.frame, input='image')
     self._randoms = {
       group: results.reference(rows['estimator'])
-      for group, rows in image.groupby(['source', 'mode'])
+      for group, rows in self.frame.groupby(['source', 'mode', 'input'])
     }
     self.of_leads = of_leads(self.frame, listed, rules)
     self.fill = rules.fill or _first_fill(self.frame)
@@ -184,14 +183,16 @@ class Evidence:
     names = rows[list(Curve._fields)].itertuples(index=False, name=None)
     return dict(zip(map(Curve._make, names), results.labels(rows), strict=True))
 
-  def random(self, curve: Curve) -> Curve | None:
+  def random(self, curve: Curve, input: str = 'image') -> Curve | None:
     """Returns random's curve beside another; None if the source has none."""
-    name = self._randoms.get((curve.source, curve.mode))
+    name = self._randoms.get((curve.source, curve.mode, input))
     return name and curve._replace(estimator=name)
 
-  def weights(self, curve: Curve) -> dict[tuple[str, int], float]:
+  def weights(
+    self, curve: Curve, input: str = 'image'
+  ) -> dict[tuple[str, int], float]:
     """Returns the weight of each cell in the height of a curve."""
-    parts = self.of_leads[curve.source, curve.mode, 'image']
+    parts = self.of_leads[curve.source, curve.mode, input]
     return {(curve.mode, t): weight for t, weight in parts.items()}
 
   def arm(
@@ -218,29 +219,30 @@ class Evidence:
     self,
     curve: Curve,
     rival: Curve | None = None,
+    weights: Mapping[tuple[str, int], float] | None = None,
+    input: str = 'image',
     below: float = math.inf,
   ) -> Difference | None:
-    """Returns how far a curve is ahead of another, by default of random's.
+    """Returns how far a curve is ahead of another.
 
-    None where one of them is not whole, or there is no random. Of the curve
-    only seeds below a number count.
+    None where one of them lacks a cell, or there is no random.
+
+    Args:
+      curve: the curve.
+      rival: the other; None for random's.
+      weights: of the cells; None for those of a lead.
+      input: of the runs of both.
+      below: of the curve only seeds below it count.
     """
-    rival = rival or self.random(curve)
-    own, other = self.arm(curve, below=below), rival and self.arm(rival)
+    if weights is None:
+      weights = self.weights(curve, input)
+    rival = rival or self.random(curve, input)
+    own = self.arm(curve, weights, input, below)
+    other = rival and self.arm(rival, weights, input)
     if own is None or other is None:
       return None
     sign = curves.SIGN[curve.mode]
     return Difference((sign, other), (-sign, own))
-
-  def gain(self, curve: Curve, threshold: int) -> Estimate | None:
-    """Returns the gain over random of one cell; None where one was not run."""
-    cell = {(curve.mode, threshold): 1.0}
-    random = self.random(curve)
-    own, other = self.arm(curve, cell), random and self.arm(random, cell)
-    if own is None or other is None:
-      return None
-    sign = curves.SIGN[curve.mode]
-    return Difference((sign, other), (-sign, own)).pointwise()
 
   def most(self, curve: Curve, threshold: int) -> float:
     """Returns the largest gain that masks allow in one cell; NaN if unknown."""

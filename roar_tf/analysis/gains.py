@@ -109,9 +109,9 @@ def _gains(evidence: Evidence, curve: Curve) -> list[Gain]:
   thresholds = sorted(set(rows['threshold']), reverse=curve.mode == 'keep')
   gains = []
   for t in thresholds:
-    gain = evidence.gain(curve, t)
+    gain = evidence.lead(curve, weights={(curve.mode, t): 1.0})
     if gain is not None:
-      ends = (100 * end for end in gain)
+      ends = (100 * end for end in gain.pointwise())
       most = 100 * evidence.most(curve, t)
       gains.append(Gain(t, *ends, most))
   return gains

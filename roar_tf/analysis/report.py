@@ -87,7 +87,7 @@ def write(
     chances: for each source the accuracy of guessing, a fraction: the share of
       the most frequent class of its test images.
     rules: the margin and the family of its verdicts.
-    expected: the runs that the study lists, as for `results.faults`.
+    expected: the runs that the study lists, as for `faults.of_runs`.
     correct: which test images each run had right; without it intervals are
       over seeds alone.
     excluded: sentences about runs that are there and left out of `frame`.

@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from roar_tf.analysis.results import Check
+from roar_tf.analysis.faults import Check
 from roar_tf.analysis.tables import points
 from roar_tf.analysis.verdict import WORDS, Verdict
 

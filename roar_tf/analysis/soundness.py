@@ -14,7 +14,7 @@ import pandas as pd
 
 from roar_tf.analysis import contrasts, families, results, tables
 from roar_tf.analysis.arms import Estimate
-from roar_tf.analysis.results import Check
+from roar_tf.analysis.faults import Check
 from roar_tf.analysis.verdict import Verdict
 
 

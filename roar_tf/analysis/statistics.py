@@ -18,10 +18,11 @@ from typing import Any
 
 import pandas as pd
 
-from roar_tf.analysis import contrasts, curves, results
-from roar_tf.analysis.arms import Difference, Estimate
+from roar_tf.analysis import contrasts, results
+from roar_tf.analysis.arms import Estimate
 from roar_tf.analysis.evidence import Curve, Evidence
-from roar_tf.analysis.results import CURVE, Check
+from roar_tf.analysis.faults import Check
+from roar_tf.analysis.results import CURVE
 from roar_tf.analysis.verdict import Verdict
 
 _TYPES = dict.fromkeys(CURVE, 'str') | {
@@ -183,25 +184,16 @@ def _gains(
   evidence: Evidence, summary: pd.DataFrame
 ) -> Iterator[dict[str, Any]]:
   """Yields gains of all cells but random's."""
-  randoms = {
-    group: results.reference(rows['estimator'])
-    for group, rows in summary.groupby(['source', 'mode', 'input'])
-  }
   for cell in summary[summary['mode'] != ''].itertuples():
-    random = randoms[cell.source, cell.mode, cell.input]
-    if random in (None, cell.estimator):
-      continue
     curve = Curve(*(getattr(cell, field) for field in Curve._fields))
+    if curve == evidence.random(curve, cell.input):
+      continue
     weights = {(cell.mode, cell.threshold): 1.0}
-    own, rival = (
-      evidence.arm(curve._replace(estimator=name), weights, cell.input)
-      for name in (cell.estimator, random)
-    )
-    if rival is not None:
-      sign = curves.SIGN[cell.mode]
-      gain = Difference((sign, rival), (-sign, own)).pointwise()
+    gain = evidence.lead(curve, None, weights, cell.input)
+    if gain is not None:
       key = tuple(getattr(cell, column) for column in CURVE)
-      yield _row(key, 'gain', gain, cell.runs, threshold=cell.threshold)
+      more = {'runs': cell.runs, 'threshold': cell.threshold}
+      yield _row(key, 'gain', gain.pointwise(), **more)
 
 
 def _of_verdict(verdict: Verdict) -> Iterator[dict[str, Any]]:

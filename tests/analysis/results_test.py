@@ -9,7 +9,7 @@ import synthetic
 from scipy import stats
 
 from roar_tf import errors
-from roar_tf.analysis import results
+from roar_tf.analysis import faults, results
 
 
 def cells(*numbers, mode='remove'):
@@ -18,8 +18,8 @@ def cells(*numbers, mode='remove'):
   return results.against_random(results.summarise(frame), 'digits', mode)
 
 
-def faults(frame, expected=None):
-  return [fault.text for fault in results.faults(frame, expected)]
+def texts(frame, expected=None):
+  return [fault.text for fault in faults.of_runs(frame, expected)]
 
 
 GRAD = ('grad', 'remove', 90, 0.5)
@@ -107,7 +107,7 @@ def test_faults_name_missing_duplicate_and_unlisted_runs():
       synthetic.runs([(*GRAD, 'pixel', 'noisy', 'image')]),
     ]
   )
-  assert faults(frame, [*listed, start]) == [
+  assert texts(frame, [*listed, start]) == [
     'digits: grad_pixel_remove_90 has seed 0 more than once.',
     'digits: grad_pixel_remove_90 lacks seeds 1, 2.',
     'digits: original lacks seed 1.',
@@ -120,7 +120,7 @@ def test_faults_name_unusable_numbers():
   frame = synthetic.runs([GRAD], 5)
   frame.loc[2, 'accuracy'], frame.loc[3, 'accuracy'] = 71.2, math.nan
   frame.loc[4, 'test_images'] = 203
-  assert faults(frame) == [
+  assert texts(frame) == [
     'digits: grad_pixel_remove_90 has no accuracy between 0 and 1 for'
     ' seeds 2, 3.',
     'digits: grad_pixel_remove_90 has test_images 203 (most runs 1000) for'
