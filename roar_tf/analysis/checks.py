@@ -317,9 +317,9 @@ def _offset(
   start = start.iloc[0]
   end, near, far, reach = max(ends, key=lambda end: end[1]['mean'])
   allowed = _allowed(
-    inference.of_mean(start['sd'], start['runs']),
-    inference.of_mean((1 + reach) * near['sd'], near['runs']),
-    inference.of_mean(reach * far['sd'], far['runs']),
+    inference.of_mean(start['sd'], start['replicates']),
+    inference.of_mean((1 + reach) * near['sd'], near['replicates']),
+    inference.of_mean(reach * far['sd'], far['replicates']),
   )
   allowed = allowed if allowed == _UNKNOWN else allowed + _BEND
   value = start['mean'] - end

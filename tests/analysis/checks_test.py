@@ -9,7 +9,7 @@ import pytest
 import synthetic
 from scipy import stats
 
-from roar_tf.analysis import checks, sentences, statistics
+from roar_tf.analysis import checks, results, sentences, statistics
 from roar_tf.analysis.evidence import Evidence
 
 THRESHOLDS = (10, 30, 50, 70, 90)
@@ -146,6 +146,36 @@ def test_a_good_estimator_does_not_hide_an_offset():
   frame.loc[steep, 'accuracy'] -= 0.7
   (found,) = check(frame, 'offset')
   assert not found.holds and found.value == pytest.approx(0.05, abs=0.01)
+
+
+def test_an_offset_allows_for_as_many_models_as_there_are():
+  frame = study({'random': 0.5, 'grad': 0.6}, ['remove'], seeds=6)
+  (alone,) = check(frame, 'offset')
+  frame['explained_seed'] = frame['seed'] % 3
+  frame.loc[frame['estimator'] != 'grad', 'explained_seed'] = 0
+  # Twins of a model: the spread between models is that between the pairs.
+  values = frame.groupby(['estimator', 'threshold', 'explained_seed'])
+  grad = frame['estimator'] == 'grad'
+  frame.loc[grad, 'accuracy'] = values['accuracy'].transform('first')[grad]
+  (found,) = check(frame, 'offset')
+  cells = results.summarise(frame)
+  near, far = (
+    next(results.where(cells, estimator='grad', threshold=t).itertuples())
+    for t in (10, 30)
+  )
+  assert 'grad' in found.text and (near.runs, near.replicates) == (6, 3)
+  start = next(results.where(cells, estimator='original').itertuples())
+  reach = 0.5 if near.mean > far.mean else 0.0
+  parts = [
+    (start.sd**2 / 12, 11),
+    ((1 + reach) ** 2 * near.sd**2 / 3, 2),
+    (reach**2 * far.sd**2 / 3, 2),
+  ]
+  total = sum(v for v, _ in parts)
+  freedom = total**2 / sum(v**2 / df for v, df in parts)
+  half = stats.t.isf(0.025, freedom) * math.sqrt(total)
+  assert found.allowed == pytest.approx(half + 0.01)
+  assert alone.allowed != found.allowed
 
 
 def test_a_curve_that_its_masks_lift_does_not_hide_an_offset():
