@@ -216,7 +216,7 @@ def cluster_pool(study_pipeline, asked):
           address=FLAGS.ray_address,
           cores=(FLAGS.parallel or engine.cores()) * FLAGS.threads,
           retries=FLAGS.retries,
-          accelerated=('model', 'rank', 'train'),
+          accelerated=('model', 'rank', 'rerank', 'train'),
           say=progress.say,
         )
       )

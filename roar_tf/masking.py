@@ -91,6 +91,11 @@ def removed_by(levels, threshold, mode: str) -> tf.Tensor:
   return selected if mode == 'remove' else tf.logical_not(selected)
 
 
+def removed_share(threshold: int, mode: str) -> int:
+  """Returns how many percent of the values a threshold replaces."""
+  return threshold if mode == 'remove' else 100 - threshold
+
+
 def picture(images, levels, *, threshold, mode='remove') -> tf.Tensor:
   """Returns the mask itself as images: 255 where values stay, else 0.
 

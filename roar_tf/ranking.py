@@ -176,18 +176,25 @@ def levels(
   ties: str = 'random',
   counts: str = 'exact',
   cuts: tuple[int, ...] | None = None,
+  groups=None,
 ) -> tf.Tensor:
-  """The compiled part of `rank`: scores [B, H, W, C], int32 keys [B, 2]."""
+  """The compiled part of `rank`: scores [B, H, W, C], int32 keys [B, 2].
+
+  With groups, int8 [B, H, W, 1 or C] as the level maps have it, what is of a
+  lower one comes first, whatever its scores.
+  """
   if counts == 'bernoulli':
     level = _bernoulli_levels(
       scores[..., :1] if granularity == 'pixel' else scores
     )
   else:
-    level = _exact_levels(scores, keys, granularity, ties)
+    level = _exact_levels(scores, keys, granularity, ties, groups)
   return level if cuts is None else _at_cuts(level, cuts)
 
 
-def _exact_levels(scores, keys, granularity: str, ties: str) -> tf.Tensor:
+def _exact_levels(
+  scores, keys, granularity: str, ties: str, groups
+) -> tf.Tensor:
   """Returns uint8 levels, each whole percentage in its exact number."""
   scores = scaling.sortable(scaling.at_least_float32(scores))
   if granularity == 'pixel':
@@ -207,6 +214,10 @@ def _exact_levels(scores, keys, granularity: str, ties: str) -> tf.Tensor:
     shuffled = tf.argsort(draws, axis=-1, stable=True)
     order = _descending(tf.gather(scores, shuffled, batch_dims=1))
     order = tf.gather(shuffled, order, batch_dims=1)
+  if groups is not None:
+    groups = tf.gather(tf.reshape(groups, [-1, count]), order, batch_dims=1)
+    first = tf.argsort(groups, axis=-1, stable=True)
+    order = tf.gather(order, first, batch_dims=1)
   ranks = tf.argsort(order, axis=-1, stable=True)  # Inverse permutation.
   level = (100 * (ranks + 1) + count - 1) // count
   return tf.cast(tf.reshape(level, [-1, *shape]), tf.uint8)

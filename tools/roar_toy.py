@@ -2,7 +2,9 @@
 
 roar_toy --draws=50
 
-It writes toy.png and toy.csv into reports/toy of the workspace.
+It writes toy.png and toy.csv into reports/toy of the workspace, and stump.png
+and stump.csv: a model for which one must explain anew after each retraining
+(section 6.5).
 """
 
 import os
@@ -29,7 +31,7 @@ def main() -> None:
         f'--{name} means nothing to roar_toy, which makes its own data; leave '
         'it out.'
       )
-  from roar_tf.analysis import figures, toy
+  from roar_tf.analysis import figures, stump, toy
   from roar_tf.engine import files, markers
   from roar_tf.study.paths import Workspace
 
@@ -40,12 +42,19 @@ def main() -> None:
   files.remove(marker)
   frame = toy.accuracies(FLAGS.draws, FLAGS.seed)
   summary = toy.summarise(frame)
-  csv = frame.to_csv(index=False, lineterminator='\n')
-  files.publish(f'{folder}/toy.csv', csv.encode())
-  files.publish(f'{folder}/toy.png', figures.png(figures.toy(summary)))
+  redundant = stump.accuracies(FLAGS.draws, FLAGS.seed)
+  protocols = stump.summarise(redundant)
+  for name, rows, figure in (
+    ('toy', frame, figures.toy(summary)),
+    ('stump', redundant, figures.stump(protocols)),
+  ):
+    csv = rows.to_csv(index=False, lineterminator='\n')
+    files.publish(f'{folder}/{name}.csv', csv.encode())
+    files.publish(f'{folder}/{name}.png', figures.png(figure))
   settings = {'draws': FLAGS.draws, 'seed': FLAGS.seed}
-  markers.write(marker, markers.fingerprint('toy', 1, settings, {}))
-  print(f'{toy.text(summary)}\n\nFigure: {folder}/toy.png')
+  markers.write(marker, markers.fingerprint('toy', 2, settings, {}))
+  print(f'{toy.text(summary)}\n\n{stump.text(protocols)}\n')
+  print(f'Figures: {folder}/toy.png, {folder}/stump.png')
 
 
 def run() -> None:

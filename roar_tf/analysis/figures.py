@@ -181,6 +181,37 @@ def toy(summary: pd.DataFrame) -> Figure:
   )
 
 
+def stump(summary: pd.DataFrame) -> Figure:
+  """Returns what plain and recursive removal leave of a redundant feature.
+
+  `roar_toy` writes it. Curves are means, bands hold the middle half of the
+  draws.
+
+  Args:
+    summary: what `stump.summarise` returns.
+  """
+  looks = {
+    'plain': families.Look('k0', dash=families.DASHES[2], marker='s'),
+    'recursive': families.Look('k1', dash=families.DASHES[1], marker='^'),
+    'random': families.Look(families.INK, 3, layer=4),
+  }
+  numbers = ['removed', 'mean', 'low', 'high']
+  curves = []
+  for protocol, rows in summary.groupby('protocol'):
+    rows = rows[numbers].assign(**100 * rows[numbers[1:]])
+    points = tuple(panels.Point(*row) for row in rows.itertuples(index=False))
+    curves.append(panels.Curve(protocol, looks[protocol], points, band=True))
+  limits = panels.span(curves, None)
+  panel = panels.Panel(
+    'Retrained', 'remove', tuple(curves), None, None, limits, 'Features'
+  )
+  return draw(
+    [panel],
+    'Toy data: two features that say the same',
+    'Test accuracy (%), 50 by chance: means, middle half of the draws',
+  )
+
+
 def png(figure: Figure) -> bytes:
   """Returns the figure as PNG; see `encoded`."""
   return encoded(figure, 'png')

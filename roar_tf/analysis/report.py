@@ -194,6 +194,7 @@ def write(
     seeds=sorted((retrained if len(retrained) else summary)['runs'].unique()),
     modes=set(summary['mode']),
     few=results.RUNS_FOR_INTERVAL,
+    recursive='recursive' in set(frame['protocol']),
     margin=tables.percent(rules.margin),
     comparisons=evidence.comparisons,
     images=any(v.images_error == v.images_error for v in judged),

@@ -46,7 +46,11 @@ _TYPES = {
   'test_images': 'int64',
   'seconds': 'float64',
   'explained_seed': 'int64',
+  'protocol': 'str',
+  'look': 'int64',
 }
+_OF_EARLIER = {'protocol': 'plain', 'look': 0}
+"""What the tables of versions hold that had no such columns."""
 COLUMNS = tuple(_TYPES)
 ORIGINAL = 'original'
 # The first one that a study ran is what its other estimators must beat.
@@ -57,7 +61,10 @@ RUNS_FOR_INTERVAL = inference.RUNS_FOR_INTERVAL
 
 def tidy(frame: pd.DataFrame) -> pd.DataFrame:
   """Returns the frame with its columns, types and row order made standard."""
-  return typed(frame, _TYPES).sort_values(list(COLUMNS), ignore_index=True)
+  absent = {c: v for c, v in _OF_EARLIER.items() if c not in frame}
+  return typed(frame.assign(**absent), _TYPES).sort_values(
+    list(COLUMNS), ignore_index=True
+  )
 
 
 def typed(frame: pd.DataFrame, types: Mapping[str, str]) -> pd.DataFrame:

@@ -77,9 +77,9 @@ class Subject:
   @property
   def images_per_call(self) -> int:
     """Images that one device explains per call."""
-    from roar_tf.study import rank
+    from roar_tf.study import level_maps
 
-    return rank.images_per_call(self.experiment)
+    return level_maps.images_per_call(self.experiment)
 
 
 def _explained(name: str) -> str:

@@ -85,7 +85,7 @@ def remake(pipeline: Pipeline, names: Sequence[str]) -> str:
 
   def is_chosen(artefact: engine.Artefact) -> bool:
     return artefact.stage.name in stages or (
-      artefact.stage.name == 'rank'
+      artefact.stage.name in ('rank', 'rerank')
       and artefact.settings['estimator'] in estimators
     )
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import gin
 
-from roar_tf import errors
+from roar_tf import errors, masking
 from roar_tf.cells import ORIGINAL, Cell
 from roar_tf.estimators import registry
 from roar_tf.estimators.names import is_control
@@ -17,6 +17,7 @@ MASKINGS = ('shards', 'ranking')
 RANDOMS = ('random', 'random_bernoulli')
 """Controls that may stand for a study's `random`."""
 DESIGNS = ('fixed', 'sequential')
+PROTOCOLS = ('plain', 'recursive')
 _RANDOM_SEEDS = 12
 
 _NAME = re.compile(r'[^\W_][^\x00-\x1f\x7f/\\*?\[\]\ud800-\udfff]*')
@@ -37,6 +38,9 @@ class Run:
       the explained model on the masked test images, without any retraining
       (paper, Fig. 3).
     first_seed: of the study: that of its rankings and first explained model.
+    protocol: of the study.
+    look: at which look of a sequential study it may come due first; 0 in the
+      fixed design.
   """
 
   study: str
@@ -45,6 +49,8 @@ class Run:
   seed: int
   input: str = 'image'
   first_seed: int = 0
+  protocol: str = 'plain'
+  look: int = 0
 
   @property
   def cell_name(self) -> str:
@@ -82,6 +88,8 @@ class Run:
       'input': self.input,
       'seed': self.seed,
       'explained_seed': self.first_seed + (cell.model if cell else 0),
+      'protocol': self.protocol,
+      'look': self.look,
     }
 
   def __str__(self):
@@ -102,6 +110,12 @@ class Study:
     modes: `remove` (ROAR), `keep` (KAR).
     granularities: `pixel`, `element`.
     fills: what replaces removed values.
+    protocol: `plain`, that of the paper: one explained model says what is
+      removed at every threshold. `recursive` asks again after each retraining:
+      a retraining at one threshold is explained on its own masked images, and
+      of what is left there the most important part is removed at the next one
+      (paper, section 6.5; Madsen et al. 2022). So a pixel that only repeats
+      another one is removed, too, once a model has come to use it.
     design: `fixed` makes every run; `sequential` adds seeds to an estimator
       until its comparison with random is decided, see `looks`.
     curves: those of the estimators whose cells at `curve_thresholds`, too, are
@@ -143,6 +157,7 @@ class Study:
   fills: tuple[str, ...] = ('mean',)
   curves: tuple[str, ...] = ()
   curve_thresholds: tuple[int, ...] = ()
+  protocol: str = 'plain'
   design: str = 'fixed'
   seeds: int = 5
   explained_models: int = 1
@@ -197,6 +212,7 @@ class Study:
       ('masking', MASKINGS),
       ('random', RANDOMS),
       ('design', DESIGNS),
+      ('protocol', PROTOCOLS),
     ):
       value = getattr(self, name)
       if value not in known:
@@ -206,6 +222,7 @@ class Study:
     self._choose_random()
     self._check_curves()
     list(self.cells())  # Checks every name and threshold.
+    self._check_protocol()
     self._check_comparisons()
     if self.design == 'sequential':
       self._check_looks()
@@ -249,18 +266,40 @@ class Study:
       if name not in self.estimators:
         registry.parse(name)  # One that a file below leaves out, or a mistake.
 
+  @property
+  def family(self) -> int:
+    """How many comparisons with random hold together."""
+    if self.comparisons is not None:
+      return self.comparisons
+    estimators = [e for e in self.estimators if not is_control(e)]
+    axes = self.sources, self.modes, self.granularities, estimators
+    return max(1, math.prod(map(len, axes)))
+
   def _check_comparisons(self):
     if self.comparisons is None:
       return
-    estimators = [e for e in self.estimators if not is_control(e)]
-    axes = self.sources, self.modes, self.granularities, estimators
-    least = max(1, math.prod(map(len, axes)))
+    least = dataclasses.replace(self, comparisons=None).family
     if type(self.comparisons) is not int or self.comparisons < least:
       raise errors.UsageError(
         'gin parameter Study.comparisons must be None or at least '
         f'{least}, the sources x modes x granularities x estimators that '
         f'compete with random, found {self.comparisons!r}.'
       )
+
+  def _check_protocol(self):
+    if self.protocol == 'plain':
+      return
+    for name in self.estimators:
+      known = registry.find(name)
+      if known is None or (
+        known.base.needs_model and (known.derivation or known.trained)
+      ):
+        registry.parse(name)  # Raises for a mistake.
+        raise errors.UsageError(
+          'gin parameter Study.protocol = "recursive" explains every retrained '
+          f'model anew, and "{name}" does not ask it: leave that estimator '
+          'out, or take Study.protocol = "plain".'
+        )
 
   def _check_looks(self):
     looks, spending = self.looks, self.spending
@@ -354,6 +393,34 @@ class Study:
       return cell
     return dataclasses.replace(cell, model=number)
 
+  def before(self, cell: Cell) -> Cell | None:
+    """Returns the cell whose retraining says what a cell removes, if any does.
+
+    In the recursive protocol it is the one of which the most is removed among
+    those of `thresholds` of which less is removed. Estimators that ask no model
+    have nothing new to say.
+    """
+    if self.protocol == 'plain' or not registry.asks_model(cell.estimator):
+      return None
+    share = masking.removed_share
+    own = share(cell.threshold, cell.mode)
+    milder = [t for t in self.thresholds if share(t, cell.mode) < own]
+    if not milder:
+      return None
+    last = max(milder, key=lambda t: share(t, cell.mode))
+    return dataclasses.replace(cell, threshold=last)
+
+  def look_of(self, cell: Cell | None, n: int) -> int:
+    """Returns at which look retraining n of a cell may come due, from 1.
+
+    0 in the fixed design.
+    """
+    if self.design == 'fixed':
+      return 0
+    if cell is None or not self.competes(cell):
+      return 1
+    return 1 + sum(n >= seeds for seeds in self.looks)
+
   def runs(self, source: str, first_seed: int = 0) -> list[Run]:
     """Returns all runs on one source: image, mask-only, deletion.
 
@@ -362,18 +429,28 @@ class Study:
     """
     cells = list(self.cells())
 
-    def retrained(cell: Cell | None, n: int, input: str) -> Run:
-      cell = cell and self.explaining(cell, n)
-      seed = first_seed + n
-      return Run(self.name, source, cell, seed, input, first_seed)
+    def run(cell: Cell | None, n: int, input: str) -> Run:
+      look = 1 if self.design == 'sequential' else 0
+      if input == 'image':
+        look = self.look_of(cell, n)
+      return Run(
+        self.name,
+        source,
+        cell and self.explaining(cell, n),
+        first_seed + n,
+        input,
+        first_seed,
+        self.protocol,
+        look,
+      )
 
     runs = [
-      retrained(cell, n, 'image')
+      run(cell, n, 'image')
       for cell in (None, *cells)
       for n in range(self.seeds_of(cell))
     ]
     runs += [
-      retrained(cell, n, 'maskonly')
+      run(cell, n, 'maskonly')
       for cell in cells
       if (cell.mode, cell.fill) == (self.modes[0], self.fills[0])
       and cell.threshold in self.thresholds
@@ -382,9 +459,5 @@ class Study:
     if self.deletion:
       # Scores from files explain a model that is elsewhere.
       ours = [cell for cell in cells if registry.find(cell.estimator)]
-      runs += [
-        Run(self.name, source, cell, first_seed, 'deletion', first_seed)
-        for cell in (None, *ours)
-        if ours
-      ]
+      runs += [run(cell, 0, 'deletion') for cell in (None, *ours) if ours]
     return runs

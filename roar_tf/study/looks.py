@@ -11,12 +11,11 @@ fingerprint holds margin, nodes and all else that must be fixed beforehand.
 from __future__ import annotations
 
 import dataclasses
-import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from roar_tf import engine, errors
 from roar_tf.cells import Cell
-from roar_tf.engine import files, markers
+from roar_tf.engine import files, markers, progress
 from roar_tf.study import finished
 from roar_tf.study.context import Context
 from roar_tf.study.costs import REPORT, Cost
@@ -72,7 +71,7 @@ class Looks(engine.Stage):
     settings = {
       'look': number,
       'Study.margin': study.margin,
-      'Study.comparisons': self._comparisons,
+      'Study.comparisons': study.family,
       'Study.thresholds': list(study.thresholds),
       'Study.looks': list(study.looks),
       'Study.spending': list(study.spending),
@@ -83,8 +82,43 @@ class Looks(engine.Stage):
     return engine.Artefact(marker, self, settings, inputs)
 
   def is_decided(self, number: int) -> bool:
-    """Returns whether a look is there."""
-    return files.exists(f'{self.directory(number)}/{markers.DONE}')
+    """Returns whether a look is there, of all runs that are due until it.
+
+    Those before it must be.
+    """
+    marker = markers.read(f'{self.directory(number)}/{markers.DONE}')
+    return marker is not None and not self._added(number, marker)
+
+  def _added(self, number: int, marker: Mapping) -> set[str]:
+    """Returns which runs are due until a look, and no part of it."""
+    due = {str(run) for run in self.due(number)}
+    return due - set(marker['fingerprint']['inputs'])
+
+  def renew(self) -> None:
+    """Has looks decided anew that lack estimators which were added to a study.
+
+    What they have decided they decide in the same way again, since its runs are
+    the same, and it was said beforehand over how many comparisons.
+
+    Raises:
+      UsageError: something else has changed, too.
+    """
+    for number in range(1, self.last + 1):
+      path = f'{self.directory(number)}/{markers.DONE}'
+      marker = markers.read(path)
+      if marker is None:
+        return
+      if added := self._added(number, marker):
+        wanted = self.artefact(number)
+        known = {n: a for n, a in wanted.inputs.items() if n not in added}
+        dataclasses.replace(wanted, inputs=known).check(markers.read)
+        progress.say(
+          f'look {number} of {self._study.name} is decided anew: {len(added)} '
+          'runs were added to the study.'
+        )
+        for later in range(self.last, number - 1, -1):
+          files.remove(f'{self.directory(later)}/{markers.DONE}')
+        return
 
   def current(self) -> int:
     """Returns the number of the look that is due, or the last there was.
@@ -171,8 +205,9 @@ class Looks(engine.Stage):
     """What a look was decided by must not change afterwards."""
     del artefact
     return (
-      'a look is decided by what was fixed before it: keep that, or give the '
-      'study another name'
+      'give the study another name: a look is decided by what was fixed before '
+      'it, and estimators may be added where Study.comparisons left room for '
+      'them'
     )
 
   def cost(self, pending, finished, snapshot) -> Cost:
@@ -235,15 +270,6 @@ class Looks(engine.Stage):
 
   def _run(self, run: Run) -> engine.Artefact:
     return self._of_source[run.source].train.artefact(run)
-
-  @functools.cached_property
-  def _comparisons(self) -> int:
-    members = {
-      _comparison(run.source, run.cell)
-      for run in self._runs
-      if run.cell and run.input == 'image' and self._study.competes(run.cell)
-    }
-    return self._study.comparisons or len(members)
 
 
 def rules(context: Context):

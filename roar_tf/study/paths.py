@@ -100,8 +100,21 @@ class Workspace:
     return f'{self.root}/tfds'
 
   def dataset(self, source: str, config: str) -> str:
-    """Directory of one dataset: `original`, a ranking or a cell."""
-    return f'{self.tfds}/roar_{source}/{config}/{VERSION}'
+    """Directory of one dataset: `original`, a ranking or a cell.
+
+    One whose name begins with a folder, see `ranking_of_run`, lies below it.
+    """
+    folder, _, name = config.rpartition('/')
+    below = f'{self.root}/{folder}' if folder else self.tfds
+    return f'{below}/roar_{source}/{name}/{VERSION}'
+
+  def ranking_of_run(self, run: str) -> str:
+    """Returns the name of the ranking that only one run is made from.
+
+    Args:
+      run: the directory of the run.
+    """
+    return f'{self.relative(run)}/ranking'
 
   def shard(
     self, source: str, config: str, split: str, index: int, count: int
@@ -151,6 +164,9 @@ class Workspace:
         # Beside ours, TFDS may keep what it has prepared.
         if folder != 'tfds' or self.source_of(path):
           yield path
+        if folder == 'runs':  # Its own ranking, see `ranking_of_run`.
+          below = f'{path}/roar_{self.source_of(path)}'
+          yield from _folders_below(below, 2)
 
   def source_of(self, path: str) -> str | None:
     """Returns the source whose artefact a directory is.

@@ -5,12 +5,11 @@ Rankings that are made from other rankings belong to it, too: see `derived`.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from roar_tf import engine, errors, randomness, ranking, shards
+from roar_tf import engine, errors, shards
 from roar_tf.cells import (
   ORIGINAL,
   Cell,
@@ -18,34 +17,21 @@ from roar_tf.cells import (
   check_granularity,
   of_model,
 )
-from roar_tf.engine import files, progress
-from roar_tf.estimators import blocks, registry
+from roar_tf.engine import files
+from roar_tf.estimators import registry
 from roar_tf.estimators.names import check_free_for_scores
-from roar_tf.lazy import tf
 from roar_tf.score_files import ScoreFiles
+from roar_tf.study import level_maps
 from roar_tf.study.context import Context
 from roar_tf.study.costs import Cost, total
 from roar_tf.study.dataset import Dataset, DatasetStage, Shard, remaking
 from roar_tf.study.derived import Derived
-from roar_tf.study.experiment import Experiment
 from roar_tf.study.model import Model
 from roar_tf.study.scoring import Scoring, meaning
 from roar_tf.study.source import Source
 
-MOST_IMAGES = 128
-"""Images per call and device of the attribution step, at most."""
 _SCORES = 'scores'
 """Setting that holds the digest of files of scores made elsewhere."""
-
-
-def images_per_call(experiment: Experiment) -> int:
-  """Returns how many images one device explains per call.
-
-  Partial batches are padded to it.
-  """
-  height, width, _ = experiment.source.image_shape
-  bound = experiment.attribution.batch_size
-  return min(MOST_IMAGES, bound or blocks.default_bound(height, width))
 
 
 def config_name(estimator: str, granularity: str, model: int = 0) -> str:
@@ -236,8 +222,6 @@ class Rank(DatasetStage):
     snapshot: engine.Snapshot,
   ) -> Cost:
     """Returns what unfinished rankings take; see `DatasetStage.cost`."""
-    from roar_tf.estimators import plan
-
     units: dict[tuple, list[str]] = {}
     for shard in pending:
       if isinstance(shard, Shard):
@@ -247,20 +231,9 @@ class Rank(DatasetStage):
           part = shard.split, shard.index
           key = (*part, self._models[shard.config], bool(parsed.trained))
           units.setdefault(key, []).append(parsed.trained or name)
-
-    @functools.cache
-    def evaluations(names: tuple[str, ...]) -> int:
-      attribution = self.context.experiment.attribution
-      return plan.Plan(names, attribution).gradient_evaluations
-
-    costs = [super().cost(pending, finished, snapshot)]
-    for (*part, _, _), names in units.items():
-      images = self.context.expected_records(snapshot, *part)
-      gradients = images * evaluations(tuple(dict.fromkeys(names)))
-      costs.append(
-        Cost(images_explained=images, gradient_evaluations=gradients)
-      )
-    return total(costs)
+    calls = [(*part, names) for (*part, _, _), names in units.items()]
+    data = super().cost(pending, finished, snapshot)
+    return data + explaining_cost(self.context, snapshot, calls)
 
   # --- work ------------------------------------------------------------------
 
@@ -272,92 +245,47 @@ class Rank(DatasetStage):
         yielded.
     """
     context, first = self.context, artefacts[0]
-    part = first.split, first.index
     title = self.unit_name(first)
     if derivation := meaning(first.settings['estimator']).derivation:
       yield from self._derived.write(first, derivation, title)
       return
-    size = images_per_call(context.experiment) * context.devices.explaining
-    names = {shard.settings['estimator'] for shard in artefacts}
     model = self._models[first.config]
-    faults: dict[str, str] = {}
-    with contextlib.ExitStack() as stack:
-      bar = stack.enter_context(
-        progress.bar(context.records(*part), title, 'images', inner=True)
-      )
-      advance = progress.logged(bar, title)
-      writers = {
-        shard: stack.enter_context(
-          shards.writing(context.shard_path(shard.config, *part))
-        )
-        for shard in artefacts
-      }
-      layout = context.source.layout
-      for batch in context.batches(ORIGINAL, layout, *part, size):
-        self._rank(model, batch, size, writers, faults)
-        if len(faults) == len(names):
-          break
-        advance(len(batch['id']))
-    for shard, writer in writers.items():
-      if not writer.abandoned:
-        yield engine.Made(shard, {'contents': writer.contents, 'batch': size})
-    if faults:
-      raise errors.PartsFailedError('\n'.join(faults.values()))
 
-  def _rank(
-    self,
-    model: int,
-    batch: Mapping,
-    size: int,
-    writers: Mapping[Shard, shards.Writer],
-    faults: dict[str, str],
-  ) -> None:
-    """Adds the ranks of a batch to the shards.
+    def batches(size: int) -> Iterator[Mapping]:
+      part = first.split, first.index
+      return context.batches(ORIGINAL, context.source.layout, *part, size)
 
-    Args:
-      model: which explained model is asked.
-      batch: at most `size` examples.
-      size: how many are scored at once.
-      writers: of each ranking; those of faulty estimators are abandoned.
-      faults: {estimator: sentence}, to which this adds.
-    """
-    count = len(batch['id'])
-    # One shape, one trace.
-    batch = {name: blocks.padded(value, size) for name, value in batch.items()}
-    keys = randomness.keys_of_ids(batch['id'])
-    names = dict.fromkeys(
-      shard.settings['estimator']
-      for shard in writers
-      if shard.settings['estimator'] not in faults
-    )
-    scores = self._scoring.scores(names, model, batch, keys, faults)
-    for estimator, values in scores.items():
-      try:
-        title = f'estimator "{estimator}"'
-        ranking.check_finite(values, batch['id'], title)
-      except ValueError as e:
-        faults[estimator] = str(e)
-    experiment = self.context.experiment
-    keys = randomness.fold(keys, randomness.Purpose.SEED, experiment.seed)
-    for shard, writer in writers.items():
-      estimator = shard.settings['estimator']
-      granularity = shard.settings['granularity']
-      if estimator in faults:
-        writer.abandoned = True
-        continue
-      values = scores[estimator]
-      if granularity == 'element':  # Files may hold one score per pixel.
-        values = tf.broadcast_to(values, batch['image'].shape)
-      levels = ranking.levels(
-        values,
-        keys,
-        granularity,
-        experiment.ranking.ties,
-        meaning(estimator).base.counts,
-        experiment.ranking.cuts,
-      )
-      records = {'id': batch['id'][:count], 'levels': levels[:count]}
-      writer.write(shard.layout.serialize(records))
+    def score(names, batch, keys, faults):
+      return self._scoring.scores(names, model, batch, keys, faults)
+
+    yield from level_maps.write(context, artefacts, title, batches, score)
+
+
+def explaining_cost(
+  context: Context,
+  snapshot: engine.Snapshot,
+  calls: Iterable[tuple[str, int, Sequence[str]]],
+) -> Cost:
+  """Returns what gradients and images explained cost.
+
+  Args:
+    context: the experiment.
+    snapshot: the workspace.
+    calls: (split, index of the shard, estimators) of every pass over images.
+  """
+  from roar_tf.estimators import plan
+
+  @functools.cache
+  def evaluations(names: tuple[str, ...]) -> int:
+    attribution = context.experiment.attribution
+    return plan.Plan(names, attribution).gradient_evaluations
+
+  costs = []
+  for *part, names in calls:
+    images = context.expected_records(snapshot, *part)
+    gradients = images * evaluations(tuple(dict.fromkeys(names)))
+    costs.append(Cost(images_explained=images, gradient_evaluations=gradients))
+  return total(costs)
 
 
 def _attribution_settings(parsed: registry.Estimator) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from roar_tf import engine, errors
 from roar_tf.datasets.source import SPLITS
-from roar_tf.engine import files, markers
+from roar_tf.engine import files, markers, progress
 from roar_tf.study import finished
 from roar_tf.study.context import Context, environment
 from roar_tf.study.costs import REPORT, Cost
@@ -85,15 +85,28 @@ class Report(engine.Stage):
     """Writes the files of the report."""
     from roar_tf.analysis import results
 
+    self._say_growth()
     runs = finished.read(self._artefacts)
     if not runs.frame.empty or not runs.excluded:
       self._write(runs)
     if runs.excluded:  # What is damaged will be mended, and then reported.
       raise errors.PartsFailedError('\n'.join(runs.excluded))
-    facts = {}
+    facts = {'comparisons': self._study.family}
     if not runs.frame.empty:
       facts['results'] = results.digest(runs.frame)
     yield engine.Made(artefacts[0], facts)
+
+  def _say_growth(self) -> None:
+    """Says what estimators that were added do to those of the last report."""
+    was = markers.intact(self.artefact.marker) or {}
+    before, now = was.get('comparisons', 0), self._study.family
+    if 0 < before < now:
+      progress.say(
+        f'report of {self._study.name}: {now} comparisons with random now hold '
+        f'together, {before} did in the last report, so that every interval is '
+        'wider and a verdict may become undecided. Study.comparisons, set '
+        'before the first report, leaves room for estimators that are added.'
+      )
 
   def _write(self, runs: finished.FinishedRuns) -> None:
     from roar_tf.analysis import report, results

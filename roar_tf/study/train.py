@@ -19,6 +19,7 @@ from roar_tf.study.dataset import Dataset, StudyStage
 from roar_tf.study.grid import Run
 from roar_tf.study.model import Model
 from roar_tf.study.rank import Rank
+from roar_tf.study.rerank import Rerank
 from roar_tf.study.source import Source
 from roar_tf.training.clock import Clock, Timing
 
@@ -41,9 +42,14 @@ class Train(StudyStage):
   ):
     self._context, self._source, self._model = context, source, model
     self._rank, self._shards = rank, shards_
+    self._rerank = None
     self._data, self._training = data, training_
     study = context.experiment.study
     self._masking = study.masking if study else 'shards'
+    if study and study.protocol == 'recursive':
+      self._rerank = Rerank(
+        context, source, rank, data, training_, self.artefact
+      )
     self._runs: dict[str, tuple[int, Run]] = {}
 
   def directory(self, run: Run) -> str:
@@ -71,19 +77,32 @@ class Train(StudyStage):
       inputs['explained model'] = self._model.explained()
     if run.input != 'image':
       settings['input'] = run.input
+    if self._is_explained(run):  # Its weights are kept.
+      settings['Study.protocol'] = run.protocol
     if cell:
       settings |= shards.settings(cell)
-      inputs['ranking'] = self._rank.of(cell)
+      inputs['ranking'] = self._ranking(run)
       if not run.trains and registry.find(cell.estimator) is None:
         raise errors.UsageError(
           f'{run}: the model that "{cell.estimator}" explains is elsewhere, so '
           'that it cannot be tested here; leave out input "deletion".'
         )
-      if self._masking == 'shards' and run.reads_cell:
+      is_own = inputs['ranking'] is not self._rank.of(cell)
+      if self._masking == 'shards' and run.reads_cell and not is_own:
         inputs['masked images'] = self._shards.masked(cell)
     marker = f'{self.directory(run)}/{markers.DONE}'
     self._runs.setdefault(marker, (len(self._runs), run))
     return engine.Artefact(marker, self, settings, inputs)
+
+  def _ranking(self, run: Run) -> Dataset:
+    """Returns the ranking that a run's images are masked by."""
+    return self._rerank.of(run) if self._rerank else self._rank.of(run.cell)
+
+  def _is_explained(self, run: Run) -> bool:
+    """Returns whether the model of a run is explained for another one."""
+    return bool(
+      self._rerank and run.input == 'image' and self._rerank.explains(run)
+    )
 
   def check(self) -> None:
     """See `engine.Stage`: builds the model."""
@@ -134,15 +153,18 @@ class Train(StudyStage):
     directory = os.path.dirname(artefact.marker)
     make = self._retrain if run.trains else self._delete
     timing = make(run, directory, artefact)
+    names = training.CHECKED
+    if self._is_explained(run):
+      names = (*names, training.WEIGHTS)
     yield engine.Made(
       artefact,
-      self._training.facts(directory, training.CHECKED),
+      self._training.facts(directory, names),
       {'step_seconds': timing.step_seconds},
     )
     self._training.clean(directory)
 
   def _retrain(self, run: Run, directory: str, artefact) -> Timing:
-    _, timing = self._training.run(
+    state, timing = self._training.run(
       'retrained',
       self._data.examples(run.cell, _ranking(artefact), run.input),
       # The cell is part of the seed, so that runs of different cells are
@@ -151,6 +173,8 @@ class Train(StudyStage):
       directory,
       artefact.fingerprint(markers.read),
     )
+    if self._is_explained(run) and self._context.devices.is_chief:
+      training.save_weights(directory, state)
     return timing
 
   def _delete(self, run: Run, directory: str, artefact) -> Timing:

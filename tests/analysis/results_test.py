@@ -147,8 +147,11 @@ def test_a_table_of_an_earlier_version_is_of_one_explained_model(tmp_path):
   frame = synthetic.runs([GRAD], 3)
   frame['seed'] += 4
   path = tmp_path / 'results.csv'
-  frame.drop(columns='explained_seed').to_csv(path, index=False)
-  assert list(results.read_csv(str(path))['explained_seed']) == [4, 4, 4]
+  new = ['explained_seed', 'protocol', 'look']
+  frame.drop(columns=new).to_csv(path, index=False)
+  read = results.read_csv(str(path))
+  assert list(read['explained_seed']) == [4, 4, 4]
+  assert set(read['protocol']) == {'plain'} and set(read['look']) == {0}
 
 
 def test_a_table_of_something_else_is_refused_by_name(tmp_path):

@@ -39,7 +39,7 @@ def runs(cells, seeds=1, spread=0.0, source='digits', **changes):
     for seed in range(seeds):
       accuracy = mean + spread * (seed - (seeds - 1) / 2)
       cell = (estimator, granularity, mode, threshold, fill, input)
-      numbers = (seed, accuracy, 0.95, 100, 1000, 1.0, 0)
+      numbers = (seed, accuracy, 0.95, 100, 1000, 1.0, 0, 'plain', 0)
       rows.append(('study', source, *cell, *numbers))
   return pd.DataFrame(rows, columns=list(results.COLUMNS)).assign(**changes)
 
@@ -64,10 +64,8 @@ def frame(
       accuracy = float(np.clip(rng.normal(mean, sd), 0, 1))
       accuracy = round(accuracy * 25250) / 25250
       numbers = (accuracy, min(1.0, accuracy + 0.1), 20000, 25250)
-      seconds = float(rng.uniform(8000, 9000))
-      rows.append(
-        ('study', source, *cell, fill, input, seed, *numbers, seconds, 0)
-      )
+      more = float(rng.uniform(8000, 9000)), 0, 'plain', 0
+      rows.append(('study', source, *cell, fill, input, seed, *numbers, *more))
 
     for seed in range(2 * seeds):
       add(('original', '', '', 0), 'mean', 'image', seed, 0.85)

@@ -19,6 +19,7 @@ Study.looks = (3, 4, 6)
 Study.spending = (0.4, 0.3, 0.3)
 Study.random_seeds = 5
 Study.margin = 0.02
+Study.comparisons = 4
 Study.masking = 'ranking'
 Training.epochs = 2
 """
@@ -99,7 +100,7 @@ def test_a_look_says_what_the_report_says(whole):
       one['seeds'],
     )
     assert list(own.lead) == one['lead']
-    spent = sum((0.4, 0.3, 0.3)[: own.look]) * 0.05 / 2
+    spent = sum((0.4, 0.3, 0.3)[: own.look]) * 0.05 / 4  # Study.comparisons.
     assert own.spent == pytest.approx(spent)
 
 
@@ -131,6 +132,32 @@ def test_what_a_look_was_decided_by_cannot_change(
   name = binding.split(' ')[0]
   assert name in str(caught.value)
   assert 'another name' in str(caught.value)
+
+
+def test_an_estimator_may_be_added_and_decides_nothing_else_anew(
+  whole, tiny, sequential, tool, tmp_path, states
+):
+  root, pipeline, _ = whole
+  copy = tmp_path / 'copy'
+  shutil.copytree(root, copy)
+  names = ('random', 'grad', 'sobel', 'oracle', 'sq_grad')
+  more = f'--gin_bindings=Study.estimators = {names}'
+  flags = [f'--study={sequential}', *tiny.flags(copy), more]
+  refusal = tool('roar_study', *flags, '--gin_bindings=Study.margin = 0.5')
+  assert refusal.status == 2 and 'Study.margin' in refusal.err
+  before = states(copy / 'runs')
+  outcome = tool('roar_study', *flags)
+  assert outcome.status == 0, outcome.err
+  assert 'look 1 of by_looks is decided anew: 3 runs were added' in outcome.out
+  after = states(copy / 'runs')
+  assert before == {path: after[path] for path in before}
+  for number in range(1, pipeline.looks.current() + 1):
+    old, new = (
+      {one['comparison'][-1]: one for one in _decisions(r, number)['decisions']}
+      for r in (root, copy)
+    )
+    assert old == {name: new[name] for name in old}
+    assert 'sq_grad' in new
 
 
 def test_any_worker_decides_the_same_looks(

@@ -11,6 +11,8 @@ def test_writes_a_figure_and_a_csv_and_prints_a_table(tool, tmp_path):
   folder = tmp_path / 'w/reports/toy'
   assert sorted(p.name for p in folder.iterdir()) == [
     'DONE',
+    'stump.csv',
+    'stump.png',
     'toy.csv',
     'toy.png',
   ]
@@ -26,7 +28,11 @@ def test_writes_a_figure_and_a_csv_and_prints_a_table(tool, tmp_path):
     'accuracy',
   ]
   assert 'ROAR, inverted' in outcome.out
-  assert f'Figure: {folder}/toy.png' in outcome.out
+  with open(folder / 'stump.csv', newline='') as file:
+    rows = list(csv.DictReader(file))
+  assert len(rows) == 3 * 3 * 17
+  assert list(rows[0]) == ['draw', 'protocol', 'removed', 'accuracy']
+  assert f'Figures: {folder}/toy.png, {folder}/stump.png' in outcome.out
 
 
 def test_what_it_leaves_is_no_unfinished_work(tool, tmp_path):
@@ -42,7 +48,9 @@ def test_the_same_seed_gives_the_same_bytes(tool, tmp_path):
     place = f'{tmp_path}/{name}'
     tool('roar_toy', '--draws=2', f'--seed={seed}', f'--workspace={place}')
     folder = tmp_path / name / 'reports/toy'
-    return [(folder / f'toy.{kind}').read_bytes() for kind in ('csv', 'png')]
+    return [
+      (folder / f'toy.{kind}').read_bytes() for kind in ('csv', 'png')
+    ] + [(folder / 'stump.csv').read_bytes()]
 
   first = run('first', 5)
   assert run('second', 5) == first
