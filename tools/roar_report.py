@@ -2,24 +2,51 @@
 
 roar_report --study=quickstart
 
+Runs that were made elsewhere join those of the workspace, or stand alone:
+
+roar_report --study=quickstart --results=piece_1,piece_2 --output=merged
+
 Exit status 1 if runs are missing, damaged or of other settings: each is named.
 """
 
 from absl import flags
 
 from roar_tf import cli, cli_flags, errors
+from roar_tf.engine import locations
 
 FLAGS = flags.FLAGS
 
 flags.DEFINE_string('study', None, 'Name or .gin file of a study.')
+flags.DEFINE_list(
+  'results',
+  [],
+  'Folders of reports, or tables like their results.csv, whose runs belong to '
+  'the report, too.',
+)
+flags.DEFINE_string('output', None, 'With --results, where the report goes.')
 cli_flags.define_shared_flags()
 cli_flags.define_price_flag()
 
 
 def main() -> None:
   """Makes the report and prints its tables."""
-  pipeline = cli.pipeline(cli.require_flag('study'), FLAGS.dataset)
+  if bool(FLAGS.results) != bool(FLAGS.output):
+    raise errors.UsageError(
+      '--results and --output belong together: which runs join the report, and '
+      'where it goes.'
+    )
+  root = 'anywhere' if FLAGS.results else 'created'
+  pipeline = cli.pipeline(cli.require_flag('study'), FLAGS.dataset, root)
   report, failure = pipeline.report, None
+  if FLAGS.results:
+    output = locations.located(FLAGS.output, '--output')
+    try:
+      report.merge(
+        [locations.located(path, '--results') for path in FLAGS.results], output
+      )
+    finally:
+      print(report.summary(output), flush=True)
+    return
   try:
     with cli.workforce() as workforce:
       workforce.make(pipeline.context, [report.artefact], (report.name,))

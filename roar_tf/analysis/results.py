@@ -51,6 +51,14 @@ _TYPES = {
 }
 _OF_EARLIER = {'protocol': 'plain', 'look': 0}
 """What the tables of versions hold that had no such columns."""
+_OPTIONAL = {
+  'study': '',
+  'fill': 'mean',
+  'input': 'image',
+  'top5': 'nan',
+  'steps': '0',
+  'seconds': 'nan',
+}
 COLUMNS = tuple(_TYPES)
 ORIGINAL = 'original'
 # The first one that a study ran is what its other estimators must beat.
@@ -282,6 +290,8 @@ def digest(frame: pd.DataFrame) -> str:
 def read_csv(path: str) -> pd.DataFrame:
   """Reads what `write_csv` wrote; an empty string stays an empty string.
 
+  A table that was made elsewhere may leave out what `_OPTIONAL` names.
+
   Raises:
     DataError: the file is no such table.
   """
@@ -296,6 +306,8 @@ def read_csv(path: str) -> pd.DataFrame:
     if 'explained_seed' not in frame and 'seed' in frame:
       # Earlier versions explained one model, that of the first seed.
       frame['explained_seed'] = min(map(int, frame['seed']), default=0)
+    absent = {c: v for c, v in _OPTIONAL.items() if c not in frame}
+    frame = frame.assign(**absent)
     for column in frame:
       if _TYPES.get(column) == 'float64':
         frame[column] = [float(text or 'nan') for text in frame[column]]

@@ -2,12 +2,12 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from roar_tf import engine, errors
 from roar_tf.datasets.source import SPLITS
 from roar_tf.engine import files, markers, progress
-from roar_tf.study import finished
+from roar_tf.study import finished, pieces
 from roar_tf.study.context import Context, environment
 from roar_tf.study.costs import REPORT, Cost
 from roar_tf.study.grid import Run
@@ -86,9 +86,12 @@ class Report(engine.Stage):
     from roar_tf.analysis import results
 
     self._say_growth()
-    runs = finished.read(self._artefacts)
+    piece = self._piece()
+    runs = piece.runs
     if not runs.frame.empty or not runs.excluded:
-      self._write(runs)
+      # What it commits is replaced.
+      files.remove(self.artefact.marker)
+      self._write(piece, self.folder)
     if runs.excluded:  # What is damaged will be mended, and then reported.
       raise errors.PartsFailedError('\n'.join(runs.excluded))
     facts = {'comparisons': self._study.family}
@@ -108,28 +111,67 @@ class Report(engine.Stage):
         'before the first report, leaves room for estimators that are added.'
       )
 
-  def _write(self, runs: finished.FinishedRuns) -> None:
+  def merge(self, paths: Sequence[str], folder: str) -> None:
+    """Writes a report of runs that lie elsewhere, and of those that are here.
+
+    Args:
+      paths: see `pieces.read`.
+      folder: where to write.
+
+    Raises:
+      UsageError: a path holds no runs of this study.
+      DataError: a file is damaged, or two disagree.
+      MissingInputsError: runs of the study are missing; the report says which.
+    """
+    from roar_tf.analysis import results
+
+    given = [pieces.read(path, self._study.name, self._runs) for path in paths]
+    piece = pieces.merged([self._piece(), *given])
+    self._write(piece, folder)
+    if piece.runs.excluded:
+      raise errors.UnitsFailedError('\n'.join(piece.runs.excluded))
+    rows = piece.runs.frame.to_dict('records')
+    there = {results.identity(row) for row in rows}
+    expected = self._expected(piece.runs.frame)
+    _require(
+      run for run in expected if results.identity(run.columns) not in there
+    )
+
+  def _piece(self) -> pieces.Piece:
+    """Returns the runs that are in the workspace, and what is known there."""
+    runs = finished.read(self._artefacts)
+    if runs.frame.empty:
+      return pieces.Piece(runs, pieces.About())
+    known = {
+      context.source.name: chance(context)
+      for context in self._contexts
+      if _manifest(context)
+    }
+    about = pieces.About(known, self._explained(), self._facts())
+    return pieces.Piece(runs, about)
+
+  def _write(self, piece: pieces.Piece, folder: str) -> None:
     from roar_tf.analysis import report, results
 
+    runs, about = piece.runs, piece.about
     contexts = {context.source.name: context for context in self._contexts}
     first = self._contexts[0]
     last = self._runs[-1]
     examples = self._examples(runs.excluded)
-    # What it commits is replaced.
-    files.remove(self.artefact.marker)
+    chances = {name: chance(context) for name, context in contexts.items()}
     report.write(
-      self.folder,
+      folder,
       runs.frame,
       study=self._study.name,
-      chances={name: chance(context) for name, context in contexts.items()},
+      chances=chances | about.chances,
       rules=rules(first),
       expected=[run.columns for run in self._expected(runs.frame)],
       correct=finished.correct(runs.answers),
       excluded=runs.excluded,
       examples=examples,
-      explained=self._explained(),
+      explained=about.explained,
       price_per_hour=first.price_per_hour,
-      facts=self._facts(),
+      facts=about.facts,
       commands={
         'The whole study': study_command(first),
         'One of its runs': run_command(contexts[last.source], last),
@@ -144,6 +186,8 @@ class Report(engine.Stage):
         context.experiment.operative_config for context in self._contexts
       ),
     )
+    for name, data in pieces.written(piece).items():
+      files.publish(f'{folder}/{name}', data)
 
   def _expected(self, frame=None) -> Sequence[Run]:
     """Returns the runs that a whole report has: all, or those that are due.
@@ -220,24 +264,28 @@ class Report(engine.Stage):
 
   # --- for a terminal --------------------------------------------------------
 
-  def summary(self) -> str:
+  def summary(self, folder: str = '') -> str:
     """Returns the result tables and the report's path, for a terminal.
 
     Empty where there is no report, since no run has finished.
+
+    Args:
+      folder: of the report; that in the workspace by default.
 
     Raises:
       DataError: the results of a finished report are damaged.
     """
     from roar_tf.analysis import evidence, results, tables
 
-    path = f'{self.folder}/results.csv'
+    folder = folder or self.folder
+    path = f'{folder}/results.csv'
     if not files.exists(path):
       return ''
     frame = results.read_csv(path)
-    marker = markers.intact(self.artefact.marker) or {}
+    marker = markers.intact(f'{folder}/{markers.DONE}') or {}
     if marker.get('results') not in (None, results.digest(frame)):
       raise errors.DataError(
-        f'{path} is not what the report has written; delete {self.folder} and '
+        f'{path} is not what the report has written; delete {folder} and '
         'run the same command again.'
       )
     summary = results.summarise(frame)
@@ -252,21 +300,26 @@ class Report(engine.Stage):
       for source in sorted(set(summary['source']))
       for mode in self._study.modes
     ]
-    return '\n'.join([*parts, f'Report: {self.folder}/index.html'])
+    return '\n'.join([*parts, f'Report: {folder}/index.html'])
 
   def require_all(self) -> None:
     """Raises MissingInputsError if runs have not finished, and names them."""
-    missing = [
+    _require(
       run
       for run in self._expected()
       if not files.exists(self._artefacts[run].marker)
-    ]
-    if missing:
-      noun = 'run has' if len(missing) == 1 else 'runs have'
-      raise errors.MissingInputsError(
-        f'the report is written, but {len(missing)} {noun} not finished; run '
-        'roar_study to make them:\n  ' + '\n  '.join(finished.named(missing))
-      )
+    )
+
+
+def _require(missing: Iterable[Run]) -> None:
+  """Raises MissingInputsError if there are any, and names them."""
+  missing = list(missing)
+  if missing:
+    noun = 'run has' if len(missing) == 1 else 'runs have'
+    raise errors.MissingInputsError(
+      f'the report is written, but {len(missing)} {noun} not finished; run '
+      'roar_study to make them:\n  ' + '\n  '.join(finished.named(missing))
+    )
 
 
 def study_command(context: Context) -> str:
