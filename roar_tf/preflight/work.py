@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from roar_tf.estimators.plan import Plan
 from roar_tf.preflight.subject import Subject
 
 
@@ -12,7 +13,7 @@ class Work:
   Attributes:
     runs: retrainings.
     steps: training steps of all of them together.
-    explained_steps: steps of the explained model's training.
+    explained_steps: steps of the trainings of explained models.
     tested_images: images that all models together classify.
     explained_images: images that some gradient estimator explains.
     gradient_evaluations: of all of them together.
@@ -31,16 +32,24 @@ def whole(subject: Subject) -> Work:
   experiment, plan = subject.experiment, subject.plan
   source = experiment.source
   train, test = source.count('train'), source.count('test')
-  runs = experiment.study.runs(source.name)
+  study = experiment.study
+  runs = study.runs(source.name)
   retrained = sum(run.trains for run in runs)
-  explained = train + test if plan else 0
-  per_image = plan.gradient_evaluations if plan else 0
-  trained = plan and not experiment.given
+  models = len({run.cell.model for run in runs if run.cell}) if plan else 0
+  images = train + test
+  explained = images * models
+  gradients = explained * plan.gradient_evaluations if plan else 0
+  for run in runs:  # What the recursive protocol explains anew.
+    if run.cell and run.input == 'image' and study.before(run.cell):
+      own = Plan((run.cell.estimator,), experiment.attribution)
+      explained += images
+      gradients += images * own.gradient_evaluations
+  trained = 0 if experiment.given else models
   return Work(
     runs=retrained,
     steps=retrained * experiment.retrained.steps(train),
-    explained_steps=experiment.explained.steps(train) if trained else 0,
-    tested_images=test * (len(runs) + bool(plan)),
+    explained_steps=experiment.explained.steps(train) * trained,
+    tested_images=test * (len(runs) + models),
     explained_images=explained,
-    gradient_evaluations=explained * per_image,
+    gradient_evaluations=gradients,
   )

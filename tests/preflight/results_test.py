@@ -99,3 +99,21 @@ def test_the_work_of_a_study_follows_from_its_configuration(tiny):
   assert amount.tested_images == 22 * 60
   assert amount.explained_images == 180
   assert amount.gradient_evaluations == 180 * (1 + 5 * 3)
+
+
+def test_work_counts_every_model_that_is_explained(tiny):
+  (loaded,) = experiment.load(
+    study=tiny.study,
+    gin_bindings=[
+      "Study.estimators = ('random', 'grad', 'sg_grad')",
+      'Attribution.samples = 5',
+      'Study.explained_models = 2',
+      "Study.protocol = 'recursive'",
+    ],
+  )
+  amount = work.whole(Subject(loaded))
+  assert amount.explained_steps == 2 * 75
+  assert amount.tested_images == (14 + 2) * 60
+  # Two models, and at 70 % those of two seeds and two estimators at 30 %.
+  assert amount.explained_images == (2 + 2 * 2) * 180
+  assert amount.gradient_evaluations == (2 + 2) * 180 * (1 + 5)
