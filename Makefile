@@ -18,7 +18,9 @@ PREFLIGHT_VENV ?= .venv-preflight
 
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed-$(EXTRAS)
-PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# setuptools warns of every editable install that a folder may hide the package.
+PIP_INSTALL := PYTHONWARNINGS='ignore:Editable installation' \
+  $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest --durations=10
 # Files side by side in two processes: most tests keep one core busy.
 IN_PARALLEL := -n 2 --dist loadfile

@@ -69,11 +69,14 @@ setuptools.setup(
   },
   entry_points={
     'console_scripts': [
-      f'{command} = roar_tf.tools.{command}:run' for command in COMMANDS
+      'roar_tf = roar_tf.__main__:run',
+      *(f'{command} = roar_tf.tools.{command}:run' for command in COMMANDS),
     ],
   },
   install_requires=[
     'absl-py>=2.1',
+    # It reads our docstrings: `roar_tf params` and the reference pages.
+    'docstring_parser>=0.15',
     'gin-config>=0.5',
     # TFDS 4.9.10 imports it when it prepares a dataset and does not declare it.
     'importlib_resources>=6.0',

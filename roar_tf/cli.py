@@ -5,23 +5,24 @@ Exit status: 0 all done; 1 some unit failed or data is damaged; 2 bad usage;
 """
 
 import contextlib
+import dataclasses
 import functools
 import logging
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 
 # Before TensorFlow is imported: its start-up lines are not for people.
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 
-from absl import app, flags  # noqa: E402
+from absl import flags  # noqa: E402
 from absl import logging as absl_logging  # noqa: E402
 
-from roar_tf import errors, lazy, silence  # noqa: E402
+from roar_tf import cli_flags, cli_help, errors, lazy, silence  # noqa: E402
 
-FLAGS = flags.FLAGS
+FLAGS = cli_flags.FLAGS
 _stop = threading.Event()
 
 
@@ -31,6 +32,24 @@ def require_flag(name: str) -> str:
   if value is None or value == []:
     raise errors.UsageError(f'--{name} is required; see --help.')
   return value
+
+
+def refuse(title: str, names: Iterable[str]) -> None:
+  """Refuses flags that mean nothing beside others.
+
+  Args:
+    title: what is asked for, such as `--list`.
+    names: of flags.
+
+  Raises:
+    UsageError: some have another value than their default.
+  """
+  given = [f'--{n}' for n in names if FLAGS[n].value != FLAGS[n].default]
+  if given:
+    it = 'them' if len(given) > 1 else 'it'
+    raise errors.UsageError(
+      f'{title} takes no {" and no ".join(given)}; leave {it} out.'
+    )
 
 
 def path(name: str) -> str | None:
@@ -121,9 +140,38 @@ def _create(context) -> None:
   """Makes the workspace, and has the storage of the data answer, too."""
   from roar_tf.engine import locations
 
+  _check_devices()
   context.workspace.create()
+  say_workspace(context.workspace)
   if context.data_dir:
     locations.check_reachable(context.data_dir, '--data_dir')
+
+
+def _check_devices() -> None:
+  """Refuses flags of devices and workers that can never be."""
+  if 'executor' in FLAGS and FLAGS.executor == 'ray':
+    for name in ('worker', 'num_workers'):
+      if FLAGS[name].value != FLAGS[name].default:
+        raise errors.UsageError(
+          f'--{name} goes with --executor=local: a Ray cluster shares out '
+          'units itself.'
+        )
+    if FLAGS.strategy == 'multi_worker':
+      raise errors.UsageError(
+        '--strategy=multi_worker goes with --executor=local: on a Ray cluster '
+        'a unit has one node.'
+      )
+  elif 'strategy' in FLAGS:
+    from roar_tf.training import distribution
+
+    distribution.check(FLAGS.strategy, FLAGS.tpu)
+
+
+def say_workspace(workspace) -> None:
+  """Prints where artefacts go: another directory has another ./workspace."""
+  root = workspace.root
+  where = root if '://' in root else os.path.abspath(root)
+  print(f'Workspace: {where}', flush=True)
 
 
 @contextlib.contextmanager
@@ -138,7 +186,7 @@ def workforce(heartbeat=None, pool=None):
   from roar_tf.engine.progress import Bars
   from roar_tf.study.stages import Workforce, local_pool
 
-  with Bars({'step_seconds': 'training steps'}) as bars:
+  with Bars({'step_seconds': 'training steps'}, result='accuracy') as bars:
     yield Workforce(
       pool or functools.partial(local_pool, parallel=FLAGS.parallel),
       share(),
@@ -185,17 +233,6 @@ def cluster_pool(study_pipeline, asked):
   from roar_tf.engine import progress, ray_connection
   from roar_tf.study import recipe as recipes
 
-  for name in ('worker', 'num_workers'):
-    if FLAGS[name].value != FLAGS[name].default:
-      raise errors.UsageError(
-        f'--{name} goes with --executor=local: a Ray cluster shares out units '
-        'itself.'
-      )
-  if FLAGS.strategy == 'multi_worker':
-    raise errors.UsageError(
-      '--strategy=multi_worker goes with --executor=local: on a Ray cluster a '
-      'unit has one node.'
-    )
   resources = ray_connection.parse_resources(
     FLAGS.resources, study_pipeline.names, FLAGS.threads
   )
@@ -224,14 +261,41 @@ def cluster_pool(study_pipeline, asked):
     yield connected
 
 
-def run(main: Callable[[], None]) -> None:
-  """Parses flags, runs `main` and exits with the status of its outcome."""
-  out, err = map(_Stream, (sys.stdout, sys.stderr))
-  with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-    status = _status(main)
-    out.flush()
-    err.flush()
-  sys.exit(status)
+@dataclasses.dataclass(frozen=True)
+class Verb:
+  """A command, as it is called and explained.
+
+  Attributes:
+    main: does it; it is given the words that are no flags.
+    about: what `--help` begins with: a summary, examples.
+    takes: names of the flags that mean something to it; None for all that are
+      defined.
+    words: what the words are that are no flags; empty if it takes none.
+  """
+
+  main: Callable[..., None]
+  about: str = ''
+  takes: Collection[str] | None = None
+  words: str = ''
+
+  @property
+  def flags(self) -> list[str]:
+    """The names of the flags that mean something to it, as they are defined."""
+    return [name for name in FLAGS if self.takes is None or name in self.takes]
+
+  def run(self) -> None:
+    """Parses flags, does it, and exits with the status of its outcome."""
+    out, err = map(_Stream, (sys.stdout, sys.stderr))
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+      status = _status(self)
+      out.flush()
+      err.flush()
+    sys.exit(status)
+
+
+def run(main: Callable[[], None], about: str = '') -> None:
+  """Runs a command that takes all flags that are defined; see `Verb`."""
+  Verb(main, about).run()
 
 
 class _Stream:
@@ -271,19 +335,26 @@ class _Stream:
     os.close(nowhere)
 
 
-def _status(main: Callable[[], None]) -> int:
-  app.define_help_flags()
+def _status(verb: Verb) -> int:
   try:
-    try:
-      rest = FLAGS(sys.argv)[1:]
-    except SystemExit:  # absl has printed the --help, and would exit with 1.
+    if text := _asked(verb):
+      print(text)
       return 0
-    if rest:
+    FLAGS.set_gnu_getopt()  # Flags may follow words.
+    words = FLAGS(sys.argv)[1:]
+    if words and not verb.words:
       raise errors.UsageError(
-        f'Unexpected argument "{rest[0]}"; every option is a --flag=value.'
+        f'Unexpected argument "{words[0]}"; every option is a --flag=value.'
       )
+    refuse('it', [name for name in FLAGS if name not in verb.flags])
     _prepare()
-    main()
+    verb.main(*words)
+  except flags.UnrecognizedFlagError as e:
+    hint = errors.nearest(f'--{e.flagname}', [f'--{n}' for n in verb.flags])
+    return _say(
+      f'--{e.flagname}: there is no such flag.{hint} See --help.',
+      errors.UsageError.exit_status,
+    )
   except flags.Error as e:
     return _say(str(e), errors.UsageError.exit_status)
   except errors.RoarError as e:
@@ -299,10 +370,30 @@ def _status(main: Callable[[], None]) -> int:
   return 0
 
 
+def _name() -> str:
+  """Returns what the command is called."""
+  return os.path.basename(sys.argv[0]).removesuffix('.py')
+
+
 def _say(message: str, status: int) -> int:
-  name = os.path.basename(sys.argv[0]).removesuffix('.py')
-  print(f'{name}: {message}', file=sys.stderr, flush=True)
+  print(f'{_name()}: {message}', file=sys.stderr, flush=True)
   return status
+
+
+def _asked(verb: Verb) -> str:
+  """Returns the help or the version if the command line asks for it."""
+  for word in sys.argv[1:]:
+    if word == '--':
+      break
+    name = word.lstrip('-') if word.startswith('-') else ''
+    if name in cli_help.HELP:
+      return cli_help.text(_name(), verb.about, verb.flags, verb.words)
+    if name == 'helpxml':  # For programs, as in all commands of absl.
+      FLAGS.write_help_in_xml_format(sys.stdout)
+      return '\n'
+    if name == 'version':
+      return cli_help.versions()
+  return ''
 
 
 def _interrupt(*_) -> None:
@@ -318,6 +409,7 @@ def _interrupt(*_) -> None:
 
 def _prepare() -> None:
   """Sets up signals, imports, logging and TensorFlow's threads."""
+  flags.FLAGS.mark_as_parsed()  # Code of a user's own may define some.
   # A gin `import` line finds the user's file where the command was called.
   if '' not in sys.path:
     sys.path.insert(0, '')
@@ -348,6 +440,7 @@ def _around_tensorflow():
   import tensorflow as tf
 
   tf.get_logger().setLevel('ERROR')
-  tf.config.threading.set_intra_op_parallelism_threads(FLAGS.threads)
+  if 'threads' in FLAGS:
+    tf.config.threading.set_intra_op_parallelism_threads(FLAGS.threads)
   if 'executor' in FLAGS and FLAGS.executor == 'ray':  # They are the workers'.
     tf.config.set_visible_devices([], 'GPU')

@@ -1,46 +1,105 @@
 """The flags that binaries share; each defines those that it has a use for."""
 
+import functools
 import os
+from collections.abc import Callable
 
 from absl import flags
 
 STRATEGIES = ('auto', 'one_device', 'mirrored', 'multi_worker', 'tpu')
-# Flags defined here belong to the tool that asks for them, in its --help too.
-flags.disclaim_key_flags()
+
+FLAGS = flags.FlagValues()
+"""The flags of a command. absl's own registry also has those of absl.app and
+absl.logging, such as --only_check_args, which would be taken and do nothing."""
+
+SECTIONS: dict[str, str] = {}
+"""Titles of `--help`, by flag; a flag without one is the command's own."""
+
+define_bool = functools.partial(flags.DEFINE_bool, flag_values=FLAGS)
+define_enum = functools.partial(flags.DEFINE_enum, flag_values=FLAGS)
+define_float = functools.partial(flags.DEFINE_float, flag_values=FLAGS)
+define_integer = functools.partial(flags.DEFINE_integer, flag_values=FLAGS)
+define_list = functools.partial(flags.DEFINE_list, flag_values=FLAGS)
+define_multi_string = functools.partial(
+  flags.DEFINE_multi_string, flag_values=FLAGS
+)
+define_string = functools.partial(flags.DEFINE_string, flag_values=FLAGS)
 
 
-def define_shared_flags() -> None:
-  """Defines the flags that every binary has."""
-  flags.DEFINE_string(
+def _section(title: str) -> Callable[[Callable], Callable]:
+  """Puts the flags that a function defines under a title of `--help`."""
+
+  def decorate(define: Callable[[], None]) -> Callable[[], None]:
+    @functools.wraps(define)
+    def call() -> None:
+      before = set(FLAGS)
+      define()
+      SECTIONS.update((name, title) for name in set(FLAGS) - before)
+
+    return call
+
+  return decorate
+
+
+PLACE = 'Where and what'
+
+
+@_section(PLACE)
+def define_workspace_flag() -> None:
+  """Defines the flag of binaries that write anything."""
+  define_string(
     'workspace',
     os.environ.get('ROAR_WORKSPACE', './workspace'),
     'Directory or URL of all artefacts; default $ROAR_WORKSPACE.',
   )
-  flags.DEFINE_string(
+
+
+@_section(PLACE)
+def define_seed_flag() -> None:
+  """Defines the flag of binaries in which something is random."""
+  define_integer('seed', 0, 'Seed.', lower_bound=0)
+
+
+def define_shared_flags() -> None:
+  """Defines the flags of binaries that make artefacts of a source."""
+  define_workspace_flag()
+  _define_configuration_flags()
+  define_seed_flag()
+  _define_work_flags()
+
+
+@_section(PLACE)
+def _define_configuration_flags() -> None:
+  """Defines the flags that say what is worked on."""
+  define_string(
     'data_dir',
     os.environ.get('TFDS_DATA_DIR'),
     'Where TFDS finds datasets; default $TFDS_DATA_DIR.',
   )
-  flags.DEFINE_multi_string(
+  define_multi_string(
     'gin_file',
     [],
     'A gin file, yours or one of ours such as profiles/paper.gin; may be '
     'repeated.',
   )
-  flags.DEFINE_multi_string(
+  define_multi_string(
     'gin_bindings',
     [],
     'A gin binding, e.g. Training.epochs=8; may be repeated.',
   )
-  flags.DEFINE_string('dataset', None, 'Name or .gin file of a source.')
-  flags.DEFINE_integer('seed', 0, 'Seed.', lower_bound=0)
-  flags.DEFINE_integer(
+  define_string('dataset', None, 'Name or .gin file of a source.')
+
+
+@_section('CPU')
+def _define_work_flags() -> None:
+  """Defines the flags that say how much of the CPU is used."""
+  define_integer(
     'threads',
     1,
     'CPU threads inside one operation. Equal numbers give equal bytes.',
     lower_bound=1,
   )
-  flags.DEFINE_integer(
+  define_integer(
     'parallel',
     None,
     'Units of work that run side by side; changes no byte. By default one on a '
@@ -49,9 +108,10 @@ def define_shared_flags() -> None:
   )
 
 
+@_section('Devices')
 def define_device_flags() -> None:
   """Defines the flags of binaries that train or explain."""
-  flags.DEFINE_enum(
+  define_enum(
     'strategy',
     'auto',
     STRATEGIES,
@@ -59,14 +119,12 @@ def define_device_flags() -> None:
     '--tpu names, the hosts of TF_CONFIG, all GPUs, or the one device there '
     'is.',
   )
-  flags.DEFINE_string(
-    'tpu', None, 'A TPU: "local" on a TPU VM, or the name of one.'
-  )
+  define_string('tpu', None, 'A TPU: "local" on a TPU VM, or the name of one.')
 
 
 def define_model_flag() -> None:
   """Defines the flag of binaries that make single rankings and cells."""
-  flags.DEFINE_integer(
+  define_integer(
     'model',
     0,
     'Which of several explained models (Study.explained_models), from 0.',
@@ -76,7 +134,7 @@ def define_model_flag() -> None:
 
 def define_price_flag() -> None:
   """Defines the flag of binaries that tell costs."""
-  flags.DEFINE_float(
+  define_float(
     'price_per_hour',
     None,
     'Of one device, in any currency; with it costs are told in money, too.',
@@ -84,34 +142,36 @@ def define_price_flag() -> None:
   )
 
 
+@_section('Several workers')
 def define_worker_flags() -> None:
   """Defines the flags of binaries whose units several workers may share."""
-  flags.DEFINE_integer('worker', 0, 'This worker, from 0.', lower_bound=0)
-  flags.DEFINE_integer('num_workers', 1, 'How many workers.', lower_bound=1)
+  define_integer('worker', 0, 'This worker, from 0.', lower_bound=0)
+  define_integer('num_workers', 1, 'How many workers.', lower_bound=1)
 
 
+@_section('A Ray cluster')
 def define_cluster_flags() -> None:
   """Defines the flags of binaries that may hand their units to a cluster."""
-  flags.DEFINE_enum(
+  define_enum(
     'executor',
     'local',
     ('local', 'ray'),
     'Who makes the units of work: this process, or a Ray cluster.',
   )
-  flags.DEFINE_string(
+  define_string(
     'ray_address',
     None,
     'A Ray cluster: "auto", HOST:PORT, or "local" for a new one of this '
     'machine alone; default $RAY_ADDRESS, else the one that "ray start" made '
     'here, else local.',
   )
-  flags.DEFINE_list(
+  define_list(
     'resources',
     [],
     'What a unit takes of a Ray cluster, e.g. train:GPU=1,rank:TPU=4; a core '
     'per --threads unless train:CPU=8 says otherwise.',
   )
-  flags.DEFINE_integer(
+  define_integer(
     'retries',
     3,
     'How often a unit begins again on a Ray cluster after its node died or '

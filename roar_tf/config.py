@@ -7,12 +7,15 @@ where TFDS looks and seeds are flags, never gin.
 
 import collections.abc
 import dataclasses
+import functools
 import importlib.util  # noqa: F401  gin 0.5.0 uses it without importing it.
 import inspect
 import io
 import math
 import os
 import re
+import sys
+import tokenize
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -25,13 +28,21 @@ from roar_tf.engine import files, locations
 from roar_tf.gin_files import available, root
 
 
-def _open(path: str) -> io.StringIO:
+def _open(path: str) -> typing.TextIO:
+  """Opens a local file for gin, and has it import what lies beside it."""
+  folder = os.path.dirname(os.path.abspath(path))
+  if not folder.startswith(root()) and folder not in sys.path:
+    sys.path.insert(0, folder)
+  return open(path)
+
+
+def _open_other(path: str) -> io.StringIO:
   """Opens a configuration for gin, whose path is a URL or begins with `~`."""
   return io.StringIO(files.read(os.path.expanduser(path)).decode())
 
 
 def _is_readable(path: str) -> bool:
-  """Whether a path is that of a configuration which `_open` opens."""
+  """Whether a path is that of a configuration which `_open_other` opens."""
   if path.startswith('~'):
     return files.exists(os.path.expanduser(path))
   return files.is_remote(path) and files.exists(path)
@@ -52,7 +63,9 @@ def _is_file(path: str) -> bool:
     UsageError: an `include` may mean a file of the user's or one of ours.
   """
   there = os.path.isfile(path)
-  ours = os.path.join(root(), path)  # The path itself, if it is absolute.
+  # An absolute path remains what it is, unless gin has made it so.
+  name = path.removeprefix(gin.config._LOCATION_PREFIXES[0])
+  ours = os.path.join(root(), name)
   if there and os.path.isfile(ours) and not os.path.samefile(path, ours):
     raise errors.UsageError(
       f'include "{path}" names a file of yours and one that comes along with '
@@ -64,8 +77,8 @@ def _is_file(path: str) -> bool:
 # gin itself opens local files. `import gin.tf` would register a reader of URLs,
 # but imports TensorFlow, and fails with 2.20.
 gin.config._FILE_READERS = [
-  (open, _is_file),
-  (_open, _is_readable),
+  (_open, _is_file),
+  (_open_other, _is_readable),
   (resource_reader.system_path_reader, _is_in_package),
 ]
 
@@ -117,20 +130,31 @@ def parse(paths: Sequence[str], bindings: Sequence[str]) -> None:
   """
   gin.clear_config()
   gin.config._CONFIG_IS_LOCKED = False
-  gin.config._LOCATION_PREFIXES[:] = ['', root()]
+  mistakes = errors.Mistakes()
   for file in paths:
-    path = _existing(file)
-    whole = path if files.is_remote(path) else os.path.abspath(path)
-    _guarded(path, lambda whole=whole: gin.parse_config_file(whole))
+    with mistakes.noted():
+      path = existing(file)
+      whole = path if files.is_remote(path) else os.path.abspath(path)
+      # What a file includes lies beside it, else where the command was called.
+      folder = os.path.join(os.path.dirname(whole), '')
+      gin.config._LOCATION_PREFIXES[:] = [folder, '', root()]
+      _guarded(path, functools.partial(gin.parse_config_file, whole))
+  gin.config._LOCATION_PREFIXES[:] = ['', root()]
   for binding in bindings:
-    _guarded(
-      f'--gin_bindings={binding}',
-      lambda binding=binding: gin.parse_config(binding),
-    )
+    with mistakes.noted():
+      _guarded(
+        f'--gin_bindings={binding}',
+        functools.partial(gin.parse_config, binding),
+      )
+  mistakes.check()
 
 
-def _existing(file: str) -> str:
-  """Returns the path of a file: the user's own, else one of `root()`."""
+def existing(file: str) -> str:
+  """Returns the path of a file: the user's own, else one of `root()`.
+
+  Raises:
+    UsageError: there is no such file.
+  """
   own = locations.located(file, '--gin_file')
   locations.check_reachable(own, '--gin_file')
   for path in (own, os.path.join(root(), file)):
@@ -147,6 +171,13 @@ def _guarded(where: str, action: Callable[[], object]) -> None:
     raise
   except Exception as e:  # gin raises many types; imports may raise any.
     text = str(e) or type(e).__name__
+    if isinstance(e, tokenize.TokenError):
+      text = 'a bracket or a quotation mark is not closed.'
+    place = re.search(r'In file "(.+?)", line (\d+)', text)
+    if place and os.path.abspath(where) == place[1]:
+      where = f'{where}, line {place[2]}'
+    elif place:
+      where = f'{place[1]}, line {place[2]}, which {where} includes'
     lines = [
       line.strip()
       for line in text.splitlines()
@@ -155,7 +186,53 @@ def _guarded(where: str, action: Callable[[], object]) -> None:
     text = ' '.join(lines)
     # gin repeats file and line in words of its own.
     text = re.sub(r'\s*In (bindings string|file).*$', '', text)
-    raise errors.UsageError(f'{where}: {text}') from e
+    raise errors.UsageError(f'{where}: {text}{_hint(text)}') from e
+
+
+def configurables() -> dict[str, Callable]:
+  """Returns the classes and functions that gin configures, by name."""
+  registry = gin.config._REGISTRY
+  return {
+    registry.minimal_selector(selector): configurable.wrapped
+    for selector, configurable in registry.items()
+    if not selector.startswith('gin.')
+  }
+
+
+def parameters(configurable: Callable) -> dict[str, inspect.Parameter]:
+  """Returns what gin may set of a class or function, by name.
+
+  What has no default is given by the caller, such as the name of a study.
+  """
+  return {
+    name: parameter
+    for name, parameter in inspect.signature(configurable).parameters.items()
+    if parameter.default is not parameter.empty
+  }
+
+
+_UNKNOWN = re.compile(
+  r"No configurable matching (?:reference )?'@?(.+?)(\(\))?'"
+)
+_UNKNOWN_PARAMETER = re.compile(
+  r"Configurable '(?:.*\.)?(.+)' doesn't have a parameter named '(.+)'"
+)
+
+
+def _hint(text: str) -> str:
+  """Returns ' Did you mean ...?' where gin does not know a name."""
+  known = configurables()
+  if match := _UNKNOWN.search(text):
+    return errors.nearest(match[1], known)
+  match = _UNKNOWN_PARAMETER.search(text)
+  if not match or match[1] not in known:
+    return ''
+  label, name = match.groups()
+  of_others = (key for key in known if name in parameters(known[key]))
+  if other := next(of_others, ''):
+    return f' Did you mean "{other}.{name}"?'
+  close = errors.closest(name, parameters(known[label]))
+  return f' Did you mean "{label}.{close}"?' if close else ''
 
 
 def configured(cls: Callable, *args, scope: str = '', **kwargs):
@@ -169,6 +246,8 @@ def configured(cls: Callable, *args, scope: str = '', **kwargs):
     with gin.config_scope(scope or None):
       _check_types(cls, args)
       return cls(*args, **kwargs)
+  except errors.SeveralUsageErrors as e:
+    raise errors.SeveralUsageErrors(e.messages) from e
   except errors.RoarError as e:
     # gin appends its own call chain to whatever passes through it.
     raise errors.UsageError(str(e).split('\n')[0]) from e
@@ -176,6 +255,7 @@ def configured(cls: Callable, *args, scope: str = '', **kwargs):
     text = ' '.join(
       line.strip() for line in str(e).splitlines() if line.strip()
     )
+    text = re.sub(r'\s*In call to configurable .*$', '', text)
     raise errors.UsageError(
       f'gin configuration of {cls.__name__}: {text}'
     ) from e
@@ -184,19 +264,20 @@ def configured(cls: Callable, *args, scope: str = '', **kwargs):
 def _check_types(cls: Callable, given: Sequence) -> None:
   """Raises UsageError where gin binds a value that is not of a field's type."""
   label = _LABELS.get(cls.__name__, cls.__name__)
-  bound = gin.get_bindings(label)
+  bound, mistakes = gin.get_bindings(label), errors.Mistakes()
   hints = typing.get_type_hints(cls) if dataclasses.is_dataclass(cls) else {}
   for name in list(hints)[: len(given)]:
     if name in bound:
       raise errors.UsageError(
         f'{label}.{name} is no gin parameter: it is the name of the gin file.'
       )
-  for name in bound.keys() & hints.keys():
-    words = _mismatch(bound[name], hints[name])
+  for name in hints:
+    words = _mismatch(bound[name], hints[name]) if name in bound else ''
     if words:
-      raise errors.UsageError(
+      mistakes.note(
         f'gin parameter {label}.{name} must be {words}, found {bound[name]!r}.'
       )
+  mistakes.check()
 
 
 _LABELS = {'Settings': 'Attribution'}
@@ -276,11 +357,7 @@ def factory(configurable: Callable, scope: str = '') -> Factory:
     UsageError: it cannot be called so.
   """
   function = inspect.unwrap(configurable)
-  arguments = {
-    name: parameter.default
-    for name, parameter in inspect.signature(function).parameters.items()
-    if parameter.default is not parameter.empty
-  }
+  arguments = {n: each.default for n, each in parameters(function).items()}
   name = function.__name__
   try:
     with gin.config_scope(scope or None):

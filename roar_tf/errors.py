@@ -4,8 +4,9 @@ Every message is one sentence for a person: it names the file, flag or gin
 parameter, says what was found and what to do about it.
 """
 
+import contextlib
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 MALFORMED = (
   AttributeError,
@@ -27,6 +28,30 @@ class UsageError(RoarError, ValueError):
   """The user asked for something that cannot be: exit status 2."""
 
   exit_status = 2
+
+
+class SeveralUsageErrors(UsageError):
+  """Several mistakes, which are told at once.
+
+  Attributes:
+    messages: a sentence each.
+  """
+
+  def __init__(self, messages: Sequence[str]):
+    super().__init__('\n  '.join([f'{len(messages)} mistakes:', *messages]))
+    self.messages = list(messages)
+
+
+class OtherSettingsError(UsageError):
+  """An artefact was made with other settings.
+
+  Attributes:
+    differences: in words, without the artefact's name.
+  """
+
+  def __init__(self, message: str, differences: str):
+    super().__init__(message)
+    self.differences = differences
 
 
 class MissingTensorFlowError(UsageError, ImportError):
@@ -82,9 +107,46 @@ def few(names: Sequence[str]) -> str:
   return ', '.join(names[:3]) + more
 
 
-def nearest(name: str, known) -> str:
-  """Returns ' Did you mean ...?' when a known name resembles `name`."""
+class Mistakes:
+  """Notes a user's mistakes while it can go on, to tell all of them at once."""
+
+  def __init__(self):
+    self._messages: dict[str, None] = {}
+
+  @contextlib.contextmanager
+  def noted(self) -> Iterator[None]:
+    """Notes the UsageError that ends what is done inside."""
+    try:
+      yield
+    except MissingTensorFlowError:
+      raise
+    except SeveralUsageErrors as e:
+      self._messages |= dict.fromkeys(e.messages)
+    except UsageError as e:
+      self.note(str(e))
+
+  def note(self, message: str) -> None:
+    """Notes a mistake."""
+    self._messages[message] = None
+
+  def check(self) -> None:
+    """Raises UsageError if anything was noted."""
+    if len(self._messages) == 1:
+      raise UsageError(*self._messages)
+    if self._messages:
+      raise SeveralUsageErrors(list(self._messages))
+
+
+def closest(name: str, known: Iterable[str]) -> str:
+  """Returns the known name that resembles `name` most; '' if none does."""
   import difflib
 
-  close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-  return f' Did you mean "{close[0]}"?' if close else ''
+  folded = {each.casefold(): each for each in known}
+  close = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.5)
+  return folded[close[0]] if close else ''
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+  """Returns ' Did you mean ...?' when a known name resembles `name`."""
+  close = closest(name, known)
+  return f' Did you mean "{close}"?' if close else ''

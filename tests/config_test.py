@@ -1,5 +1,9 @@
 """Tests of gin: finding, parsing, freezing and recording configurations."""
 
+import re
+import sys
+import textwrap
+
 import gin
 import pytest
 
@@ -108,6 +112,99 @@ def test_what_does_not_parse_is_named_with_its_place(text, words, tmp_path):
     assert '\n' not in message
     for word in words:
       assert word in message or word == 'mine.gin'
+
+
+@pytest.mark.parametrize(
+  'binding, nearest',
+  [
+    ('Study.seed = 5', 'Study.seeds'),
+    ('Study.treshold = (5,)', 'Study.thresholds'),
+    ('Study.epochs = 5', 'Training.epochs'),
+    ('explained/Training.epoch = 5', 'Training.epochs'),
+    ('roar_tf.study.grid.Study.seed = 5', 'Study.seeds'),
+    ('Stduy.seeds = 5', 'Study'),
+    ('training.epochs = 5', 'Training'),
+    ('Training.model = @resnet05', 'resnet50'),
+    ('Training.model = @resnet05()', 'resnet50'),
+    ('resnet.dept = 18', 'resnet.depth'),
+  ],
+)
+def test_the_nearest_parameter_is_suggested(binding, nearest, tmp_path):
+  mine = _file(tmp_path, f'# mine\n{binding}\n')
+  words = f'Did you mean "{re.escape(nearest)}"'
+  with pytest.raises(errors.UsageError, match=f'mine.gin, line 2: .*{words}'):
+    config.parse([mine], [])
+  with pytest.raises(errors.UsageError, match=f'--gin_bindings=.*{words}'):
+    config.parse([], [binding])
+  outer = _file(tmp_path, f"include '{mine}'\n", 'outer.gin')
+  place = f'{mine}, line 2, which {outer} includes'
+  with pytest.raises(errors.UsageError, match=f'{place}: .*{words}'):
+    config.parse([outer], [])
+
+
+def test_a_parameter_that_resembles_none_gets_no_suggestion():
+  with pytest.raises(errors.UsageError, match="named 'qqqq'.$"):
+    config.parse([], ['Study.qqqq = 5'])
+
+
+def test_all_mistakes_are_told_at_once(tmp_path):
+  mine = _file(tmp_path, 'Study.seed = 5\n')
+  with pytest.raises(errors.UsageError) as caught:
+    config.parse(['/no/file.gin', mine], ['Training.epoch = 1', 'Study.'])
+  first, *told = str(caught.value).splitlines()
+  assert first == '4 mistakes:'
+  for line, words in zip(
+    told,
+    ('/no/file.gin', 'Study.seeds', 'Training.epochs', '--gin_bindings=Study.'),
+    strict=True,
+  ):
+    assert words in line
+  with pytest.raises(errors.UsageError) as caught:
+    experiment.load(
+      study='paper',
+      gin_bindings=[
+        *('Study.seeds = 0', 'Study.margin = 2', 'Study.masking = "none"'),
+        *('Training.epochs = -1', 'Attribution.samples = 0'),
+        'Ranking.ties = "none"',
+      ],
+    )
+  told = str(caught.value).splitlines()
+  assert told[0] == f'{len(told) - 1} mistakes:' and len(set(told)) == len(told)
+  for word in ('seeds', 'margin', 'masking', 'epochs', 'samples', 'ties'):
+    assert sum(word in line for line in told) == 1, told
+
+
+def test_what_a_file_names_lies_beside_it(tmp_path, monkeypatch):
+  folder, elsewhere = tmp_path / 'study', tmp_path / 'elsewhere'
+  for path in (folder / 'data', elsewhere / 'data'):
+    path.mkdir(parents=True)
+  ours = "include 'datasets/planted_patch.gin'\n"
+  _file(folder, ours, 'data/own.gin')
+  _file(folder, 'from_beside = 1\n', 'module_of_mine.py')
+  _file(folder, 'Study.seeds = 2\n', 'more.gin')
+  _file(elsewhere, ours, 'data/only_here.gin')
+  _file(elsewhere, 'Study.no_such = 2\n', 'more.gin')
+  _file(elsewhere, 'raise ImportError("the wrong one")\n', 'module_of_mine.py')
+  text = """
+  import module_of_mine
+  include 'studies/quickstart.gin'
+  include 'more.gin'
+  Study.sources = ('data/own.gin', 'data/only_here.gin', 'cifar10')
+  """
+  study = _file(folder, textwrap.dedent(text), 'mine.gin')
+  monkeypatch.chdir(elsewhere)
+  monkeypatch.setattr(sys, 'path', ['', *sys.path])
+  loaded = experiment.load(study=study)
+  assert sys.modules.pop('module_of_mine').from_beside
+  assert [each.study.seeds for each in loaded] == [2, 2, 2]
+  assert [each.configuration.dataset for each in loaded] == [
+    *(f'{folder}/data/own.gin', 'data/only_here.gin', 'cifar10')
+  ]
+  # What --gin_bindings names, was named here.
+  binding = "Study.sources = ('data/only_here.gin',)"
+  _file(folder, 'Study.no_such = 2\n', 'data/only_here.gin')
+  (found,) = experiment.load(study=study, gin_bindings=[binding])
+  assert found.configuration.dataset == 'data/only_here.gin'
 
 
 def test_a_missing_gin_file_is_named():

@@ -214,16 +214,14 @@ class Outcome:
 
 @pytest.fixture
 def tool(monkeypatch, capsys):
-  """Function that runs tools/<name>.py in this process.
+  """Function that runs tools/<name>.py, or `roar_tf`, in this process.
 
   An exception that a tool lets through, a traceback for its user, passes.
   """
-  from absl import app, flags
   from absl import logging as absl_logging
 
-  from roar_tf import cli
+  from roar_tf import cli, cli_flags
 
-  app.define_help_flags()  # Once per process, so never to be removed.
   loggers = [logging.getLogger(n) for n in (None, 'roar_tf', 'tensorflow')]
   before = [(g.level, g.propagate, list(g.handlers)) for g in loggers]
   verbosity = absl_logging.get_verbosity()
@@ -231,8 +229,9 @@ def tool(monkeypatch, capsys):
   path = list(sys.path)
 
   def run(name: str, *arguments: str) -> Outcome:
-    known = set(flags.FLAGS)
     file = ROOT / 'tools' / f'{name}.py'
+    if name == 'roar_tf':
+      file = ROOT / 'roar_tf' / '__main__.py'
     monkeypatch.setattr(sys, 'argv', [str(file), *map(str, arguments)])
     capsys.readouterr()
     try:
@@ -242,8 +241,11 @@ def tool(monkeypatch, capsys):
       with pytest.raises(SystemExit) as exit_:
         module.run()
     finally:
-      for flag in set(flags.FLAGS) - known:
-        delattr(flags.FLAGS, flag)
+      for flag in list(cli_flags.FLAGS):
+        delattr(cli_flags.FLAGS, flag)
+      # They define flags when they are imported.
+      for tool_ in [n for n in sys.modules if n.startswith('roar_tf.tools.')]:
+        del sys.modules[tool_]
       cli._stop.clear()
       logging.getLogger('roar_tf').handlers.clear()
     captured = capsys.readouterr()

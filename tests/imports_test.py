@@ -29,7 +29,7 @@ LAYERS = (
   ('analysis',),
   ('study',),
   ('preflight',),
-  ('cli_flags', 'cli', 'tools'),
+  ('cli_flags', 'cli_help', 'cli', 'tools', '__main__'),
 )
 """What stands below `roar_tf`, lowest first: a module imports its own layer and
 those below it, and nothing above, inside of functions neither."""

@@ -12,8 +12,6 @@ peaks. It runs nothing on a TPU. `make preflight` makes the environment.
 where `python -m roar_tf.preflight.execute programs` runs and times them.
 """
 
-from absl import flags
-
 # Before TensorFlow is imported: libtpu reads the environment then.
 from roar_tf.preflight import GROUPS, chips, environment
 
@@ -22,50 +20,52 @@ environment.prepare()
 from roar_tf import cli, cli_flags, errors  # noqa: E402
 from roar_tf.models.precision import PRECISIONS  # noqa: E402
 
-FLAGS = flags.FLAGS
+FLAGS = cli_flags.FLAGS
 
-flags.DEFINE_string('study', None, 'Name or .gin file of a study.')
-flags.DEFINE_multi_string(
+cli_flags.define_string('study', None, 'Name or .gin file of a study.')
+cli_flags.define_multi_string(
   'topology',
   ['v5e:2x2'],
   'Chips such as v5e:2x2, v4:2x2x1, v5p:2x2x1, v6e:2x4; may be repeated.',
 )
-flags.DEFINE_enum(
+cli_flags.define_enum(
   'precision',
   None,
   list(PRECISIONS),
   'What trained models compute in; by default as the configuration says. '
   'Variables are float32.',
 )
-flags.DEFINE_list('functions', list(GROUPS), f'Of {", ".join(GROUPS)}.')
-flags.DEFINE_bool('largest', True, 'Search for the largest batches that fit.')
-flags.DEFINE_float(
+cli_flags.define_list('functions', list(GROUPS), f'Of {", ".join(GROUPS)}.')
+cli_flags.define_bool(
+  'largest', True, 'Search for the largest batches that fit.'
+)
+cli_flags.define_float(
   'input_images_per_second_per_core',
   None,
   'What one core of the host prepares, to tell how many cores feed a chip.',
   lower_bound=1e-9,
 )
-flags.DEFINE_string('json', None, 'File for the same as JSON.')
-flags.DEFINE_string(
+cli_flags.define_string('json', None, 'File for the same as JSON.')
+cli_flags.define_string(
   'rates',
   None,
   'File for the times of one topology, as roar_study --dry_run --rates=FILE '
   'reads it.',
 )
-flags.DEFINE_string(
+cli_flags.define_string(
   'export',
   None,
   'Directory for programs that run wherever there is JAX: training steps, '
   'evaluations and attribution of --study or --dataset, else of both ResNets '
   'at the size of ImageNet and of Fashion-MNIST; nothing is compiled then.',
 )
-flags.DEFINE_integer(
+cli_flags.define_integer(
   'chips',
   1,
   'With --export: devices that share a batch; one runs its part of it.',
   lower_bound=1,
 )
-flags.DEFINE_bool(
+cli_flags.define_bool(
   'comparisons',
   True,
   'With --export: also small programs with the results of TensorFlow.',
@@ -199,7 +199,7 @@ def _say(text: str) -> None:
 
 def run() -> None:
   """Entry point of the installed command."""
-  cli.run(main)
+  cli.run(main, __doc__)
 
 
 if __name__ == '__main__':

@@ -4,15 +4,15 @@ roar_rank --dataset=planted_patch --estimators=grad,sg_sq_grad
 roar_rank --dataset=planted_patch --scores=DIR --estimators=captum_ig
 """
 
-from absl import flags
-
 from roar_tf import cli, cli_flags, errors
 
-FLAGS = flags.FLAGS
+FLAGS = cli_flags.FLAGS
 
-flags.DEFINE_list('estimators', None, 'Names of estimators, comma separated.')
-flags.DEFINE_string('granularity', 'pixel', 'pixel or element.')
-flags.DEFINE_string(
+cli_flags.define_list(
+  'estimators', None, 'Names of estimators, comma separated.'
+)
+cli_flags.define_string('granularity', 'pixel', 'pixel or element.')
+cli_flags.define_string(
   'scores',
   None,
   'Directory of npz files with scores made elsewhere; --estimators is the new '
@@ -52,7 +52,7 @@ def main() -> None:
 
 def run() -> None:
   """Entry point of the installed command."""
-  cli.run(main)
+  cli.run(main, __doc__)
 
 
 if __name__ == '__main__':

@@ -1,29 +1,31 @@
 """Makes a study's report from the runs that are there.
 
 roar_report --study=quickstart
+roar_report --study=quickstart --price_per_hour=1.20
 
 Runs that were made elsewhere join those of the workspace, or stand alone:
 
 roar_report --study=quickstart --results=piece_1,piece_2 --output=merged
 
-Exit status 1 if runs are missing, damaged or of other settings: each is named.
+The exit status is 1 if runs are missing, damaged or of other settings; each of
+them is named.
 """
-
-from absl import flags
 
 from roar_tf import cli, cli_flags, errors
 from roar_tf.engine import locations
 
-FLAGS = flags.FLAGS
+FLAGS = cli_flags.FLAGS
 
-flags.DEFINE_string('study', None, 'Name or .gin file of a study.')
-flags.DEFINE_list(
+cli_flags.define_string('study', None, 'Name or .gin file of a study.')
+cli_flags.define_list(
   'results',
   [],
   'Folders of reports, or tables like their results.csv, whose runs belong to '
   'the report, too.',
 )
-flags.DEFINE_string('output', None, 'With --results, where the report goes.')
+cli_flags.define_string(
+  'output', None, 'With --results, the folder of the report.'
+)
 cli_flags.define_shared_flags()
 cli_flags.define_price_flag()
 
@@ -61,7 +63,7 @@ def main() -> None:
 
 def run() -> None:
   """Entry point of the installed command."""
-  cli.run(main)
+  cli.run(main, __doc__)
 
 
 if __name__ == '__main__':

@@ -5,40 +5,46 @@ roar_shards --verify
 roar_shards --repair --study=quickstart
 """
 
-from absl import flags
+from collections.abc import Callable
 
 from roar_tf import cli, cli_flags, errors
 
-FLAGS = flags.FLAGS
+FLAGS = cli_flags.FLAGS
 
-flags.DEFINE_string('estimator', None, 'Name of an estimator.')
-flags.DEFINE_string('granularity', 'pixel', 'pixel or element.')
-flags.DEFINE_string('mode', 'remove', 'remove (ROAR) or keep (KAR).')
-flags.DEFINE_string('threshold', None, 'Whole percentage of pixels.')
-flags.DEFINE_string('fill', 'mean', 'What replaces removed values.')
-flags.DEFINE_bool(
+cli_flags.define_string('estimator', None, 'Name of an estimator.')
+cli_flags.define_string('granularity', 'pixel', 'pixel or element.')
+cli_flags.define_string('mode', 'remove', 'remove (ROAR) or keep (KAR).')
+cli_flags.define_string('threshold', None, 'Whole percentage of pixels.')
+cli_flags.define_string('fill', 'mean', 'What replaces removed values.')
+cli_flags.define_bool(
   'verify', False, 'Check the whole workspace, or --dataset, then exit.'
 )
-flags.DEFINE_bool(
+cli_flags.define_bool(
   'repair',
   False,
   'Check it, and make what is damaged again as far as --study, or --dataset '
   'and the flags of a cell, say how.',
 )
-flags.DEFINE_string('study', None, 'With --repair: name or .gin of a study.')
+cli_flags.define_string(
+  'study', None, 'With --repair: name or .gin of a study.'
+)
 cli_flags.define_model_flag()
 cli_flags.define_shared_flags()
 cli_flags.define_worker_flags()
 
 CELL = ('estimator', 'granularity', 'mode', 'threshold', 'fill')
+OWN = (*CELL, 'model', 'verify', 'repair', 'study')
 
 
 def main() -> None:
   """Makes the cell and whatever it needs, or mends what is there."""
-  if FLAGS.verify or FLAGS.repair:
-    _check_flags()
-    _mend()
-    return
+  for name in ('verify', 'repair'):
+    if FLAGS[name].value:
+      verb = VERBS[name]
+      others = {*OWN, 'worker', 'num_workers'} - {name} - set(verb.takes)
+      cli.refuse(f'--{name}', sorted(others))
+      verb.main()
+      return
   if FLAGS.study:
     raise errors.UsageError('--study is for --repair; see --help.')
   dataset = cli.require_flag('dataset')
@@ -74,22 +80,6 @@ def _cell(stages):
   return cell
 
 
-def _check_flags() -> None:
-  """Refuses flags that --verify or --repair would ignore."""
-  title, ignored = '--repair', ('worker', 'num_workers')
-  if FLAGS.verify:
-    title, ignored = '--verify', (*ignored, 'repair', 'study', *CELL, 'model')
-  elif FLAGS.study or not FLAGS.dataset:
-    ignored = (*ignored, *CELL, 'model')
-  elif not FLAGS.estimator:
-    ignored = (*ignored, *CELL[1:])
-  given = [name for name in ignored if FLAGS[name].present]
-  if given:
-    raise errors.UsageError(
-      f'{title} has no use for --{given[0]} here; leave it out, or see --help.'
-    )
-
-
 def _goals():
   """Returns the context of what the flags configure, and what it can make."""
   if FLAGS.study:
@@ -106,8 +96,24 @@ def _goals():
   return stages.context, goals
 
 
-def _mend() -> None:
-  """Verifies, and with --repair makes again what is damaged."""
+def _repair() -> None:
+  """Makes again what is damaged, as far as the flags say how."""
+  if FLAGS.study or not FLAGS.dataset:
+    cli.refuse('repair', (*CELL, 'model'))
+  elif not FLAGS.estimator:
+    cli.refuse('repair', CELL[1:])
+  if FLAGS.study or FLAGS.dataset:
+    _mend(_goals)
+  else:
+    _mend()
+
+
+def _mend(find_goals: Callable[[], tuple] = lambda: (None, [])) -> None:
+  """Verifies, and makes again what is damaged and behind some goals.
+
+  Args:
+    find_goals: returns a context, and what it can make; by default nothing.
+  """
   import functools
 
   from roar_tf import config, engine
@@ -118,9 +124,7 @@ def _mend() -> None:
   workspace = paths.Workspace(FLAGS.workspace)
   source = config.stem(FLAGS.dataset) if FLAGS.dataset else None
   folders = repairs.folders(workspace, source)
-  context, goals = None, []
-  if FLAGS.repair and (FLAGS.study or FLAGS.dataset):
-    context, goals = _goals()
+  context, goals = find_goals()
   execution = dict(
     layout=repairs.LAYOUT,
     parallel=FLAGS.parallel or engine.cores(),
@@ -145,9 +149,40 @@ def _mend() -> None:
   print(f'repaired: {count} of {findings.files} files; all checksums agree')
 
 
+VERBS = {
+  'verify': cli.Verb(
+    _mend,
+    """Checks every checksum of a workspace, or of what is of one dataset in it.
+
+roar_tf verify
+roar_tf verify --workspace=/data/roar --dataset=planted_patch
+""",
+    ('workspace', 'dataset', 'parallel'),
+  ),
+  'repair': cli.Verb(
+    _repair,
+    """Checks a workspace, and makes again what is damaged.
+
+roar_tf repair --study=quickstart
+roar_tf repair --dataset=planted_patch --estimator=grad
+
+Give --study, or --dataset and the flags of a ranking or cell, which say how it
+was made; without them it says which command repairs what is damaged.
+""",
+    (
+      *CELL,
+      'model',
+      'study',
+      *('workspace', 'data_dir', 'gin_file', 'gin_bindings', 'dataset', 'seed'),
+      *('threads', 'parallel'),
+    ),
+  ),
+}
+
+
 def run() -> None:
   """Entry point of the installed command."""
-  cli.run(main)
+  cli.run(main, __doc__)
 
 
 if __name__ == '__main__':

@@ -1,70 +1,73 @@
 """Runs a study: all stages, resuming whatever is unfinished.
 
 roar_study --study=quickstart
+roar_study --study=quickstart --dry_run
+roar_study --study=paper --stage=rank --worker=3 --num_workers=16
+
+It may be stopped at any time: the same command, run again, goes on.
 """
 
-import dataclasses
 import shlex
-from collections.abc import Callable
-
-from absl import flags
 
 from roar_tf import cli, cli_flags, errors
 
-FLAGS = flags.FLAGS
+FLAGS = cli_flags.FLAGS
+CLEANED = ('shards', 'temporary')
 
-flags.DEFINE_string('study', None, 'Name or .gin file of a study.')
-flags.DEFINE_string(
+cli_flags.define_string('study', None, 'Name or .gin file of a study.')
+cli_flags.define_string(
   'stage',
   None,
   'Run this stage only: source, model, rank, shards, train or report.',
 )
-flags.DEFINE_bool('list', False, 'Print every run and its command, then exit.')
-flags.DEFINE_bool(
+cli_flags.define_bool(
+  'list', False, 'Print every run and its command, then exit.'
+)
+cli_flags.define_bool(
   'dry_run',
   False,
   'Print what is left to do, and what it would take, then exit.',
 )
-flags.DEFINE_bool(
+cli_flags.define_bool(
   'status', False, 'Print what is done and who works on the rest, then exit.'
 )
-flags.DEFINE_bool(
+cli_flags.define_bool(
   'first',
   False,
   'Make the first unfinished unit of every stage, and what it needs: --dry_run '
   'then tells how long the rest takes.',
 )
-flags.DEFINE_string(
+cli_flags.define_string(
   'rates',
   None,
-  'With --dry_run: a file that roar_preflight --rates=FILE wrote, or "none" '
+  'For --dry_run: a file that roar_preflight --rates=FILE wrote, or "none" '
   'for counts only; by default units that were made tell how long others take.',
 )
-flags.DEFINE_enum(
+cli_flags.define_enum(
   'clean',
   None,
-  ('shards', 'temporary'),
+  CLEANED,
   "Delete the study's masked datasets, or what killed processes left half "
   'written in the workspace, then exit.',
 )
-flags.DEFINE_list(
+cli_flags.define_list(
   'remake',
   [],
   'Delete the rankings of these estimators, or what these stages have made, '
   'and everything that was made from it, then go on. Whoever else works on the '
   'study must be stopped before.',
 )
-flags.DEFINE_multi_string(
+cli_flags.define_multi_string(
   'only',
   [],
-  'Make the runs of which all this holds, and what they need: key:value,... '
+  'Only the runs of which all this holds, and what they need: key:value,... '
   'with keys source, estimator (also "original"), granularity, mode, '
   'threshold, fill, input, seed; values of one key are alternatives.',
 )
-flags.DEFINE_integer(
+cli_flags.define_integer(
   'run',
   None,
-  'Make the run that --list prints under this number, and what it needs, '
+  'Only the run that --list prints under this number, and what it needs, '
   'without the report.',
   lower_bound=0,
 )
@@ -75,30 +78,53 @@ cli_flags.define_price_flag()
 cli_flags.define_cluster_flags()
 
 
-@dataclasses.dataclass(frozen=True)
-class Action:
-  """Something else than to run the study, which a flag asks for.
-
-  Attributes:
-    work: does it, given the pipeline of the study.
-    refuses: flags that mean nothing beside it.
-    root: see `cli.pipeline`.
-  """
-
-  work: Callable
-  refuses: tuple[str, ...]
-  root: str = 'anywhere'
+OWN = (
+  *('stage', 'list', 'dry_run', 'status', 'first', 'rates', 'clean', 'remake'),
+  *('only', 'run', 'price_per_hour'),
+)
+"""Flags that an older form of a verb, such as --list, may have no use for. It
+takes all others: people add it to a command that is there."""
+FLAG_VERBS = {
+  'list': 'list',
+  'dry_run': 'plan',
+  'status': 'status',
+  'clean': 'clean',
+}
+"""Verbs by the flags that ask for them, too."""
 
 
 def main() -> None:
-  """Does what the flags ask for: run the study, or look at it."""
-  action = _action()
-  if action is _CLEAN_TEMPORARY:
-    _clean_temporary()
+  """Runs the study, or does what one of `FLAG_VERBS` asks for."""
+  given = [flag for flag in FLAG_VERBS if FLAGS[flag].value]
+  if len(given) > 1:
+    listed = ' and '.join(f'--{flag}' for flag in given)
+    raise errors.UsageError(f'{listed}: give one of them.')
+  if given:
+    (flag,) = given
+    verb = VERBS[FLAG_VERBS[flag]]
+    known = {flag, *verb.takes}
+    cli.refuse(f'--{flag}', [name for name in OWN if name not in known])
+    verb.main(*[FLAGS.clean] if FLAGS.clean else ())
     return
+  if FLAGS.remake and FLAGS.num_workers > 1:
+    raise errors.UsageError(
+      '--remake is for one process that runs the study; leave out '
+      '--num_workers.'
+    )
+  if FLAGS.rates is not None:
+    raise errors.UsageError('--rates is for --dry_run; add it.')
+  _run(_pipeline('created'))
+
+
+def _pipeline(root: str = 'anywhere'):
+  """Returns the study with the runs that the flags choose; see `cli.pipeline`.
+
+  Raises:
+    UsageError: something is unknown, or flags mean nothing together.
+  """
   study = cli.require_flag('study')
   cli.share()  # Refuses a worker that cannot be.
-  pipeline = cli.pipeline(study, FLAGS.dataset, action.root)
+  pipeline = cli.pipeline(study, FLAGS.dataset, root)
   if FLAGS.run is not None and FLAGS.only:
     raise errors.UsageError(
       f'--run={FLAGS.run} is one run already; leave out --only.'
@@ -107,41 +133,7 @@ def main() -> None:
     pipeline.choose_number(FLAGS.run)
   elif FLAGS.only:
     pipeline.choose(FLAGS.only)
-  action.work(pipeline)
-
-
-def _action() -> Action:
-  """Returns what the flags ask for.
-
-  Raises:
-    UsageError: flags that mean nothing together.
-  """
-  given = [name for name in _ACTIONS if FLAGS[name].value]
-  if len(given) > 1:
-    listed = ' and '.join(f'--{name}' for name in given)
-    raise errors.UsageError(f'{listed}: give one of them.')
-  action, title = _RUN, ''
-  if given:
-    action, title = _ACTIONS[given[0]], f'--{given[0]}'
-  if FLAGS.clean:
-    title += f'={FLAGS.clean}'
-    if FLAGS.clean == 'temporary':
-      action = _CLEAN_TEMPORARY
-  for name in action.refuses:
-    if FLAGS[name].value not in (None, [], False):
-      raise errors.UsageError(f'{title} takes no --{name}; leave it out.')
-  if FLAGS.remake and (given or FLAGS.num_workers > 1):
-    raise errors.UsageError(
-      '--remake is for one process that runs the study; leave out '
-      f'{title or "--num_workers"}.'
-    )
-  if FLAGS.rates is not None and not FLAGS.dry_run:
-    raise errors.UsageError('--rates is for --dry_run; add it.')
-  if FLAGS.price_per_hour is not None and FLAGS.rates == 'none':
-    raise errors.UsageError(
-      '--price_per_hour needs rates; leave out --rates=none.'
-    )
-  return action
+  return pipeline
 
 
 def _goals(pipeline) -> tuple[list, tuple[str, ...] | None]:
@@ -151,10 +143,11 @@ def _goals(pipeline) -> tuple[list, tuple[str, ...] | None]:
   return goals, (FLAGS.stage,) if FLAGS.stage else None
 
 
-def _list(pipeline) -> None:
+def _list() -> None:
   """Prints every chosen run with its number and its command."""
   from roar_tf.study import report
 
+  pipeline = _pipeline()
   paths = shlex.join(
     f'--{name}={FLAGS[name].value}'
     for name in ('workspace', 'data_dir')
@@ -169,7 +162,13 @@ def _list(pipeline) -> None:
     print(f'{number:5d}  {command}{paths}{note}')
 
 
-def _dry_run(pipeline) -> None:
+def _plan() -> None:
+  """Prints what is left to do, and what it would take."""
+  if FLAGS.price_per_hour is not None and FLAGS.rates == 'none':
+    raise errors.UsageError(
+      '--price_per_hour needs rates; leave out --rates=none.'
+    )
+  pipeline = _pipeline()
   from roar_tf import engine
   from roar_tf.study import forecast, stages
 
@@ -192,9 +191,11 @@ def _dry_run(pipeline) -> None:
   )
 
 
-def _status(pipeline) -> None:
+def _status() -> None:
+  """Prints what is done and who works on the rest."""
   from roar_tf.engine import status
 
+  pipeline = _pipeline('there')
   workspace, study = pipeline.context.workspace, pipeline.study.name
   if pipeline.looks:
     print(f'{pipeline.looks}\n')
@@ -209,15 +210,19 @@ def _status(pipeline) -> None:
   )
 
 
-def _clean_shards(pipeline) -> None:
-  from roar_tf.study import cleaning
-
-  print(cleaning.clean_shards(pipeline))
-
-
-def _clean_temporary() -> None:
+def _clean(what: str = '', *more: str) -> None:
+  """Deletes what may be deleted without losing any result."""
+  if what not in CLEANED or more:
+    found = ' '.join([what, *more]) or 'nothing'
+    raise errors.UsageError(
+      f'say what is to be cleaned, {" or ".join(CLEANED)}; found {found}.'
+    )
   from roar_tf.study import cleaning, paths
 
+  if what == 'shards':
+    print(cleaning.clean_shards(_pipeline('created')))
+    return
+  cli.refuse('clean temporary', ('only', 'run'))
   print(cleaning.clean_temporary(paths.Workspace(FLAGS.workspace)))
 
 
@@ -290,23 +295,60 @@ def _make(pipeline, goals, within) -> None:
     workforce.make(context, goals, within)
 
 
-_RUN = Action(_run, (), 'created')
-_ACTIONS = {
-  'list': Action(_list, ('stage', 'first', 'price_per_hour')),
-  'dry_run': Action(_dry_run, ('first',)),
-  'status': Action(_status, ('stage', 'first', 'only', 'run'), 'there'),
-  'clean': Action(
-    _clean_shards, ('stage', 'first', 'price_per_hour'), 'created'
+_CONFIGURATION = (
+  'study',
+  *('workspace', 'data_dir', 'gin_file', 'gin_bindings', 'dataset', 'seed'),
+)
+VERBS = {
+  'list': cli.Verb(
+    _list,
+    """Prints every run of a study: its number and its command.
+
+roar_tf list --study=quickstart
+roar_tf list --study=paper --only=estimator:grad,threshold:90
+""",
+    (*_CONFIGURATION, 'only', 'run'),
+  ),
+  'plan': cli.Verb(
+    _plan,
+    """Prints what is left of a study, and what it would take; writes nothing.
+
+roar_tf plan --study=quickstart
+roar_tf plan --study=paper --num_workers=16 --price_per_hour=1.20
+""",
+    (
+      *_CONFIGURATION,
+      *('only', 'run', 'stage', 'rates', 'price_per_hour'),
+      *('threads', 'parallel', 'strategy', 'tpu', 'num_workers', 'executor'),
+    ),
+  ),
+  'status': cli.Verb(
+    _status,
+    """Prints what of a study is done, and who works on the rest.
+
+roar_tf status --study=quickstart
+""",
+    (*_CONFIGURATION, 'price_per_hour'),
+  ),
+  'clean': cli.Verb(
+    _clean,
+    """Deletes what can be made again, or what nobody finished.
+
+roar_tf clean shards --study=quickstart
+roar_tf clean temporary --workspace=/data/roar
+
+`shards` are the masked datasets of a study. `temporary` is what killed
+processes left half written in a workspace.
+""",
+    (*_CONFIGURATION, 'only', 'run'),
+    words='|'.join(CLEANED),
   ),
 }
-_CLEAN_TEMPORARY = Action(
-  _clean_temporary, ('stage', 'first', 'price_per_hour', 'only', 'run')
-)
 
 
 def run() -> None:
   """Entry point of the installed command."""
-  cli.run(main)
+  cli.run(main, __doc__)
 
 
 if __name__ == '__main__':

@@ -1,6 +1,7 @@
 """Shows on toy data, in seconds, why ROAR retrains: the paper's Fig. 2.
 
-roar_toy --draws=50
+roar_toy
+roar_toy --draws=200 --seed=1 --workspace=/data/roar
 
 It writes toy.png and toy.csv into reports/toy of the workspace, and stump.png
 and stump.csv: a model for which one must explain anew after each retraining
@@ -13,30 +14,24 @@ import os
 # for each other cost more than they save.
 os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')
 
-from absl import flags  # noqa: E402
+from roar_tf import cli, cli_flags  # noqa: E402
 
-from roar_tf import cli, cli_flags, errors  # noqa: E402
+FLAGS = cli_flags.FLAGS
 
-FLAGS = flags.FLAGS
-
-flags.DEFINE_integer('draws', 50, 'How many data sets.', lower_bound=1)
-cli_flags.define_shared_flags()
+cli_flags.define_integer('draws', 50, 'How many data sets.', lower_bound=1)
+cli_flags.define_workspace_flag()
+cli_flags.define_seed_flag()
 
 
 def main() -> None:
   """Computes all curves, writes them as csv and figure, prints a table."""
-  for name in ('dataset', 'data_dir', 'gin_file', 'gin_bindings'):
-    if FLAGS[name].value != FLAGS[name].default:
-      raise errors.UsageError(
-        f'--{name} means nothing to roar_toy, which makes its own data; leave '
-        'it out.'
-      )
   from roar_tf.analysis import figures, stump, toy
   from roar_tf.engine import files, markers
   from roar_tf.study.paths import Workspace
 
   workspace = Workspace(FLAGS.workspace)
   workspace.create()
+  cli.say_workspace(workspace)
   folder = workspace.report('toy')
   marker = f'{folder}/{markers.DONE}'
   files.remove(marker)
@@ -59,7 +54,7 @@ def main() -> None:
 
 def run() -> None:
   """Entry point of the installed command."""
-  cli.run(main)
+  cli.run(main, __doc__)
 
 
 if __name__ == '__main__':

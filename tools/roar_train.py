@@ -1,28 +1,29 @@
 """Retrains one model from scratch on one cell of a source.
 
 roar_train --dataset=planted_patch --cell=sg_sq_grad_pixel_remove_90 --seed=3
+roar_train --study=quickstart --dataset=planted_patch --cell=original
 """
 
 import contextlib
 
-from absl import flags
-
 from roar_tf import cli, cli_flags, errors
 from roar_tf.study import RUN_INPUTS
 
-FLAGS = flags.FLAGS
+FLAGS = cli_flags.FLAGS
 
-flags.DEFINE_string('cell', None, 'Name of a cell, e.g. grad_pixel_remove_90.')
-flags.DEFINE_string(
+cli_flags.define_string(
+  'cell', None, 'Name of a cell, e.g. grad_pixel_remove_90.'
+)
+cli_flags.define_string(
   'study', None, 'Study whose configuration and folder it is.'
 )
-flags.DEFINE_integer(
+cli_flags.define_integer(
   'ranking_seed',
   0,
   'Seed of the rankings and the explained model: the --seed of roar_study.',
   lower_bound=0,
 )
-flags.DEFINE_enum(
+cli_flags.define_enum(
   'input',
   'image',
   RUN_INPUTS,
@@ -70,7 +71,7 @@ def main() -> None:
 
 def run() -> None:
   """Entry point of the installed command."""
-  cli.run(main)
+  cli.run(main, __doc__)
 
 
 if __name__ == '__main__':

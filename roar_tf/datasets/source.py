@@ -62,7 +62,7 @@ class Source:
     train_split: its TFDS name, or that of its folder. A dataset with one split
       is divided by slices of TFDS: `train[:80%]`, and `train[80%:]` for
       `test_split`.
-    test_split: likewise; no image may be in both.
+    test_split: its TFDS name, or that of its folder; no image may be in both.
     image_key: the feature of the TFDS dataset that holds the image.
     label_key: the feature that holds the class.
     id_key: the feature that holds the id, a string or whole number that no

@@ -66,8 +66,8 @@ class Graph:
       everything: whether intermediate artefacts that nobody needs belong to it.
 
     Raises:
-      UsageError: an artefact was made with other settings, or from other
-        inputs.
+      UsageError: artefacts were made with other settings, or from other
+        inputs; of those that differ alike, the first is told.
       DataError: a marker is damaged.
     """
     self._snapshot, self._within, self._checks = snapshot, within, checks
@@ -78,6 +78,7 @@ class Graph:
     self._sources: dict[str, tuple[Artefact, ...]] = {}
     self._pending: dict[str, bool] = {}
     self._follows: dict[str, set[str]] = {}
+    self._conflicts: dict[str, str] = {}
     goals = list(goals)
     known = list(behind(goals))
     snapshot.look(artefact.marker for artefact in known)
@@ -85,6 +86,10 @@ class Graph:
       snapshot.read_all(artefact.marker for artefact in known)
     for goal in goals:
       self._visit(goal, needed=True, of_finished=False)
+    mistakes = errors.Mistakes()
+    for conflict in self._conflicts.values():
+      mistakes.note(conflict)
+    mistakes.check()
     self.stages = self._order()
     self.nodes = [
       Node(unit, tuple(a for a in unit.makes if self._is_pending(a)))
@@ -137,7 +142,11 @@ class Graph:
     trusted = of_finished and artefact.stage.trusts_parts
     trusted = trusted or (self._trusts and not inside)
     if there and self._checks and not trusted:
-      artefact.check(self._snapshot.read)
+      try:
+        artefact.check(self._snapshot.read)
+      except errors.OtherSettingsError as e:
+        # Hundreds of artefacts may differ alike: the first is told.
+        self._conflicts.setdefault(e.differences, str(e))
     sources = (*artefact.inputs.values(), *artefact.soft_inputs.values())
     for source in sources:
       if source.stage.name != name:

@@ -173,13 +173,14 @@ def check(path: str, was: Mapping, wanted: Mapping, remedy: str) -> None:
     remedy: what makes it anew, as the end of a sentence.
 
   Raises:
-    UsageError: they differ; the message names each difference.
+    OtherSettingsError: they differ; the message names each difference.
   """
   if was != wanted:
     changes = '; '.join(differences(was, wanted))
-    raise errors.UsageError(
+    raise errors.OtherSettingsError(
       f'{path} was made with other settings ({changes}): ask for those '
-      f'settings, use another --workspace, or {remedy}.'
+      f'settings, use another --workspace, or {remedy}.',
+      changes,
     )
 
 

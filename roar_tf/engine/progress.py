@@ -4,11 +4,13 @@ import collections
 import dataclasses
 import logging
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 
 import tqdm
 
+from roar_tf import errors
 from roar_tf.engine.unit import KEPT, MADE, Outcome
 
 _log = logging.getLogger(__name__)
@@ -16,7 +18,39 @@ _log = logging.getLogger(__name__)
 PATIENCE = 5.0
 """Seconds that inner work may take before it gets a bar of its own."""
 LOG_EVERY = 60.0
-"""Seconds between log lines of inner work."""
+"""Seconds between two lines of the log, whatever goes on."""
+
+
+class _Log:
+  """What the log says where stderr is no terminal: one line a minute."""
+
+  def __init__(self):
+    self._lock = threading.Lock()
+    self._last = time.monotonic()
+    self._stage = ''
+    self._results: list[str] = []
+
+  def tell(self, stage: str = '', result: str = '', inner: str = '') -> None:
+    """Writes a line if it is time for one; what it did not write may follow.
+
+    Args:
+      stage: how far a stage is, from now on.
+      result: what a unit has found.
+      inner: how far a unit is, at this moment.
+    """
+    with self._lock:
+      self._stage = stage or self._stage
+      self._results += [result] if result else []
+      now = time.monotonic()
+      if now - self._last <= LOG_EVERY:
+        return
+      self._last = now
+      newest = errors.few(self._results[::-1]) if self._results else ''
+      self._results.clear()
+    _log.info('%s', '; '.join(filter(None, (self._stage, newest, inner))))
+
+
+_progress_log = _Log()
 
 
 def bar(
@@ -46,15 +80,14 @@ def bar(
 
 def logged(bar_: tqdm.tqdm, what: str) -> Callable[[int], None]:
   """Returns a function that advances a bar, and the log where it is hidden."""
-  done, last = 0, time.monotonic()
+  done = 0
 
   def advance(count: int) -> None:
-    nonlocal done, last
+    nonlocal done
     done += count
     bar_.update(count)
-    if bar_.disable and time.monotonic() - last > LOG_EVERY:
-      last = time.monotonic()
-      _log.info('%s: %d of %d', what, done, bar_.total)
+    if bar_.disable:
+      _progress_log.tell(inner=f'{what}: {done} of {bar_.total}')
 
   return advance
 
@@ -78,6 +111,7 @@ class _Tally:
     start: when the first of them began; None before.
     seconds: what the units made took, one added to the other.
     measured: what they measured, added up.
+    results: what they found, such as accuracies.
     bar: shown from the beginning of the first unit.
   """
 
@@ -91,6 +125,7 @@ class _Tally:
   measured: collections.Counter = dataclasses.field(
     default_factory=collections.Counter
   )
+  results: list[float] = dataclasses.field(default_factory=list)
   bar: tqdm.tqdm | None = None
 
   def add(self, outcome: Outcome) -> None:
@@ -104,7 +139,7 @@ class _Tally:
       self.measured.update(outcome.measured)
 
   def summary(
-    self, stage: str, seconds: float, shares: Mapping[str, str]
+    self, stage: str, seconds: float, shares: Mapping[str, str], result: str
   ) -> str:
     """Returns what to say of a stage that has ended, in a line."""
     text = (
@@ -115,6 +150,11 @@ class _Tally:
       if name in self.measured and self.seconds:
         share = self.measured[name] / self.seconds
         text += f', {share:.0%} of it in {words}'
+    if self.results:
+      ends = dict.fromkeys(
+        f'{value:.1%}' for value in (min(self.results), max(self.results))
+      )
+      text += f', {result} {" to ".join(ends)}'
     return text
 
 
@@ -128,6 +168,7 @@ class Bars:
     self,
     shares: Mapping[str, str] = {},
     clock: Callable[[], float] = time.monotonic,
+    result: str = '',
   ):
     """Describes bars; nothing is shown before a unit begins.
 
@@ -135,8 +176,10 @@ class Bars:
       shares: names of measured seconds whose share of the time of units is
         told, and the words for it, such as {'read_seconds': 'reading'}.
       clock: returns seconds.
+      result: name of a measured fraction, such as an accuracy, that is told of
+        every unit which measures it.
     """
-    self._shares, self._clock = shares, clock
+    self._shares, self._clock, self._result = shares, clock, result
     self._tallies: dict[str, _Tally] = {}
     self._printed: set[str] = set()
 
@@ -169,13 +212,22 @@ class Bars:
         self._printed.add(line)
         say(line)
     tally.add(outcome)
+    seconds = 0.0 if tally.start is None else now - tally.start
+    text = ''
+    if outcome.state == MADE and self._result in outcome.measured:
+      value = outcome.measured[self._result]
+      tally.results.append(value)
+      text = f'{unit}: {self._result} {value:.1%}'
     if tally.bar is not None:
+      tally.bar.set_postfix_str(text, refresh=False)
       tally.bar.update()
+      if tally.bar.disable:
+        done = f'{stage}: {tally.ended} of {tally.units} in {seconds:.0f} s'
+        _progress_log.tell(done, text)
     if tally.ended == tally.units:
       if tally.bar is not None:
         tally.bar.close()
-      seconds = 0.0 if tally.start is None else now - tally.start
-      say(tally.summary(stage, seconds, self._shares))
+      say(tally.summary(stage, seconds, self._shares, self._result))
 
   def _start(self, stage: str, now: float) -> None:
     """Shows the bar of a stage of which a unit begins."""

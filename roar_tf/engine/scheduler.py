@@ -17,7 +17,6 @@ from roar_tf.engine.unit import (
   FAILED,
   KEPT,
   LEFT,
-  MADE,
   MISSING,
   Artefact,
   Outcome,
@@ -197,7 +196,6 @@ class _Work:
     if not lacking:
       self._begin_later([index])
     elif unit.light and self._is_shared:
-      _log.info('%s: left to the worker that finishes last', unit.name)
       self._count(index, Outcome(LEFT))
     else:
       why = (
@@ -261,9 +259,6 @@ class _Work:
       return
     if outcome.state == MISSING and unit.light and self._is_shared:
       outcome = Outcome(LEFT)
-    if outcome.state == MADE:
-      where = f' on {outcome.node}' if outcome.node else ''
-      _log.info('%s: done%s', unit.name, where)
     self._count(index, outcome)
 
   def _count(self, index: int, outcome: Outcome) -> None:

@@ -137,9 +137,9 @@ def equivariant_resnet(
   Args:
     input_shape: (H, W, C).
     num_classes: K, at most C.
-    width: see `small_resnet`, for f; so are the next two.
-    blocks: likewise.
-    stages: likewise.
+    width: filters of the stem and the first stage of f.
+    blocks: basic blocks per stage of f.
+    stages: number of stages of f.
 
   Raises:
     UsageError: there are more classes than channels.

@@ -1,13 +1,16 @@
 """One source's whole configuration, frozen and free of gin's global state."""
 
 import dataclasses
+import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import gin
 
 from roar_tf import config, errors, own_code, ranking
 from roar_tf.datasets.source import Source
+from roar_tf.engine import files
 from roar_tf.estimators import registry
 from roar_tf.estimators.settings import Settings
 from roar_tf.models import given, resnet
@@ -148,19 +151,28 @@ def load(
   sources: Sequence[str] = [dataset or '']
   if not dataset:
     config.parse([*study_files, *gin_files], gin_bindings)
-    sources = config.configured(Study, config.stem(study or 'study')).sources
-  experiments = []
+    named = gin.get_bindings('Study').get('sources')
+    if not _are_names(named):  # It says what is wrong.
+      named = config.configured(Study, config.stem(study or 'study')).sources
+    own = [config.existing(file) for file in gin_files]
+    beside = [*reversed(own), *study_files]
+    if any('Study.sources' in binding for binding in gin_bindings):
+      beside = []  # It was written where the command was called.
+    sources = [_located(source, beside) for source in named]
+  experiments, mistakes = [], errors.Mistakes()
   for source in sources:
-    file = config.find('datasets', source)
-    config.parse([file, *study_files, *gin_files], gin_bindings)
-    experiments.append(
-      dataclasses.replace(
-        _frozen(config.stem(source), study, seed),
-        configuration=Configuration(
-          study, source, tuple(gin_files), tuple(gin_bindings), seed
-        ),
+    with mistakes.noted():
+      file = config.find('datasets', source)
+      config.parse([file, *study_files, *gin_files], gin_bindings)
+      experiments.append(
+        dataclasses.replace(
+          _frozen(config.stem(source), study, seed),
+          configuration=Configuration(
+            study, source, tuple(gin_files), tuple(gin_bindings), seed
+          ),
+        )
       )
-    )
+  mistakes.check()
   if any(e.bindings != experiments[0].bindings for e in experiments):
     # Such code reads what gin holds when it is called, whatever the source.
     raise errors.UsageError(
@@ -174,11 +186,63 @@ def load(
   return experiments
 
 
+def _are_names(sources: object) -> bool:
+  """Whether something is what `Study.sources` should be."""
+  return (
+    isinstance(sources, tuple | list)
+    and bool(sources)
+    and all(isinstance(source, str) for source in sources)
+  )
+
+
+def _located(source: str, gin_files: Sequence[str]) -> str:
+  """Returns the path of a source's gin file that lies beside one of some files.
+
+  Args:
+    source: name of a source, or a path that `Study.sources` has.
+    gin_files: those that may bind `Study.sources`, the likeliest first.
+
+  Returns:
+    The source as it is if none of them has it beside it: it is then sought
+    where the command was called.
+
+  Raises:
+    UsageError: it is not there either.
+  """
+  if (
+    not source.endswith('.gin')
+    or os.path.isabs(source)
+    or source.startswith('~')
+    or files.URL.match(source)
+  ):
+    return source
+  for file in gin_files:
+    path = os.path.join(os.path.dirname(file), source)
+    if files.exists(path):
+      return path
+  if gin_files and not os.path.exists(source):
+    raise errors.UsageError(
+      f'gin parameter Study.sources: there is no file {source}, neither beside '
+      f'{" or ".join(gin_files)} nor in {os.getcwd()}.'
+    )
+  return source
+
+
 def _frozen(source: str, study: str | None, seed: int) -> Experiment:
   """Reads every configurable once under the current gin configuration."""
-  explained = config.configured(Training, scope='explained')
-  retrained = config.configured(Training)
-  source_ = config.configured(Source, source)
+  mistakes = errors.Mistakes()
+
+  def configured(cls: Callable, *args, **kwargs) -> Any:
+    with mistakes.noted():
+      return config.configured(cls, *args, **kwargs)
+
+  explained = configured(Training, scope='explained')
+  retrained = configured(Training)
+  source_ = configured(Source, source)
+  study_ = configured(Study, config.stem(study)) if study else None
+  attribution, ranking_ = configured(Attribution), configured(Ranking)
+  given_ = configured(given.ExplainedModel)
+  mistakes.check()
   bindings = own_code.bindings()
   builder = (
     own_code.builder(source_.tfds_name, source_.builder_module or '')
@@ -187,15 +251,15 @@ def _frozen(source: str, study: str | None, seed: int) -> Experiment:
   )
   experiment = Experiment(
     source=source_,
-    study=config.configured(Study, config.stem(study)) if study else None,
-    attribution=config.configured(Attribution),
-    ranking=config.configured(Ranking),
+    study=study_,
+    attribution=attribution,
+    ranking=ranking_,
     explained=explained,
     retrained=retrained,
     # First, whose name is `Training.model` even if both are one.
     retrained_model=config.factory(retrained.model),
     explained_model=config.factory(explained.model, scope='explained'),
-    given=config.configured(given.ExplainedModel),
+    given=given_,
     seed=seed,
     operative_config='',
     builder=builder.settings(bindings) if builder else {},

@@ -195,6 +195,9 @@ def report(
   """
   workspace, study = pipeline.context.workspace, pipeline.study.name
   sources = [each.context.source.name for each in pipeline.stages]
+  given = None
+  if rates_file not in (None, NONE):
+    given = rates.read(rates_file, sources)
   stages = left(pipeline, goals, within)
   unfinished = any(stage.left for stage in stages)
   beside = parallel() if unfinished else 1
@@ -202,9 +205,8 @@ def report(
   if rates_file is None:
     records, _ = status.read(workspace.heartbeats(study))
     pace = pace_of_heartbeats(stages, records, beside * workers)
-  elif rates_file != NONE:
-    machine, of_sources = rates.read(rates_file, sources)
-    pace = pace_of_rates(stages, machine, of_sources, workers)
+  elif given:
+    pace = pace_of_rates(stages, *given, workers)
   lines = [f'Dry run of {study} in {workspace.root}: nothing was written.', '']
   if pipeline.looks:
     lines += [f'{pipeline.looks}', '']

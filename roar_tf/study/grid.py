@@ -180,22 +180,41 @@ class Study:
         f'rename the file "{self.name}.gin" so that its name begins with a '
         'letter or digit and has none of /\\*?[] in it, e.g. my_study.gin.'
       )
-    self._check_axes()
+    mistakes = errors.Mistakes()
+    with mistakes.noted():
+      self._check_axes()
+    self._check_values(mistakes)
+    mistakes.check()
+    self._choose_random()
+    with mistakes.noted():
+      self._check_curves()
+    with mistakes.noted():
+      list(self.cells())  # Checks every name and threshold.
+    with mistakes.noted():
+      self._check_protocol()
+    with mistakes.noted():
+      self._check_comparisons()
+    if self.design == 'sequential':
+      self._check_looks(mistakes)
+    mistakes.check()
+
+  def _check_values(self, mistakes: errors.Mistakes) -> None:
+    """Notes single values that cannot be."""
     for name in ('seeds', 'explained_models', 'random_seeds', 'original_seeds'):
       value = getattr(self, name)
       if value is not None and not (isinstance(value, int) and value >= 1):
-        raise errors.UsageError(
+        mistakes.note(
           f'gin parameter Study.{name} must be 1 or more, found {value!r}.'
         )
     if not (
       isinstance(self.mask_only_seeds, int) and self.mask_only_seeds >= 0
     ):
-      raise errors.UsageError(
+      mistakes.note(
         'gin parameter Study.mask_only_seeds must be 0 or more, found '
         f'{self.mask_only_seeds!r}.'
       )
     if not isinstance(self.deletion, bool):
-      raise errors.UsageError(
+      mistakes.note(
         'gin parameter Study.deletion must be True or False, found '
         f'{self.deletion!r}.'
       )
@@ -204,7 +223,7 @@ class Study:
       and not isinstance(self.margin, bool)
       and 0 <= self.margin < 1
     ):
-      raise errors.UsageError(
+      mistakes.note(
         'gin parameter Study.margin must be a fraction of at least 0 and less '
         f'than 1 (0.01 is one point), found {self.margin!r}.'
       )
@@ -216,16 +235,9 @@ class Study:
     ):
       value = getattr(self, name)
       if value not in known:
-        raise errors.UsageError(
+        mistakes.note(
           f'gin parameter Study.{name} must be one of {known}, found {value!r}.'
         )
-    self._choose_random()
-    self._check_curves()
-    list(self.cells())  # Checks every name and threshold.
-    self._check_protocol()
-    self._check_comparisons()
-    if self.design == 'sequential':
-      self._check_looks()
 
   def _check_axes(self):
     for axis in (
@@ -269,8 +281,11 @@ class Study:
   @property
   def family(self) -> int:
     """How many comparisons with random hold together."""
-    if self.comparisons is not None:
-      return self.comparisons
+    return self.comparisons or self._rivals
+
+  @property
+  def _rivals(self) -> int:
+    """How many comparisons with random the study has, at least 1."""
     estimators = [e for e in self.estimators if not is_control(e)]
     axes = self.sources, self.modes, self.granularities, estimators
     return max(1, math.prod(map(len, axes)))
@@ -278,7 +293,7 @@ class Study:
   def _check_comparisons(self):
     if self.comparisons is None:
       return
-    least = dataclasses.replace(self, comparisons=None).family
+    least = self._rivals
     if type(self.comparisons) is not int or self.comparisons < least:
       raise errors.UsageError(
         'gin parameter Study.comparisons must be None or at least '
@@ -301,14 +316,15 @@ class Study:
           'out, or take Study.protocol = "plain".'
         )
 
-  def _check_looks(self):
+  def _check_looks(self, mistakes: errors.Mistakes) -> None:
+    """Notes looks, and shares of the level, that cannot be."""
     looks, spending = self.looks, self.spending
     rising = isinstance(looks, tuple | list) and all(
       isinstance(n, int) and n > before
       for before, n in zip((2, *looks), looks, strict=False)
     )
     if not looks or not rising:
-      raise errors.UsageError(
+      mistakes.note(
         'gin parameter Study.looks must be numbers of seeds, rising from 3 or '
         f'more, found {looks!r}.'
       )
@@ -318,7 +334,7 @@ class Study:
       or not all(isinstance(w, int | float) and w > 0 for w in spending)
       or not math.isclose(sum(spending), 1)
     ):
-      raise errors.UsageError(
+      mistakes.note(
         'gin parameter Study.spending must hold a positive share of the level '
         f'for each of the {len(looks)} looks, which make 1 together, found '
         f'{spending!r}.'

@@ -124,27 +124,27 @@ class Model(StudyStage):
     directory = self._directory(number)
     examples = self._data.examples(None)
     if self._context.experiment.given:
-      file, timing = self._adopt(examples['test'], directory)
+      file, measured = self._adopt(examples['test'], directory)
     else:
       fingerprint = artefact.fingerprint(markers.read)
-      file, timing = self._train(number, examples, fingerprint)
+      file, measured = self._train(number, examples, fingerprint)
     names = (*training.CHECKED, file)
     yield engine.Made(
       artefact,
       self._training.facts(directory, names),
-      {'step_seconds': timing.step_seconds},
+      measured,
     )
     self._training.clean(directory)
 
   def _train(self, number: int, examples: Mapping, fingerprint: Mapping):
-    """Trains, and returns the name of the file of weights, and the timing."""
+    """Trains; returns the name of the file of weights, and what it measured."""
     directory = self._directory(number)
-    state, timing = self._training.run(
+    state, measured = self._training.run(
       'explained', examples, self._seed_words(number), directory, fingerprint
     )
     if self._context.devices.is_chief:
       training.save_weights(directory, state)
-    return training.WEIGHTS, timing
+    return training.WEIGHTS, measured
 
   def _seed(self, number: int) -> int:
     return self._context.experiment.seed + number
@@ -154,17 +154,18 @@ class Model(StudyStage):
     return 'explained', self._context.source.name, self._seed(number)
 
   def _adopt(self, test, directory: str):
-    """Tests and copies a model; returns the name of its file and the timing."""
+    """Tests and copies a model; returns the name of its file and numbers."""
     context, config = self._context, self._context.experiment.given
     source = context.source
     with Clock() as clock:
       model = config.load(source.image_shape, source.num_classes)
       evaluation = given.tested(context, model, test)
-    timing = clock.timing
-    self._training.write_outcome(directory, evaluation, test, 0, timing)
+    measured = self._training.write_outcome(
+      directory, evaluation, test, 0, clock.timing
+    )
     if config.file:
       files.publish(f'{directory}/{GIVEN}', files.read(config.path))
-      return GIVEN, timing
+      return GIVEN, measured
     training.save_weights(
       directory,
       {
@@ -172,7 +173,7 @@ class Model(StudyStage):
         'moving': model.non_trainable_variables,
       },
     )
-    return training.WEIGHTS, timing
+    return training.WEIGHTS, measured
 
   # --- for the stages that read it -------------------------------------------
 

@@ -67,11 +67,15 @@ class Stages:
       UsageError: a fill does not suit the images, a threshold is no cut, or
         an estimator is unknown.
     """
-    cells = list(cells)
-    check_fills(self.context.source, cells)
+    cells, mistakes = list(cells), errors.Mistakes()
+    with mistakes.noted():
+      check_fills(self.context.source, cells)
     for cell in cells:
-      self.context.experiment.ranking.check_threshold(cell.threshold)
-      self.rank.of(cell)
+      with mistakes.noted():
+        self.context.experiment.ranking.check_threshold(cell.threshold)
+      with mistakes.noted():
+        self.rank.of(cell)
+    mistakes.check()
 
 
 def _with_those_before(stage: engine.Stage) -> Iterator[engine.Stage]:
@@ -96,12 +100,15 @@ class Pipeline:
     self.stages = [Stages(context) for context in contexts]
     self._of_source = {each.context.source.name: each for each in self.stages}
     self.runs: list[Run] = []
+    mistakes = errors.Mistakes()
     for each in self.stages:
       experiment = each.context.experiment
-      each.check(experiment.study.cells())
+      with mistakes.noted():
+        each.check(experiment.study.cells())
       self.runs += experiment.study.runs(
         experiment.source.name, experiment.seed
       )
+    mistakes.check()
     self.looks = (
       Looks(self.stages, self.runs)
       if self.study.design == 'sequential'

@@ -21,7 +21,7 @@ from roar_tf.study.model import Model
 from roar_tf.study.rank import Rank
 from roar_tf.study.rerank import Rerank
 from roar_tf.study.source import Source
-from roar_tf.training.clock import Clock, Timing
+from roar_tf.training.clock import Clock
 
 
 class Train(StudyStage):
@@ -152,19 +152,17 @@ class Train(StudyStage):
     _, run = self._runs[artefact.marker]
     directory = os.path.dirname(artefact.marker)
     make = self._retrain if run.trains else self._delete
-    timing = make(run, directory, artefact)
+    measured = make(run, directory, artefact)
     names = training.CHECKED
     if self._is_explained(run):
       names = (*names, training.WEIGHTS)
     yield engine.Made(
-      artefact,
-      self._training.facts(directory, names),
-      {'step_seconds': timing.step_seconds},
+      artefact, self._training.facts(directory, names), measured
     )
     self._training.clean(directory)
 
-  def _retrain(self, run: Run, directory: str, artefact) -> Timing:
-    state, timing = self._training.run(
+  def _retrain(self, run: Run, directory: str, artefact) -> dict:
+    state, measured = self._training.run(
       'retrained',
       self._data.examples(run.cell, _ranking(artefact), run.input),
       # The cell is part of the seed, so that runs of different cells are
@@ -175,18 +173,17 @@ class Train(StudyStage):
     )
     if self._is_explained(run) and self._context.devices.is_chief:
       training.save_weights(directory, state)
-    return timing
+    return measured
 
-  def _delete(self, run: Run, directory: str, artefact) -> Timing:
+  def _delete(self, run: Run, directory: str, artefact) -> dict:
     """Tests the explained model on the masked test images of a cell."""
     with Clock() as clock:
       ranking = _ranking(artefact)
       examples = self._data.examples(run.cell, ranking, splits=('test',))
       evaluation = self._model.evaluate(examples['test'])
-    self._training.write_outcome(
+    return self._training.write_outcome(
       directory, evaluation, examples['test'], 0, clock.timing
     )
-    return clock.timing
 
 
 def _ranking(artefact: engine.Artefact) -> Dataset | None:

@@ -104,7 +104,7 @@ class Training:
       fingerprint: of the artefact, which checkpoints must agree with.
 
     Returns:
-      The last state, and the `Timing`.
+      The last state, and what `write_outcome` tells.
     """
     from roar_tf.training import checkpoint, events
 
@@ -137,10 +137,10 @@ class Training:
         **log,
       )
       evaluation = trainer.evaluate(state, examples['test'])
-    self.write_outcome(
+    measured = self.write_outcome(
       directory, evaluation, examples['test'], steps, clock.timing
     )
-    return state, clock.timing
+    return state, measured
 
   def _warn_of_order(self, train, window: int) -> None:
     """Warns, once, of images sorted by class in more shards than a window."""
@@ -168,7 +168,7 @@ class Training:
 
   def write_outcome(
     self, directory: str, evaluation, test, steps: int, timing: Timing
-  ) -> None:
+  ) -> dict[str, float]:
     """Writes the files of a finished training.
 
     `result.json` (accuracy, top5, steps, test_images), `test_predictions.npz`
@@ -181,13 +181,18 @@ class Training:
       test: the test images.
       steps: training steps.
       timing: how long it took.
+
+    Returns:
+      The numbers for whoever watches; see `engine.Made`.
     """
+    accuracy = float(evaluation.correct.mean())
+    measured = {'step_seconds': timing.step_seconds, 'accuracy': accuracy}
     if not self._context.devices.is_chief:
-      return
+      return measured
     files.publish_json(
       f'{directory}/result.json',
       {
-        'accuracy': float(evaluation.correct.mean()),
+        'accuracy': accuracy,
         'top5': float(evaluation.in_top5.mean()),
         'steps': steps,
         'test_images': len(test),
@@ -203,6 +208,7 @@ class Training:
     config = self._context.experiment.operative_config
     files.publish(f'{directory}/config.gin', config.encode())
     files.publish_json(f'{directory}/timing.json', dataclasses.asdict(timing))
+    return measured
 
   def clean(self, directory: str) -> None:
     """Deletes the checkpoints of a training whose marker is written.

@@ -206,18 +206,29 @@ def connect(name: str = 'auto', tpu: str | None = None) -> Devices:
     UsageError: they are not there.
   """
   keras.config.backend()  # Another one than TensorFlow is refused by now.
+  check(name, tpu)
   if name == 'auto':
     name = _best(tpu)
-  if tpu is not None and name != 'tpu':
-    raise errors.UsageError(
-      f'--tpu={tpu} goes with --strategy=tpu, not with --strategy={name}.'
-    )
   return {
     'one_device': one_device,
     'mirrored': _mirrored,
     'multi_worker': _multi_worker,
     'tpu': lambda: _tpu(tpu or 'local'),
   }[name]()
+
+
+def check(name: str, tpu: str | None) -> None:
+  """Refuses flags --strategy and --tpu that can never be; needs no TensorFlow.
+
+  Raises:
+    UsageError: they contradict each other, or TF_CONFIG describes no hosts.
+  """
+  if tpu is not None and name not in ('auto', 'tpu'):
+    raise errors.UsageError(
+      f'--tpu={tpu} goes with --strategy=tpu, not with --strategy={name}.'
+    )
+  if name == 'multi_worker':
+    _hosts()
 
 
 def _best(tpu) -> str:
@@ -241,7 +252,8 @@ def _mirrored() -> Devices:
   )
 
 
-def _multi_worker() -> Devices:
+def _hosts() -> tuple[int, int]:
+  """Returns how many hosts TF_CONFIG describes, and which this one is."""
   text = os.environ.get('TF_CONFIG', '')
   try:
     described = json.loads(text)
@@ -255,6 +267,11 @@ def _multi_worker() -> Devices:
       '{"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", '
       f'"index": 0}}}}, found {text!r}.'
     )
+  return hosts, host
+
+
+def _multi_worker() -> Devices:
+  hosts, host = _hosts()
   strategy = tf.distribute.MultiWorkerMirroredStrategy(
     communication_options=_waiting(PATIENCE)
   )

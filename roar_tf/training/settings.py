@@ -98,8 +98,8 @@ class Training:
         fits = False
       if not fits:
         raise errors.UsageError(
-          f'gin parameter Training.{name} cannot be {value!r}; see the '
-          'docstring of roar_tf.training.settings.Training.'
+          f'gin parameter Training.{name} cannot be {value!r}; '
+          f'`roar_tf params Training.{name}` says what it may be.'
         )
     if (self.epochs is None) == (self.train_steps is None):
       raise errors.UsageError(

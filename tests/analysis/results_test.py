@@ -157,5 +157,5 @@ def test_a_table_of_an_earlier_version_is_of_one_explained_model(tmp_path):
 def test_a_table_of_something_else_is_refused_by_name(tmp_path):
   path = tmp_path / 'other.csv'
   path.write_text('estimator,accuracy\ngrad,0.5\n')
-  with pytest.raises(errors.DataError, match=r'other\.csv .*missing: source, granularity'):
+  with pytest.raises(errors.DataError, match=r'other\.csv .*: source, gran'):
     results.read_csv(str(path))

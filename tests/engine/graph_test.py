@@ -310,3 +310,21 @@ def test_nothing_is_listed_below_a_missing_directory(bench, requests):
   assert listed == [bench.root]
   assert not snapshot.exists(f'{bench.root}/there/x')
   assert listed == [bench.root, f'{bench.root}/there']
+
+
+def test_conflicts_of_all_stages_are_told_at_once(bench):
+  bench.add('a', stage='first', steps=1)
+  for name in ('b', 'c'):
+    bench.add(name, stage='second', inputs=('a',), noise=1)
+  bench.make()
+  worked = len(bench.worked)
+  bench.add('a', stage='first', steps=2)
+  for name in ('b', 'c'):
+    bench.add(name, stage='second', inputs=('a',), noise=3)
+  with pytest.raises(errors.UsageError) as caught:
+    bench.make()
+  head, *told = str(caught.value).splitlines()
+  assert head == '2 mistakes:'
+  assert 'steps: 1 there, 2 asked for' in told[0]
+  assert 'noise: 1 there, 3 asked for' in told[1]  # Of b, and not of c too.
+  assert len(bench.worked) == worked

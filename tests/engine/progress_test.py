@@ -17,18 +17,64 @@ def log(monkeypatch, caplog):
   return caplog
 
 
-def test_work_without_a_terminal_is_logged_now_and_then(log, monkeypatch):
-  monkeypatch.setattr(progress, 'LOG_EVERY', -1.0)
-  with progress.bar(10, 'model', 'step', inner=True) as bar:
+class Minutes:
+  """A clock that a test sets."""
+
+  def __init__(self):
+    self.seconds = 0.0
+
+  def now(self) -> float:
+    return self.seconds
+
+  def wait(self, seconds: float) -> None:
+    self.seconds += seconds
+
+
+@pytest.fixture
+def minutes(monkeypatch):
+  clock = Minutes()
+  monkeypatch.setattr(progress.time, 'monotonic', clock.now)
+  monkeypatch.setattr(progress, '_progress_log', progress._Log())
+  return clock
+
+
+def test_work_without_a_terminal_is_logged_once_a_minute(log, minutes, capsys):
+  bars = progress.Bars(result='accuracy', clock=minutes.now)
+  bars.plan('train', 900)
+  with progress.bar(1000, 'runs/x', 'step', inner=True) as bar:
     assert bar.disable  # pytest has no terminal.
-    advance = progress.logged(bar, 'model')
-    advance(3)
-    advance(4)
-  with progress.bar(10, 'rank', 'step') as bar:
-    monkeypatch.setattr(progress, 'LOG_EVERY', 60.0)
-    progress.logged(bar, 'rank')(3)  # A minute of silence comes first.
-  assert [r.getMessage() for r in log.records] == [
-    *('model: 3 of 10', 'model: 7 of 10'),
+    advance = progress.logged(bar, 'runs/x')
+    for number in range(900):  # For 15 minutes, one unit after the other.
+      bars.begin('train', f'u{number}')
+      minutes.wait(1)
+      advance(1)
+      measured = {'accuracy': number / 1000}
+      outcome = Outcome('made', seconds=1.0, measured=measured)
+      bars.end('train', f'u{number}', outcome)
+  lines = [record.getMessage() for record in log.records]
+  assert len(lines) == 14
+  assert lines[1] == (
+    'train: 121 of 900 in 121 s; u120: accuracy 12.0%, u119: accuracy 11.9%, '
+    'u118: accuracy 11.8% and 58 more; runs/x: 122 of 1000'
+  )
+  (line,) = capsys.readouterr().out.splitlines()
+  assert line == (
+    'train: 900 made, 0 kept, 0 failed, 900.0 s, accuracy 0.0% to 89.9%'
+  )
+
+
+def test_short_work_without_a_terminal_is_a_line_a_stage(log, minutes, capsys):
+  bars = progress.Bars(result='accuracy', clock=minutes.now)
+  for stage in ('model', 'train'):
+    bars.plan(stage, 3)
+    for unit in 'abc':
+      bars.begin(stage, unit)
+      minutes.wait(10)
+      bars.end(stage, unit, Outcome('made', measured={'accuracy': 0.5}))
+  assert len(log.records) == 0
+  assert capsys.readouterr().out.splitlines() == [
+    'model: 3 made, 0 kept, 0 failed, 30.0 s, accuracy 50.0%',
+    'train: 3 made, 0 kept, 0 failed, 30.0 s, accuracy 50.0%',
   ]
 
 
