@@ -2,10 +2,10 @@
 
 roar_report --study=quickstart
 roar_report --study=quickstart --price_per_hour=1.20
-
-Runs that were made elsewhere join those of the workspace, or stand alone:
-
 roar_report --study=quickstart --results=piece_1,piece_2 --output=merged
+
+With --results, runs that were made elsewhere join those of the workspace, or
+stand alone where it has none.
 
 The exit status is 1 if runs are missing, damaged or of other settings; each of
 them is named.

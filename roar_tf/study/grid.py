@@ -139,10 +139,11 @@ class Study:
     deletion: whether the explained model is tested on every cell, too.
     margin: leads over random up to it, a fraction, are no leads: estimators
       whose interval lies within it are on par with random.
-    comparisons: how many comparisons with random hold together with 95 %; None
-      counts those of the study: sources x modes x granularities x estimators
-      that compete. Name a larger number before the first run if estimators
-      are to be added later, so that verdicts do not change then.
+    comparisons: how many comparisons with random hold together with 95 %, at
+      least: those of the study, sources x modes x granularities x estimators
+      that compete, count if they are more. Name a larger number before the
+      first run if estimators are to be added later, so that verdicts do not
+      change then.
     random: the control that takes the place of `random` among the estimators:
       `random` itself, with an exact count in every image, or
       `random_bernoulli`. So a profile can choose the control of any study.
@@ -192,17 +193,21 @@ class Study:
       list(self.cells())  # Checks every name and threshold.
     with mistakes.noted():
       self._check_protocol()
-    with mistakes.noted():
-      self._check_comparisons()
     if self.design == 'sequential':
       self._check_looks(mistakes)
     mistakes.check()
 
   def _check_values(self, mistakes: errors.Mistakes) -> None:
     """Notes single values that cannot be."""
-    for name in ('seeds', 'explained_models', 'random_seeds', 'original_seeds'):
+    for name in (
+      'seeds',
+      'explained_models',
+      'random_seeds',
+      'original_seeds',
+      'comparisons',
+    ):
       value = getattr(self, name)
-      if value is not None and not (isinstance(value, int) and value >= 1):
+      if value is not None and not (type(value) is int and value >= 1):
         mistakes.note(
           f'gin parameter Study.{name} must be 1 or more, found {value!r}.'
         )
@@ -280,26 +285,10 @@ class Study:
 
   @property
   def family(self) -> int:
-    """How many comparisons with random hold together."""
-    return self.comparisons or self._rivals
-
-  @property
-  def _rivals(self) -> int:
-    """How many comparisons with random the study has, at least 1."""
+    """How many comparisons with random hold together, at least 1."""
     estimators = [e for e in self.estimators if not is_control(e)]
     axes = self.sources, self.modes, self.granularities, estimators
-    return max(1, math.prod(map(len, axes)))
-
-  def _check_comparisons(self):
-    if self.comparisons is None:
-      return
-    least = self._rivals
-    if type(self.comparisons) is not int or self.comparisons < least:
-      raise errors.UsageError(
-        'gin parameter Study.comparisons must be None or at least '
-        f'{least}, the sources x modes x granularities x estimators that '
-        f'compete with random, found {self.comparisons!r}.'
-      )
+    return max(1, self.comparisons or 1, math.prod(map(len, axes)))
 
   def _check_protocol(self):
     if self.protocol == 'plain':

@@ -278,7 +278,7 @@ def rules(context: Context):
 
   study = context.experiment.study
   rules = Rules(
-    study.margin, study.comparisons, study.fills[0], tuple(study.thresholds)
+    study.margin, study.family, study.fills[0], tuple(study.thresholds)
   )
   if study.design == 'fixed':
     return rules

@@ -52,7 +52,7 @@ class Report(engine.Stage):
     settings = {
       'runs': [str(run) for run in self._runs],
       'margin': self._study.margin,
-      'comparisons': self._study.comparisons,
+      'comparisons': self._study.family,
     }
     if first.price_per_hour is not None:
       settings['price_per_hour'] = first.price_per_hour

@@ -202,7 +202,7 @@ def test_a_worker_leaves_a_look_to_the_one_that_finishes_last(
     ('Study.spending = (0.5, 0.5)', 'Study.spending'),
     ('Study.spending = (0.5, 0.4, 0.2)', 'Study.spending'),
     ('Study.estimators = ("grad",)', '"random"'),
-    ('Study.comparisons = 1', 'Study.comparisons'),
+    ('Study.comparisons = 0', 'Study.comparisons'),
     ('Study.margin = 1', 'Study.margin'),
     ('Study.random_seeds = 0', 'Study.random_seeds'),
   ],
