@@ -94,7 +94,7 @@ def function(python_function: Callable | None = None, **options) -> Callable:
 
   @functools.cache
   def compiled():
-    return tf.function(python_function, **options)
+    return unwarned(tf.function(python_function, **options))
 
   @functools.wraps(python_function)
   def call(*args, **kwargs):
@@ -102,6 +102,16 @@ def function(python_function: Callable | None = None, **options) -> Callable:
 
   call.python_function = python_function
   return call
+
+
+def unwarned(compiled):
+  """Returns a `tf.function` that does not warn of being traced again.
+
+  Ours are, on purpose: once per shape, per model and per set of estimators.
+  TensorFlow counts them together, and in notebooks it soon warned of loops.
+  """
+  compiled._omit_frequent_tracing_warning = True
+  return compiled
 
 
 def around_import(

@@ -11,7 +11,7 @@ import os
 import numpy as np
 
 from roar_tf import randomness
-from roar_tf.estimators import blocks, compiled
+from roar_tf.estimators import blocks, compiled, habits, registry
 from roar_tf.estimators.compiled import compile_plan
 from roar_tf.estimators.gradient import grad
 from roar_tf.estimators.guided_backprop import gb
@@ -36,6 +36,7 @@ __all__ = [
 ]
 
 
+@habits.accepted
 def explain(
   model,
   images,
@@ -59,6 +60,8 @@ def explain(
 ) -> dict[str, tf.Tensor]:
   """Computes feature-importance estimators in one pass.
 
+      scores = roar_tf.explain(model, images, ['grad', 'sg_sq_ig'])
+
   It compiles once per model, shape and settings; a smaller batch is padded to
   the size of one before, unless that costs more than to compile again. A model
   whose layers were changed is compiled anew; what its Python code reads
@@ -67,11 +70,16 @@ def explain(
   the model is tried on noise instead of the images, and the values of tensors
   (NaN, targets) are not checked.
 
+  What captum and Xplique call an argument is understood where it means the
+  same: `inputs`, `target`, `baselines`, `baseline_value`, `n_steps`,
+  `nt_samples`, `nb_samples` and `internal_batch_size`.
+
   Args:
     model: any Keras model that maps a float batch [B, H, W, C] to logits
       [B, K]; called in evaluation mode. None if no estimator needs a model.
     images: floating point or uint8 [B, H, W, C], as the model expects them.
-    estimators: a name or a sequence of names, e.g. `grad`, `sg_sq_grad`.
+    estimators: a name or a sequence of names, e.g. `grad`, `sg_sq_grad`; a
+      function that is registered stands for its name.
     targets: integers [B], the class whose logit is explained, one for all
       images, or one-hot [B, K]; the class predicted on the clean image if None.
     ids: strings or integers [B] that name the examples; a fingerprint of each
@@ -108,17 +116,12 @@ def explain(
       dtype or range, or a model that cannot be explained, that cannot compute
       in this precision or that XLA cannot compile.
   """
-  names = [estimators] if isinstance(estimators, str) else list(estimators)
-  if not names or not all(isinstance(name, str) for name in names):
-    raise ValueError(
-      'estimators must be one or more names such as "grad", as in '
-      f'explain(model, images, "grad"), found {names}.'
-    )
+  names = _names(estimators)
   if tf.config.functions_run_eagerly():
     raise ValueError(
       'tf.config.run_functions_eagerly(True) is set, and explain works in '
       'graphs only: call tf.config.run_functions_eagerly(False), and look into '
-      'an estimator of your own with tf.print.'
+      'an estimator of your own with tf.print, or register it with eager=True.'
     )
   plan = Plan(
     names,
@@ -168,6 +171,38 @@ def explain(
   return plans.scores(plan, model, inputs, seed)
 
 
+def _names(estimators) -> list[str]:
+  """Returns the names that estimators are given by.
+
+  Raises:
+    ValueError: some are no names, nor functions that are registered under one.
+  """
+  if isinstance(estimators, str) or callable(estimators):
+    estimators = [estimators]
+  try:
+    names = list(estimators)
+  except TypeError:
+    names = [estimators]
+  for i, each in enumerate(names):
+    if callable(each):
+      found = registry.names_of(each)
+      if len(found) != 1:
+        raise ValueError(
+          f'estimators must be names, found {each!r}, which has '
+          f'{" and ".join(found) or "none"}: give one name, and register a '
+          'function without any by @roar_tf.register("my_name"), or '
+          '@roar_tf.register("my_name", eager=True) if it calls an explainer '
+          'of another library.'
+        )
+      names[i] = found[0]
+  if not names or not all(isinstance(name, str) for name in names):
+    raise ValueError(
+      'estimators must be one or more names such as "grad", as in '
+      f'explain(model, images, "grad"), found {names}.'
+    )
+  return names
+
+
 def _check_model(model, images, plan) -> None:
   """Raises ValueError for what is no model of images, or of others."""
   if model is None:
@@ -180,7 +215,17 @@ def _check_model(model, images, plan) -> None:
       'keras.saving.load_model and give what that returns.'
     )
   if not callable(model):
-    raise ValueError(f'a Keras model is needed, found {model!r}.')
+    inner = callable(getattr(model, 'model', None))
+    raise ValueError(
+      f'a Keras model is needed, found {type(model).__name__}'
+      f'{": give its attribute model" if inner else ""}.'
+    )
+  if any(c.__module__.startswith('torch.') for c in type(model).__mro__):
+    raise ValueError(
+      f'a Keras model is needed, found {type(model).__name__} of PyTorch: '
+      'explain it by captum, and save the scores by roar_tf.save_scores '
+      '(docs/external_attributions.md).'
+    )
   _check_input(model, images)
 
 
@@ -197,8 +242,16 @@ def _check_input(model, images) -> None:
   if isinstance(expected, tuple) and not images.shape.is_compatible_with(
     expected
   ):
+    batch, *sides = images.shape
+    last = (batch, *sides[1:], sides[0])
+    hint = (
+      ' Channels come last: give images.transpose(0, 2, 3, 1).'
+      if tf.TensorShape(last).is_compatible_with(expected)
+      else ''
+    )
     raise ValueError(
       f'images {images.shape} do not fit the model, which takes {expected}.'
+      f'{hint}'
     )
 
 

@@ -7,10 +7,10 @@ import re
 from collections.abc import Callable, Iterator
 
 from roar_tf import randomness
-from roar_tf.estimators import blocks
+from roar_tf.estimators import blocks, eager
 from roar_tf.estimators.plan import Plan
 from roar_tf.estimators.structure import CACHE, Structure
-from roar_tf.lazy import tf
+from roar_tf.lazy import tf, unwarned
 
 _UNKNOWN_TO_XLA = re.compile(
   r'unsupported operations when trying to compile graph.*?: (\w+)', re.DOTALL
@@ -27,14 +27,33 @@ def compile_plan(plan: Plan, model):
   """Returns a `tf.function` of `plan.scores` for one model.
 
   Its arguments are (images, targets or None, keys, truth or None, seed,
-  baseline or None).
+  baseline or None). Of a plan with eager estimators it is a function that calls
+  these outside of graphs.
   """
+  if plan.eager:
+    return _with_eager(plan, model)
 
   # No AutoGraph: errors of estimators and models reach the user as they are.
   @tf.function(autograph=False, jit_compile=plan.is_compiled_by_xla or None)
   def explain(images, targets, keys, truth, seed, baseline=None):
     keys = randomness.fold(keys, randomness.Purpose.SEED, seed)
     return plan.scores(model, images, targets, keys, truth, baseline)
+
+  return unwarned(explain)
+
+
+def _with_eager(plan: Plan, model):
+  """Returns what `compile_plan` does, of a plan with eager estimators."""
+  parts = [
+    eager.running(part, model) if part.eager else compile_plan(part, model)
+    for part in plan.parts
+  ]
+
+  def explain(*arguments):
+    scores = {}
+    for part in parts:
+      scores |= part(*arguments)
+    return {name: scores[name] for name in plan.names}
 
   return explain
 
@@ -43,7 +62,11 @@ def inside_of_graph(plan: Plan, model):
   """Returns what `compile_plan` does, to be called while a graph is traced.
 
   It becomes a part of that graph, or one operation of it that XLA compiles.
+
+  Raises:
+    UsageError: an estimator is called outside of graphs only.
   """
+  eager.refuse(plan.eager, 'a tf.function', 'call explain outside of it')
   function = compile_plan(plan, model)
   return function if plan.is_compiled_by_xla else function.python_function
 
@@ -105,7 +128,7 @@ class Plans:
     key = (plan.key, *_signature(inputs))
     _, sizes = self._compiled.setdefault(key, (plan, {}))
     each = max(1, plan.gradient_evaluations) * height * width
-    most = count + WORTH_PADDING // each
+    most = count + (0 if plan.is_eager else WORTH_PADDING // each)
     size = min((n for n in sizes if count <= n <= most), default=count)
     new = size not in sizes
     if new:

@@ -13,8 +13,8 @@ import dataclasses
 import traceback
 from collections.abc import Callable
 
-from roar_tf import errors, filters, randomness, scaling
-from roar_tf.estimators import blocks, ensemble, gradient, registry
+from roar_tf import errors, filters, lazy, randomness, scaling
+from roar_tf.estimators import blocks, eager, ensemble, gradient, registry
 from roar_tf.estimators import integrated_gradients as ig
 from roar_tf.estimators.settings import Settings
 from roar_tf.lazy import tf
@@ -29,13 +29,16 @@ class Plan:
     needs_model: whether any of them does.
     needs_truth: whether any of them needs ground truth.
     needs_baseline: whether any of them follows an integration path.
+    eager: those that are called outside of graphs, see `eager`.
   """
 
   def __init__(self, names, settings: Settings):
     """Plans what one model, or none, is asked for.
 
     Raises:
-      UsageError: a name means nothing, or something that only a study knows.
+      UsageError: a name means nothing, or something that only a study knows, or
+        an estimator that is registered with eager=True is to be compiled by
+        XLA.
     """
     self.names = tuple(dict.fromkeys(names))
     self.settings = settings
@@ -49,6 +52,28 @@ class Plan:
     self.needs_model = bool(self.needing_model)
     self.needs_truth = any(b.needs_truth for b in bases)
     self.needs_baseline = any(b.path for b in bases)
+    self.eager = tuple(e.name for e in self._estimators if e.base.eager)
+    if settings.jit_compile:
+      eager.refuse(
+        [name for name in self.eager if name in self.needing_model],
+        *eager.XLA,
+      )
+
+  @property
+  def is_eager(self) -> bool:
+    """Whether all of its estimators are called outside of graphs."""
+    return len(self.eager) == len(self.names)
+
+  @property
+  def parts(self) -> tuple[Plan, ...]:
+    """The plans of its eager estimators and of the others, where it has both.
+
+    An estimator's outcome does not depend on the others that are asked for.
+    """
+    if self.is_eager or not self.eager:
+      return (self,)
+    others = [name for name in self.names if name not in self.eager]
+    return Plan(others, self.settings), Plan(self.eager, self.settings)
 
   @property
   def key(self) -> tuple:
@@ -104,14 +129,15 @@ class Plan:
   def scores(self, model, images, targets, keys, truth=None, baseline=None):
     """Computes all estimators; pure, static shapes, compiles under XLA.
 
-    To be called while a graph is traced; inside `strategy.run` the images are
-    those of one replica.
+    To be called while a graph is traced, or outside of graphs by a plan that
+    `is_eager`; inside `strategy.run` the images are those of one replica.
 
     Args:
       model: Keras model from float [B, H, W, C] to logits [B, K], or None if
         the plan does not need one.
       images: float [B, H, W, C]; the model sees them in this dtype.
-      targets: int32 [B], or None for the predicted class of the clean image.
+      targets: int32 [B], or None for the predicted class of the clean image;
+        a plan that `is_eager` and looks at the model needs them.
       keys: int32 [B, 2], the seed folded in.
       truth: [B, H, W, 1] ground truth, if the plan needs it.
       baseline: where integration paths begin, broadcast to the images; 0 if
@@ -136,23 +162,20 @@ class Plan:
       tf.broadcast_to(baseline, images.shape) if self.needs_baseline else None,
       truth if self.needs_truth else None,
     )
+    # An eager estimator calls the model as it is.
+    prepares = self.needs_model and not self.eager
     with gradient.prepared(
-      model if self.needs_model else None, takes, self.settings.precision
+      model if prepares else None, takes, self.settings.precision
     ):
       clean, targets = self._clean_values(model, inputs)
       inputs = dataclasses.replace(inputs, targets=targets)
       moments = self._moments(model, inputs)
-    count = tf.cast(self.settings.samples, images.dtype)
-    outcome = {}
-    for e in self._estimators:
-      if e.statistic:
-        statistic = ensemble.STATISTICS[e.statistic]
-        scores = statistic(moments[e.base.name], count)
-      else:
-        scores = clean[e.base.name]
-      scores = scaling.square(scores) if e.squared else scores
-      outcome[e.name] = filtered(e, scores, self.settings)
-    return outcome
+    return {
+      e.name: _traced(_outcome)(
+        (moments if e.statistic else clean)[e.base.name], e, self.settings
+      )
+      for e in self._estimators
+    }
 
   def _clean_values(self, model, inputs: blocks.Inputs):
     """Returns the clean bases' values by name, and the targets."""
@@ -206,29 +229,15 @@ class Plan:
     tiled = inputs.map(lambda x: tf.concat([x] * block.copies, 0))
 
     def add_copies(first, moments):
-      noise = randomness.normal(
-        seeds,
-        images.shape[1:],
-        first=first,
-        count=block.copies,
-        dtype=images.dtype,
+      noisy, keys = _traced(_noisy_copies)(
+        images, sigma, seeds, inputs.keys, first, block.copies
       )
-      noisy = images + sigma * noise
-      copies = dataclasses.replace(
-        tiled,
-        images=tf.reshape(noisy, tiled.images.shape),
-        keys=_keys_of_copies(inputs.keys, first, block.copies),
-      )
+      copies = dataclasses.replace(tiled, images=noisy, keys=keys)
       values, _ = self._values(
         model, self._noisy, copies, block.steps, reduced=True
       )
       return first + block.copies, {
-        name: ensemble.update(
-          moments[name],
-          tf.reshape(value, [block.copies, *images.shape]),
-          first,
-          samples,
-        )
+        name: _traced(_updated)(moments[name], value, first, samples)
         for name, value in values.items()
       }
 
@@ -236,7 +245,10 @@ class Plan:
     _, moments = tf.while_loop(
       lambda first, moments: first < samples,
       add_copies,
-      (0, {base.name: ensemble.start(zeros) for base in self._noisy}),
+      (
+        tf.constant(0),
+        {base.name: ensemble.start(zeros) for base in self._noisy},
+      ),
       # One block at a time: memory must not grow with the number of samples.
       parallel_iterations=1,
     )
@@ -298,12 +310,16 @@ class Plan:
     if base.needs_truth:
       extra['truth'] = inputs.truth
     try:
-      scores = base.function(
-        model, inputs.images, inputs.targets, inputs.keys, **extra
-      )
+      if base.eager:
+        scores = eager.call(base, model, inputs, extra)
+      else:
+        scores = base.function(
+          model, inputs.images, inputs.targets, inputs.keys, **extra
+        )
     except (AttributeError, NotImplementedError, TypeError) as e:
       # Of these, tensors of a graph raise some: they have no values yet.
-      if base.is_built_in or 'symbolic' not in str(e).lower():
+      symbolic = 'symbolic' in str(e).lower()
+      if base.is_built_in or base.eager or not symbolic:
         raise
       place = traceback.extract_tb(e.__traceback__)[:2][-1]
       reason = str(e).split('. ')[0].strip()
@@ -311,21 +327,41 @@ class Plan:
         f'Estimator "{base.name}" asks for the values of a tensor ({reason}; '
         f'{place.filename}:{place.lineno}), and estimators run inside of a '
         'tf.function, where there are none: use TensorFlow operations in place '
-        'of .numpy(), NumPy and Python conditions, or call that part by '
-        'tf.numpy_function.'
+        'of .numpy(), NumPy and Python conditions, or register it with '
+        'eager=True, and it is given NumPy arrays.'
       ) from e
-    shape = inputs.images.shape
-    if getattr(scores, 'shape', None) != shape:
+    images = inputs.images
+    found = getattr(scores, 'shape', None)
+    pixels = images.shape[:3]
+    if found not in (images.shape, pixels + [1], pixels):
       raise ValueError(
-        f'Estimator "{base.name}" must return scores of shape {shape}, that of '
-        f'its images, found {getattr(scores, "shape", scores)}.'
+        f'Estimator "{base.name}" must return scores of shape {images.shape}, '
+        f'that of its images, or {pixels + [1]} or {pixels}, one per pixel '
+        '(tf.image.resize enlarges a smaller map), found '
+        f'{scores if found is None else found}.'
       )
-    return tf.cast(scores, inputs.images.dtype)
+    scores = tf.cast(scores, images.dtype)
+    if len(found) == 3:
+      scores = scores[..., None]
+    return tf.broadcast_to(scores, images.shape)
 
   def _block(self, inputs: blocks.Inputs, copies: int) -> blocks.Block:
     count, height, width, _ = inputs.images.shape
     bound = self.settings.batch_size or blocks.default_bound(height, width)
     return blocks.choose(count, copies, self._points, bound)
+
+
+@lazy.function(autograph=False)
+def _outcome(
+  values, estimator: registry.Estimator, settings: Settings
+) -> tf.Tensor:
+  """Returns what an estimator makes of its base's values, or their moments."""
+  scores = values
+  if estimator.statistic:
+    count = tf.cast(settings.samples, values.mean.dtype)
+    scores = ensemble.STATISTICS[estimator.statistic](values, count)
+  scores = scaling.square(scores) if estimator.squared else scores
+  return filtered(estimator, scores, settings)
 
 
 def filtered(
@@ -373,6 +409,32 @@ def _rules(bases) -> list[str]:
   """Returns the gradient rules that bases follow, each once."""
   needed = {base.rule for base in bases}
   return [rule for rule in gradient.RULES if rule in needed]
+
+
+def _traced(function):
+  """Returns a function of this module to be called here.
+
+  Eagerly its graph is called, which is traced once per shape: operation by
+  operation it would take longer than many an estimator.
+  """
+  return function if tf.executing_eagerly() else function.python_function
+
+
+@lazy.function(autograph=False)
+def _noisy_copies(images, sigma, seeds, keys, first, count: int):
+  """Returns consecutive noisy copies [count * N, H, W, C], and their keys."""
+  noise = randomness.normal(
+    seeds, images.shape[1:], first=first, count=count, dtype=images.dtype
+  )
+  noisy = tf.reshape(images + sigma * noise, [-1, *images.shape[1:]])
+  return noisy, _keys_of_copies(keys, first, count)
+
+
+@lazy.function(autograph=False)
+def _updated(moments, values, first, samples: int) -> ensemble.Moments:
+  """Returns moments after the values [n * N, H, W, C] of some more copies."""
+  values = tf.reshape(values, [-1, *moments.mean.shape])
+  return ensemble.update(moments, values, first, samples)
 
 
 def _keys_of_copies(keys, first, count: int) -> tf.Tensor:

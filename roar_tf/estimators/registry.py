@@ -1,12 +1,14 @@
 """Names of estimators: what is registered, and how a name is composed.
 
 A registered estimator is a function `(model, images, targets, keys) -> scores`;
-images and scores are float [B, H, W, C], targets int32 [B] (the class whose
-logit is explained), keys int32 [B, 2] (randomness of each example, the seed
-already folded in). Prefixes compose over every registered *base*, a user's own
-included: `sq_` squares, `sg_` averages over noisy images, `var_` takes the
-variance over them. They read from the left, outermost first: `sg_sq_grad` is
-the mean of squared gradients, `sq_sg_grad` the square of the mean gradient.
+images are float [B, H, W, C], targets int32 [B] (the class whose logit is
+explained), keys int32 [B, 2] (randomness of each example, the seed already
+folded in); scores are [B, H, W, C], or [B, H, W, 1] or [B, H, W] for one score
+per pixel. docs/estimators.md has the whole contract. Prefixes compose over
+every registered *base*, a user's own included: `sq_` squares, `sg_` averages
+over noisy images, `var_` takes the variance over them. They read from the left,
+outermost first: `sg_sq_grad` is the mean of squared gradients, `sq_sg_grad` the
+square of the mean gradient.
 
 `blur_` and `max_` stand before all others, and apply to controls and to scores
 made elsewhere too: `blur_sg_sq_grad`, `max_random`. They are controls
@@ -22,8 +24,9 @@ training starts from. `shuffle_x`, `shuffle_same_x`, `shuffle_other_x` and
 
 import dataclasses
 import functools
+import inspect
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from roar_tf import cells, errors, own_code, ranking
 from roar_tf.estimators import names
@@ -52,6 +55,7 @@ class Registered:
     counts: `exact` ranks the scores; `bernoulli` takes them for independent
       uniform draws that each select their own element (see `ranking.rank`).
     code: the code of a user's own estimator.
+    eager: whether it is called outside of graphs, with NumPy arrays.
   """
 
   name: str
@@ -64,6 +68,7 @@ class Registered:
   settings: tuple[str, ...] = ()
   counts: str = 'exact'
   code: own_code.Code | None = None
+  eager: bool = False
 
   @property
   def is_built_in(self) -> bool:
@@ -110,21 +115,34 @@ _registry: dict[str, Registered] = {}
 def register(
   name: str,
   *,
-  needs_model=True,
-  needs_truth=False,
-  gradients=1,
-  rule=None,
-  path=False,
-  settings=(),
-  counts='exact',
+  eager: bool = False,
+  needs_model: bool = True,
+  needs_truth: bool = False,
+  gradients: int = 1,
+  rule: str | None = None,
+  path: bool = False,
+  settings: Sequence[str] = (),
+  counts: str = 'exact',
   version: str | None = None,
 ) -> Callable[[Function], Function]:
   """Decorator that registers an estimator function under a name.
+
+      @roar_tf.register('grad_x_input')
+      def grad_x_input(model, images, targets, keys):
+        return images * roar_tf.estimators.grad(model, images, targets, keys)
+
+  The function is a part of a `tf.function`, and is made of TensorFlow
+  operations. One that is not, since it needs NumPy or an explainer of another
+  library, is registered with `eager=True`. docs/estimators.md says what a
+  function is given and what it may return.
 
   Args:
     name: identifier of lower-case letters, digits and underscores; must not
       be taken by another function, nor begin with a prefix, nor be like
       `oracle_30`.
+    eager: True for a function that is called outside of graphs: its images,
+      targets and keys are NumPy arrays, and it may return one. CPUs and GPUs
+      run it; TPUs and XLA do not.
     needs_model: False for a control that never looks at the model.
     needs_truth: True if the function takes the keyword `truth`.
     gradients: gradient evaluations per image.
@@ -139,14 +157,25 @@ def register(
   Raises:
     UsageError: the name is taken, has a meaning already or is not an
       identifier; there are no such counts; or what is registered cannot be
-      called.
+      called with these arguments.
   """
+  if callable(name):
+    raise errors.UsageError(
+      'register takes the name of the estimator: write '
+      f'@roar_tf.register("{getattr(name, "__name__", "mine")}") above the '
+      'function.'
+    )
   cells.check_estimator_name(name)
   names.check_free(name)
   if counts not in ranking.COUNTS:
     raise errors.UsageError(
       f'Estimator "{name}": counts must be one of {ranking.COUNTS}, found '
       f'{counts!r}.'
+    )
+  if eager and rule:
+    raise errors.UsageError(
+      f'Estimator "{name}": a plan computes what has a rule by itself, and '
+      'never calls the function, eager or not; leave out rule or eager.'
     )
 
   caller = sys._getframe(1).f_globals.get('__name__', '')
@@ -160,9 +189,18 @@ def register(
     known = _registry.get(name)
     # Loading the same file again (gin imports, notebooks) is harmless.
     if known and _origin(known.function) != _origin(function):
-      raise errors.UsageError(f'An estimator named {name!r} exists already.')
+      raise errors.UsageError(
+        f'An estimator named {name!r} exists already, '
+        f'{".".join(map(str, _origin(known.function)))}: give yours another '
+        'name.'
+      )
     code = None
-    if not getattr(function, '__module__', '').startswith('roar_tf.'):
+    # Of what `exec` defines it may be None.
+    module = getattr(function, '__module__', None) or ''
+    if not module.startswith('roar_tf.'):
+      _check_signature(
+        name, function, [*settings, *(['truth'] if needs_truth else [])]
+      )
       title = f'estimator "{name}"'
       code = own_code.behind(function, title, version, named_in=caller)
     _registry[name] = Registered(
@@ -176,10 +214,35 @@ def register(
       tuple(settings),
       counts,
       code,
+      bool(eager),
     )
     return function
 
   return decorate
+
+
+def _check_signature(
+  name: str, function: Function, keywords: Sequence[str]
+) -> None:
+  """Raises UsageError for a function that cannot be called as estimators are.
+
+  Args:
+    name: of the estimator.
+    function: it.
+    keywords: arguments that it is given by name.
+  """
+  try:
+    signature = inspect.signature(function)
+  except (TypeError, ValueError):  # Python does not know it.
+    return
+  try:
+    signature.bind(None, None, None, None, **dict.fromkeys(keywords))
+  except TypeError as e:
+    given = ['model', 'images', 'targets', 'keys', *(f'{k}=' for k in keywords)]
+    raise errors.UsageError(
+      f'Estimator "{name}" is called with ({", ".join(given)}), and takes '
+      f'{signature} ({e}): give it these arguments.'
+    ) from e
 
 
 def _origin(function: Function) -> tuple[str, str]:
@@ -188,6 +251,11 @@ def _origin(function: Function) -> tuple[str, str]:
     function = function.func
   named = function if hasattr(function, '__qualname__') else type(function)
   return named.__module__, named.__qualname__
+
+
+def names_of(function: Function) -> tuple[str, ...]:
+  """Returns the names that a function is registered under."""
+  return tuple(n for n, each in _registry.items() if each.function is function)
 
 
 def registered() -> tuple[str, ...]:
@@ -214,6 +282,17 @@ def asks_model(name: str) -> bool:
   """
   found = find(name)
   return bool(found and found.base.needs_model)
+
+
+def check_new_for_scores(name: str) -> None:
+  """Raises UsageError for what scores made elsewhere cannot be called."""
+  cells.check_estimator_name(name)
+  names.check_free_for_scores(name)
+  if find(name):
+    raise errors.UsageError(
+      f'An estimator named {name!r} exists already; scores from files need '
+      'another name.'
+    )
 
 
 def made_elsewhere(name: str) -> Estimator:

@@ -45,7 +45,10 @@ def of_model(subject: Subject) -> list[DeviceFunction]:
 
 
 def controls(subject: Subject) -> list[DeviceFunction]:
-  """Returns every registered estimator that needs no model."""
+  """Returns every registered estimator that needs no model.
+
+  But those that Python calls, which no device compiles.
+  """
   settings = subject.experiment.attribution
   return [
     DeviceFunction(
@@ -56,7 +59,8 @@ def controls(subject: Subject) -> list[DeviceFunction]:
       loops=True,
     )
     for name in registry.registered()
-    if not registry.parse(name).base.needs_model
+    for base in [registry.parse(name).base]
+    if not (base.needs_model or base.eager)
   ]
 
 

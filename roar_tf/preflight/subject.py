@@ -5,7 +5,7 @@ import functools
 
 import keras
 
-from roar_tf.estimators import Plan, registry
+from roar_tf.estimators import Plan, eager, registry
 from roar_tf.models import factories
 from roar_tf.study.experiment import Experiment
 from roar_tf.training.settings import Training
@@ -30,7 +30,11 @@ class Subject:
   """
 
   def __init__(self, experiment: Experiment, precision: str | None = None):
-    """Takes an experiment, and what its trainings shall compute in instead."""
+    """Takes an experiment, and what its trainings shall compute in instead.
+
+    Raises:
+      UsageError: an estimator is called outside of graphs only.
+    """
     if precision:
       trainings = {
         role: dataclasses.replace(
@@ -43,6 +47,7 @@ class Subject:
     study = experiment.study
     names = map(_explained, study.estimators if study else PAPER)
     plan = Plan(filter(None, names), experiment.attribution)
+    eager.refuse(plan.eager, 'a TPU', 'leave it out of the study')
     self.plan = plan if plan.names else None
 
   @functools.cached_property

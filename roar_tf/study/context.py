@@ -69,6 +69,7 @@ class Context:
       memory; None for `examples.MEMORY_BOUND`.
     price_per_hour: of one device, for the costs in a report; None leaves them
       out.
+    on_tpu: whether a TPU is asked for.
   """
 
   workspace: Workspace
@@ -78,6 +79,7 @@ class Context:
   connect: Callable[[], Any] | None = None
   memory_bound: int | None = None
   price_per_hour: float | None = None
+  on_tpu: bool = False
   _records: Cache = dataclasses.field(default_factory=Cache)
 
   @property

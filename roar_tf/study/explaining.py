@@ -21,6 +21,8 @@ def compiled(planned: Plan, model, devices: Devices):
   """
   if model is None or devices.explaining == 1:
     return _telling(compiled_plans.compile_plan(planned, model))
+  if planned.eager:
+    return _in_turn(planned, model, devices.explaining)
   variables = devices.variables(
     {
       'trainable': [tf.convert_to_tensor(v) for v in model.trainable_variables],
@@ -65,6 +67,29 @@ def compiled(planned: Plan, model, devices: Devices):
     return {name: devices.gathered(value) for name, value in scores.items()}
 
   return _telling(explain)
+
+
+def _in_turn(planned: Plan, model, number: int):
+  """Returns a function that scores the parts of a batch one after the other.
+
+  Python calls the estimators, once for what a device would have of the batch.
+  """
+  function = compiled_plans.compile_plan(planned, model)
+
+  def explain(images, targets, keys, truth, seed, baseline=None):
+    split = [
+      [None] * number if value is None else tf.split(value, number)
+      for value in (images, targets, keys, truth)
+    ]
+    scores = [
+      function(*part, seed, baseline) for part in zip(*split, strict=True)
+    ]
+    return {
+      name: tf.concat([each[name] for each in scores], 0)
+      for name in planned.names
+    }
+
+  return explain
 
 
 def _telling(function):

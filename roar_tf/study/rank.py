@@ -13,13 +13,11 @@ from roar_tf import engine, errors, shards
 from roar_tf.cells import (
   ORIGINAL,
   Cell,
-  check_estimator_name,
   check_granularity,
   of_model,
 )
 from roar_tf.engine import files
-from roar_tf.estimators import registry
-from roar_tf.estimators.names import check_free_for_scores
+from roar_tf.estimators import eager, registry
 from roar_tf.score_files import ScoreFiles
 from roar_tf.study import level_maps
 from roar_tf.study.context import Context
@@ -70,13 +68,7 @@ class Rank(DatasetStage):
     Raises:
       UsageError: the name is no identifier, or means something already.
     """
-    check_estimator_name(name)
-    check_free_for_scores(name)
-    if registry.find(name):
-      raise errors.UsageError(
-        f'An estimator named {name!r} exists already; scores from files need '
-        'another name.'
-      )
+    registry.check_new_for_scores(name)
     self._score_files[name] = score_files
 
   # --- artefacts -------------------------------------------------------------
@@ -172,12 +164,25 @@ class Rank(DatasetStage):
         f'Estimator "{name}" needs ground truth, which dataset {source.name} '
         'does not carry; leave it out.'
       )
+    if base.eager and not parsed.derivation:
+      self._check_eager(name, config_name(name, granularity, model))
     if parsed.trained and given:
       raise errors.UsageError(
         f'Estimator "{name}" needs the weights that the training of the '
         f'explained model starts from, and gin parameter {given} is a model '
         'that is not trained here; leave it out.'
       )
+
+  def _check_eager(self, name: str, config: str) -> None:
+    """Raises UsageError where Python cannot be called to make a ranking.
+
+    A ranking that is there needs no call: what is made from it may use a TPU.
+    """
+    if self.context.experiment.attribution.jit_compile:
+      asks = meaning(name).base.needs_model
+      eager.refuse([name] if asks else [], *eager.XLA)
+    if self.context.on_tpu and not files.exists(self.context.marker(config)):
+      eager.refuse([name], *eager.TPU)
 
   def remedy(self, artefact: engine.Artefact) -> str:
     """See `engine.Stage`."""

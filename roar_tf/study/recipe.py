@@ -65,6 +65,7 @@ class Recipe:
         stop,
         connect,
         price_per_hour=self.price_per_hour,
+        on_tpu=self.tpu is not None or self.strategy == 'tpu',
       )
       for each in self.configuration.load()
     ]

@@ -250,7 +250,10 @@ def test_registering_a_partial_function_and_an_object():
     def __call__(self, model, images, targets, keys):
       return images
 
-  partial = functools.partial(_attribution, targets=None)
+  def scaled(factor, model, images, targets, keys, sign=1):
+    return sign * factor * images
+
+  partial = functools.partial(scaled, 2, sign=-1)
   for function in (partial, functools.partial(partial), Method()):
     registry.register('mine')(function)
     assert not registry.parse('sg_mine').base.is_built_in
@@ -263,6 +266,25 @@ def test_registering_a_partial_function_and_an_object():
 def test_registering_what_is_no_function():
   with pytest.raises(errors.UsageError, match="'mine' must be a function"):
     registry.register('mine')(None)
+  with pytest.raises(errors.UsageError, match=r'register\("_attribution"\)'):
+    registry.register(_attribution)
+
+
+@pytest.mark.parametrize(
+  ('function', 'settings'),
+  [
+    (lambda images: images, {}),
+    (lambda model, images, targets: images, {}),
+    (lambda model, images, targets, keys, more: images, {}),
+    (lambda model, images, targets, keys: images, {'needs_truth': True}),
+    (lambda model, images, targets, keys: images, {'settings': ['steps']}),
+  ],
+)
+def test_what_cannot_be_called_as_estimators_are_is_refused(function, settings):
+  words = r'"mine" is called with \(model, images, targets, keys'
+  with pytest.raises(errors.UsageError, match=words):
+    registry.register('mine', **settings)(function)
+  assert 'mine' not in registry.registered()
 
 
 def test_draws_take_no_prefix_and_know_their_counts():

@@ -6,6 +6,8 @@ integrated gradients hold float32 constants and are compared in float32. It has
 no ensembles around either.
 """
 
+import concurrent.futures
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -13,6 +15,7 @@ import twins
 from xplique import attributions
 
 import roar_tf
+from roar_tf.estimators import registry
 
 pytestmark = pytest.mark.peers
 
@@ -147,3 +150,39 @@ def test_integrated_gradients_equal_xplique(network, record_property):
   _record(record_property, 'ig', network, float32=error, worst=worst)
   # Batches of other sizes round otherwise, and then a ReLU near 0 may flip.
   assert error <= 0.02
+
+
+def test_an_explainer_is_an_estimator_with_all_prefixes(monkeypatch):
+  monkeypatch.setattr(registry, '_registry', dict(registry._registry))
+
+  def explained(model, images, targets):
+    method = attributions.Occlusion(model, patch_size=4, patch_stride=4)
+    one_hot = np.eye(twins.CLASSES, dtype='float32')[targets]
+    return np.asarray(method(images, one_hot))
+
+  @roar_tf.register('occlusion', eager=True, version='1')
+  def occlusion(model, images, targets, keys):
+    return explained(model, images, targets)
+
+  network = next(iter(twins.NETWORKS))
+  model, _ = twins.networks(network, 'float32')
+  images, targets = twins.images(network, 'float32'), twins.targets(network)
+  names = ['occlusion', 'sg_sq_occlusion', 'grad']
+
+  def explain(_=None):
+    return roar_tf.explain(
+      model, images, names, targets, ids=twins.IDS, samples=3
+    )
+
+  found = explain()
+  # One map for all channels, as explained without us.
+  maps = explained(model, images, targets).reshape(*images.shape[:3], 1)
+  np.testing.assert_allclose(
+    found['occlusion'], np.broadcast_to(maps, images.shape), atol=1e-5
+  )
+  assert (found['sg_sq_occlusion'].numpy() > 0).any()
+  # As the units of a study that run side by side.
+  with concurrent.futures.ThreadPoolExecutor(4) as pool:
+    for again in pool.map(explain, range(8)):
+      for name in names:
+        np.testing.assert_array_equal(again[name], found[name])
