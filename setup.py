@@ -64,6 +64,7 @@ setuptools.setup(
   ],
   package_dir={'roar_tf.tools': 'tools', 'roar_tf.configs': 'gin'},
   package_data={
+    'roar_tf': ['py.typed'],
     'roar_tf.analysis': ['*.csv', '*.j2'],
     'roar_tf.configs': ['**/*.gin'],
   },

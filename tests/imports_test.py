@@ -26,7 +26,7 @@ LAYERS = (
   ),
   ('cells',),
   ('datasets', 'estimators', 'models', 'training'),
-  ('analysis',),
+  ('analysis', 'plot'),
   ('study',),
   ('preflight',),
   ('cli_flags', 'cli_help', 'cli', 'tools', '__main__'),
@@ -174,6 +174,28 @@ fills.settings(cell.fill), masking.fits(cell.fill, 3)
 print(*sys.modules)
 """
   assert not set(HEAVY) & set(_run(program).split())
+
+
+def test_results_are_read_and_drawn_without_tensorflow(tmp_path):
+  columns = 'study source estimator granularity mode threshold fill input seed'
+  columns += ' accuracy top5 steps test_images seconds explained_seed'
+  table = """
+s,d,original,,,0,mean,image,0,0.9,1,9,100,1.0,0
+s,d,random,pixel,remove,30,mean,image,0,0.8,1,9,100,1.0,0
+s,d,grad,pixel,remove,30,mean,image,0,0.7,1,9,100,1.0,0
+"""
+  text = columns.replace(' ', ',') + table
+  (tmp_path / 'results.csv').write_text(text)
+  program = f"""
+import sys
+import roar_tf
+results = roar_tf.load_results({str(tmp_path)!r})
+results._repr_html_(), results.plot()._repr_png_()
+roar_tf.plot.attributions([[[[1, 2, 3]]]], [[[0.5]]])
+roar_tf.register, roar_tf.load_model, roar_tf.save_scores, dir(roar_tf)
+print(*sys.modules)
+"""
+  assert not {'tensorflow', 'keras'} & set(_run(program).split())
 
 
 def test_without_tensorflow_the_first_use_names_the_extras():

@@ -51,6 +51,15 @@ _METADATA = {
 _ALIGNMENTS = {'start': 'left', 'middle': 'center', 'end': 'right'}
 
 
+class Picture(Figure):
+  """A figure that notebooks show, whether pyplot was imported or not."""
+
+  def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
+    """Returns the figure as PNG, and how large a notebook shows it."""
+    width, height = (round(72 * inches) for inches in self.get_size_inches())
+    return png(self), {'width': width, 'height': height}
+
+
 def draw(
   drawn: Sequence[panels.Panel], title: str, subtitle: str = 'Test accuracy (%)'
 ) -> Figure:
@@ -92,7 +101,8 @@ def _laid_out(
   width = columns * wide
   height = _HEAD + math.ceil(len(parts) / columns) * (high + title_of_panel)
   # One pixel of the drawing is a point of the figure.
-  figure = Figure(figsize=(width / 72, height / 72), dpi=144, facecolor='white')
+  size = (width / 72, height / 72)
+  figure = Picture(figsize=size, dpi=144, facecolor='white')
   axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
   axes.axis('off')
   axes.text(10, 22, title, size=15, weight='bold', color=INK)

@@ -7,10 +7,11 @@ empty granularity and mode.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -295,27 +296,51 @@ def read_csv(path: str) -> pd.DataFrame:
   Raises:
     DataError: the file is no such table.
   """
-  from roar_tf.engine import files
-
-  try:
-    # Nothing is guessed: an estimator may be called `nan` or `null`, and only
-    # Python's own parser is sure to give every float back.
-    frame = pd.read_csv(
-      io.BytesIO(files.read(path)), dtype=str, na_filter=False
-    )
+  with reading(path) as data:
+    frame = parsed(data, _TYPES)
     if 'explained_seed' not in frame and 'seed' in frame:
       # Earlier versions explained one model, that of the first seed.
       frame['explained_seed'] = min(map(int, frame['seed']), default=0)
     absent = {c: v for c, v in _OPTIONAL.items() if c not in frame}
     frame = frame.assign(**absent)
-    for column in frame:
-      if _TYPES.get(column) == 'float64':
-        frame[column] = [float(text or 'nan') for text in frame[column]]
     return tidy(frame)
+
+
+@contextlib.contextmanager
+def reading(path: str) -> Iterator[bytes]:
+  """Yields the content of a table's file, for a block that reads it.
+
+  Raises:
+    DataError: the block raises ValueError, since the file is no such table.
+  """
+  from roar_tf.engine import files
+
+  try:
+    yield files.read(path)
   except ValueError as e:
     raise errors.DataError(
       f'{path} is no table of results ({e}); write it again with roar_report.'
     ) from e
+
+
+def parsed(data: bytes, types: Mapping[str, str]) -> pd.DataFrame:
+  """Returns a table as it was written; an empty string stays one.
+
+  Nothing is guessed: an estimator may be called `nan` or `null`, and only
+  Python's own parser is sure to give every float back.
+
+  Args:
+    data: the table, as csv.
+    types: the type of each column that is known.
+  """
+  frame = pd.read_csv(io.BytesIO(data), dtype=str, na_filter=False)
+  for column in frame:
+    if types.get(column) == 'float64':
+      frame[column] = [float(text or 'nan') for text in frame[column]]
+    elif types.get(column) == 'Int64':
+      numbers = [int(text) if text else pd.NA for text in frame[column]]
+      frame[column] = pd.array(numbers, dtype='Int64')
+  return frame
 
 
 def labels(rows: pd.DataFrame) -> list[str]:

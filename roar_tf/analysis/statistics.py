@@ -141,6 +141,21 @@ def write_csv(table: pd.DataFrame, path: str) -> None:
   files.publish(path, text.encode())
 
 
+def read_csv(path: str) -> pd.DataFrame:
+  """Reads what `write_csv` wrote.
+
+  Raises:
+    DataError: the file is no such table.
+  """
+  with results.reading(path) as data:
+    return _tidy(results.parsed(data, _TYPES))
+
+
+def none() -> pd.DataFrame:
+  """Returns the table without any row."""
+  return _tidy(pd.DataFrame(columns=list(COLUMNS)))
+
+
 def _curve(curve: Curve) -> tuple[str, ...]:
   """Returns the values of `CURVE` of a curve of retrained models."""
   return (*curve[:4], 'image', curve.estimator)

@@ -72,7 +72,8 @@ def bar(
     unit=f' {unit}',
     leave=not inner,
     delay=PATIENCE if inner else 0,
-    disable=not sys.stderr.isatty(),
+    # A notebook is no terminal, and shows bars too.
+    disable=not (sys.stderr.isatty() or 'ipykernel' in sys.modules),
     dynamic_ncols=True,
     initial=initial,
   )

@@ -141,6 +141,10 @@ class Workspace:
     """Directory of a study's report."""
     return f'{self.root}/reports/{study}'
 
+  def scores(self, source: str, name: str) -> str:
+    """Directory of an estimator's scores that were made elsewhere."""
+    return f'{self.root}/scores/{source}/{name}'
+
   def heartbeats(self, study: str) -> str:
     """Directory in which processes say what they do for a study."""
     return f'{self.root}/status/{study}'
@@ -188,7 +192,7 @@ class Workspace:
     And the checkpoints of what is done: they are deleted after its marker is
     written, or else here.
     """
-    for folder in (*_DEPTHS, 'status'):
+    for folder in (*_DEPTHS, 'scores', 'status'):
       for path in files.walk(f'{self.root}/{folder}'):
         above, name = os.path.split(path)
         if files.ASIDE.fullmatch(name) or (

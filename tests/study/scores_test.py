@@ -289,12 +289,12 @@ def test_no_prefix_but_filters_applies(rank, save, scores, place, tool, tiny):
 
 def test_the_documented_example(rank, place, tmp_path, monkeypatch):
   blocks = re.findall(r'```python\n(.*?)```', DOCUMENT.read_text(), re.S)
-  captum, numpy_part = blocks
+  captum, saving = blocks
   compile(captum, 'captum', 'exec')
   monkeypatch.chdir(tmp_path)
-  code = numpy_part.replace('roar_fashion_mnist', 'roar_tiny')
+  code = saving.replace('fashion_mnist', 'tiny')
   exec(code, {'attribute': lambda images: images.astype(np.float32)})
-  outcome = rank(tmp_path / 'captum_ig')
+  outcome = rank(place / 'scores/tiny/captum_ig')
   assert outcome.status == 0, outcome.err
   images = _originals(place)
   found = _levels(place, 'ranking_captum_ig_pixel')
