@@ -18,6 +18,7 @@ VERBS = {
   'shards': ('roar_shards', 'write the masked images of one cell'),
   'train': ('roar_train', 'retrain one model on one cell'),
   'report': ('roar_report', 'report on the runs that are there'),
+  'compare': ('compare', 'show two studies side by side'),
   'verify': ('roar_shards', 'check every checksum of a workspace'),
   'repair': ('roar_shards', 'make again what is damaged'),
   'params': ('params', 'list the gin parameters'),

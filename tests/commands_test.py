@@ -89,7 +89,16 @@ def test_every_verb_is_in_the_help_and_explains_itself(tool):
   assert overview.status == 0
   assert set(VERBS) == {
     *COMMANDS,
-    *('list', 'status', 'plan', 'clean', 'verify', 'repair', 'params'),
+    *(
+      'list',
+      'status',
+      'plan',
+      'clean',
+      'verify',
+      'repair',
+      'params',
+      'compare',
+    ),
   }
   for verb in VERBS:
     assert re.search(rf'^  {verb} +\w', overview.out, re.M)

@@ -171,6 +171,7 @@ def write(
   cautions = sentences.alarms(
     check for check in failed if check.name in checks.CAUTIONS
   )
+  files['config.gin'] = operative_config.encode()
   files['table.tex'] = latex.table(summary).encode()
   files['verdicts.tex'] = latex.verdicts(judged).encode()
   files['table.md'] = _markdown(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -41,14 +41,24 @@ def table(
       f'{cell["mean"]} {cell["half"]} {cell["note"]}' for cell in row['cells']
     )
     lines.append([name, row['lead'], *(' '.join(c.split()) for c in cells)])
+  title = f'{caption(summary, source)} Lead: points over random.'
+  return f'{title}\n\n{aligned(lines)}'
+
+
+def aligned(lines: Sequence[Sequence[str]]) -> str:
+  """Returns a table as Markdown whose columns are aligned.
+
+  Args:
+    lines: the cells of the head and of each row. The first column is words.
+  """
   widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-  lines.insert(1, [f'{"-" * (width - 1)}:' for width in widths])
-  lines[1][0] = ':' + '-' * (widths[0] - 1)
-  text = [f'{caption(summary, source)} Lead: points over random.', '']
-  for first, *others in lines:
+  rule = [f'{"-" * (width - 1)}:' for width in widths]
+  rule[0] = ':' + '-' * (widths[0] - 1)
+  text = []
+  for first, *others in (lines[0], rule, *lines[1:]):
     cells = map(str.rjust, others, widths[1:])
-    text.append(f'| {" | ".join([first.ljust(widths[0]), *cells])} |')
-  return '\n'.join(text) + '\n'
+    text.append(f'| {" | ".join([first.ljust(widths[0]), *cells])} |\n')
+  return ''.join(text)
 
 
 def grid(rows: pd.DataFrame) -> tuple[list[int], list[dict[str, Any]]]:
