@@ -169,9 +169,9 @@ def _check_devices() -> None:
 
 def say_workspace(workspace) -> None:
   """Prints where artefacts go: another directory has another ./workspace."""
-  root = workspace.root
-  where = root if '://' in root else os.path.abspath(root)
-  print(f'Workspace: {where}', flush=True)
+  from roar_tf.engine import locations
+
+  print(f'Workspace: {locations.whole(workspace.root)}', flush=True)
 
 
 @contextlib.contextmanager
@@ -350,7 +350,8 @@ def _status(verb: Verb) -> int:
     _prepare()
     verb.main(*words)
   except flags.UnrecognizedFlagError as e:
-    hint = errors.nearest(f'--{e.flagname}', [f'--{n}' for n in verb.flags])
+    close = errors.closest(e.flagname, verb.flags, 0.6)
+    hint = f' Did you mean "--{close}"?' if close else ''
     return _say(
       f'--{e.flagname}: there is no such flag.{hint} See --help.',
       errors.UsageError.exit_status,

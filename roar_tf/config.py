@@ -31,14 +31,17 @@ from roar_tf.gin_files import available, root
 def _open(path: str) -> typing.TextIO:
   """Opens a local file for gin, and has it import what lies beside it."""
   folder = os.path.dirname(os.path.abspath(path))
-  if not folder.startswith(root()) and folder not in sys.path:
+  ours = folder.startswith(os.path.join(root(), ''))
+  if not ours and folder not in sys.path:
     sys.path.insert(0, folder)
   return open(path)
 
 
-def _open_other(path: str) -> io.StringIO:
+def _open_other(path: str) -> typing.TextIO:
   """Opens a configuration for gin, whose path is a URL or begins with `~`."""
-  return io.StringIO(files.read(os.path.expanduser(path)).decode())
+  if files.is_remote(path):
+    return io.StringIO(files.read(path).decode())
+  return _open(os.path.expanduser(path))
 
 
 def _is_readable(path: str) -> bool:
@@ -69,7 +72,7 @@ def _is_file(path: str) -> bool:
   if there and os.path.isfile(ours) and not os.path.samefile(path, ours):
     raise errors.UsageError(
       f'include "{path}" names a file of yours and one that comes along with '
-      'roar_tf: rename yours, or run the command in another directory.'
+      'roar_tf: rename or move yours.'
     )
   return there
 

@@ -137,12 +137,20 @@ class Mistakes:
       raise SeveralUsageErrors(list(self._messages))
 
 
-def closest(name: str, known: Iterable[str]) -> str:
-  """Returns the known name that resembles `name` most; '' if none does."""
+def closest(name: str, known: Iterable[str], likeness: float = 0.5) -> str:
+  """Returns the known name that resembles `name` most.
+
+  Args:
+    name: what was found.
+    known: what there is.
+    likeness: the least similarity, from 0 to 1; '' is returned below it.
+  """
   import difflib
 
   folded = {each.casefold(): each for each in known}
-  close = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.5)
+  close = difflib.get_close_matches(
+    name.casefold(), folded, n=1, cutoff=likeness
+  )
   return folded[close[0]] if close else ''
 
 

@@ -149,6 +149,7 @@ def test_every_command_tells_versions(tool, tmp_path):
       ['takes no --first and no --threads; leave them out'],
     ),
     (['list', '--stuyd=quickstart'], ['--stuyd', '"--study"']),
+    (['toy', '--dataset=mnist'], ['--dataset: there is no such flag. See']),
     (['status', '--study=quickstart', 'now'], ['"now"']),
     (['verify', '--threshold=50'], ['takes no --threshold']),
     (['repair', '--dataset=x', '--threshold=5'], ['takes no --threshold']),
@@ -307,3 +308,5 @@ def test_where_artefacts_go_is_said_first(tool, tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   outcome = tool('roar_tf', 'clean', 'shards', '--study=quickstart')
   assert outcome.out.splitlines()[0] == f'Workspace: {tmp_path}/workspace'
+  outcome = tool('roar_tf', 'status', '--study=quickstart')
+  assert f'in {tmp_path}/workspace\n' in outcome.out

@@ -48,6 +48,11 @@ def located(path: str, what: str) -> str:
   return found
 
 
+def whole(path: str) -> str:
+  """Returns a path from the root of the file system on, or a URL as it is."""
+  return path if files.is_remote(path) else os.path.abspath(path)
+
+
 def check_reachable(path: str, what: str) -> None:
   """Has an object store answer once; local paths need no answer.
 

@@ -30,6 +30,11 @@ class _Log:
     self._stage = ''
     self._results: list[str] = []
 
+  def start(self) -> None:
+    """Begins a minute of silence: what is short needs no line."""
+    with self._lock:
+      self._last = time.monotonic()
+
   def tell(self, stage: str = '', result: str = '', inner: str = '') -> None:
     """Writes a line if it is time for one; what it did not write may follow.
 
@@ -66,6 +71,8 @@ def bar(
       if it takes a while, and disappears when it is done.
     initial: how many were finished before, which tell nothing of the rate.
   """
+  if not inner:
+    _progress_log.start()
   return tqdm.tqdm(
     total=total,
     desc=what,

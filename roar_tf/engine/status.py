@@ -9,7 +9,7 @@ import textwrap
 import time
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 
-from roar_tf.engine import files, heartbeat
+from roar_tf.engine import files, heartbeat, locations
 from roar_tf.engine.graph import Graph
 from roar_tf.engine.heartbeat import Counts, Event, Record
 from roar_tf.engine.storage import Snapshot
@@ -50,7 +50,7 @@ def show(
   for node in graph.nodes:
     units[node.unit.stage][node.unit.name] = not node.pending
   moment = time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(now))
-  head = [f'{title}, {moment}', f'in {root}', '']
+  head = [f'{title}, {moment}', f'in {locations.whole(root)}', '']
   return '\n'.join([*head, text(units, records, now, damaged, price)])
 
 

@@ -12,7 +12,7 @@ import dataclasses
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from roar_tf import engine
-from roar_tf.engine import heartbeat, status
+from roar_tf.engine import heartbeat, locations, status
 from roar_tf.study import rates
 from roar_tf.study.costs import Cost, total
 from roar_tf.study.data import memory
@@ -207,7 +207,8 @@ def report(
     pace = pace_of_heartbeats(stages, records, beside * workers)
   elif given:
     pace = pace_of_rates(stages, *given, workers)
-  lines = [f'Dry run of {study} in {workspace.root}: nothing was written.', '']
+  root = locations.whole(workspace.root)
+  lines = [f'Dry run of {study} in {root}: nothing was written.', '']
   if pipeline.looks:
     lines += [f'{pipeline.looks}', '']
   lines += _table(stages, pace)

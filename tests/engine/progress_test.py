@@ -63,6 +63,16 @@ def test_work_without_a_terminal_is_logged_once_a_minute(log, minutes, capsys):
   )
 
 
+def test_a_minute_of_silence_comes_first(log, minutes):
+  minutes.wait(1000)
+  with progress.bar(3, 'verify', 'files') as bar:
+    advance = progress.logged(bar, 'verify')
+    for _ in range(3):
+      minutes.wait(25)
+      advance(1)
+  assert [r.getMessage() for r in log.records] == ['verify: 3 of 3']
+
+
 def test_short_work_without_a_terminal_is_a_line_a_stage(log, minutes, capsys):
   bars = progress.Bars(result='accuracy', clock=minutes.now)
   for stage in ('model', 'train'):
