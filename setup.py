@@ -7,6 +7,7 @@ collide with the gin library.
 """
 
 import pathlib
+import re
 
 import setuptools
 
@@ -38,23 +39,54 @@ TPU = ['tensorflow-tpu==2.20.0', 'libtpu==0.0.21']
 
 RAY = ['ray>=2.58']
 
+
+def long_description() -> str:
+  """Returns README.md without what an index of packages cannot show.
+
+  Pictures and links into the checkout have no address there: pictures go, and
+  of links their text stays.
+  """
+  readme = pathlib.Path(__file__).with_name('README.md')
+  text = readme.read_text(encoding='utf-8')
+  inside = r'\((?![a-z]+://|#)[^)]*\)'
+  text = re.sub(rf'!\[[^\]]*\]{inside}\n*', '', text)
+  return re.sub(rf'\[([^\]]*)\]{inside}', r'\1', text)
+
+
 setuptools.setup(
   name='roar_tf',
   version='0.1.0',
   description=(
     'ROAR, RemOve And Retrain: a benchmark of feature-importance estimators'
   ),
-  long_description=pathlib.Path(__file__)
-  .with_name('README.md')
-  .read_text(encoding='utf-8'),
+  long_description=long_description(),
   long_description_content_type='text/markdown',
   author='The roar_tf authors',
-  license='Apache-2.0',
+  license_expression='Apache-2.0',
+  keywords=[
+    'attribution',
+    'benchmark',
+    'explainability',
+    'feature importance',
+    'interpretability',
+    'keras',
+    'saliency',
+    'tensorflow',
+  ],
   classifiers=[
+    'Development Status :: 4 - Beta',
+    'Environment :: Console',
+    'Framework :: Jupyter',
     'Intended Audience :: Science/Research',
-    'Operating System :: OS Independent',
+    'Operating System :: POSIX :: Linux',
     'Programming Language :: Python :: 3',
+    'Programming Language :: Python :: 3 :: Only',
+    'Programming Language :: Python :: 3.10',
+    'Programming Language :: Python :: 3.11',
+    'Programming Language :: Python :: 3.12',
+    'Programming Language :: Python :: 3.13',
     'Topic :: Scientific/Engineering :: Artificial Intelligence',
+    'Topic :: Scientific/Engineering :: Image Recognition',
   ],
   python_requires='>=3.10',
   packages=[
@@ -115,6 +147,13 @@ setuptools.setup(
       'jaxlib==0.7.1',
       'keras==3.15.0',
       'pytest>=8.0',
+    ],
+    # `make docs`. Their major versions change what builds without a warning.
+    'docs': [
+      'furo>=2025.7',
+      'ipykernel>=6.29',
+      'myst-nb>=1.3,<2',
+      'sphinx>=8.1,<10',
     ],
     # ray (80 MB): studies run on a cluster of two nodes. dill: TFDS's test of a
     # builder imports it. jax (90 MB): exported programs run under it; 0.8 and

@@ -2,7 +2,9 @@
 
 import ast
 import configparser
+import email
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -98,6 +100,23 @@ def test_has_the_version_of_the_package(wheel):
     for node in tree.body
     if isinstance(node, ast.Assign) and node.targets[0].id == '__version__'
   ]
+  assert f'roar_tf-{version}.dist-info/METADATA' in wheel.namelist()
+
+
+def test_description_has_no_link_into_the_checkout(wheel):
+  [name] = [n for n in wheel.namelist() if n.endswith('.dist-info/METADATA')]
+  metadata = email.message_from_bytes(wheel.read(name))
+  assert metadata['License-Expression'] == 'Apache-2.0'
+  description = metadata.get_payload(decode=True).decode()
+  # [text](target) and [label]: target
+  targets = re.findall(r'\]\(([^)\s]+)\)|^\[[^\]]+\]: (\S+)', description, re.M)
+  assert len(targets) > 1
+  assert not [t for pair in targets for t in pair if t and '://' not in t]
+
+
+def test_citation_has_the_version_of_the_package(wheel):
+  citation = (ROOT / 'CITATION.cff').read_text()
+  [version] = re.findall(r'^version: (.*)$', citation, re.M)
   assert f'roar_tf-{version}.dist-info/METADATA' in wheel.namelist()
 
 
