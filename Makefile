@@ -8,6 +8,7 @@
 #           make test ARGS='tests/ranking_test.py -k ties'
 #   PEERS_VENV  where the environment of `make peers` is
 #   PREFLIGHT_VENV  where that of `make preflight` is
+#   DOCS_VENV  where that of `make docs` is
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -15,6 +16,7 @@ EXTRAS ?= cpu,test
 ARGS ?=
 PEERS_VENV ?= .venv-peers
 PREFLIGHT_VENV ?= .venv-preflight
+DOCS_VENV ?= .venv-docs
 
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed-$(EXTRAS)
@@ -26,7 +28,7 @@ PYTEST := $(BIN)/python -m pytest --durations=10
 IN_PARALLEL := -n 2 --dist loadfile
 
 .DELETE_ON_ERROR:
-.PHONY: help quickstart test slow peers preflight lint format wheel clean
+.PHONY: help quickstart test slow peers preflight docs lint format wheel clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' \
@@ -47,6 +49,8 @@ peers:  ## Compare estimators with captum and xplique (8 GB in .venv-peers)
 	@$(MAKE) --no-print-directory VENV=$(PEERS_VENV) EXTRAS=peers \
 	  $(PEERS_VENV)/.installed-peers
 	$(PEERS_VENV)/bin/python -m pytest -m peers tests/peers $(ARGS)
+	$(PEERS_VENV)/bin/python docs/run_notebook.py \
+	  docs/tutorials/captum_and_xplique.ipynb
 
 # The TPU compiler wants one version of everything; no TPU is needed.
 preflight:  ## Compile a study for TPUs, and test that (.venv-preflight, 3 GB)
@@ -54,6 +58,13 @@ preflight:  ## Compile a study for TPUs, and test that (.venv-preflight, 3 GB)
 	  $(PREFLIGHT_VENV)/.installed-preflight
 	$(PREFLIGHT_VENV)/bin/python -m pytest -m preflight tests/preflight
 	$(PREFLIGHT_VENV)/bin/roar_preflight --study=quickstart $(ARGS)
+
+# -W: a warning is an error.
+docs:  ## Build the documentation into docs/_build/html (.venv-docs)
+	@$(MAKE) --no-print-directory VENV=$(DOCS_VENV) EXTRAS=cpu,docs \
+	  $(DOCS_VENV)/.installed-cpu,docs
+	$(DOCS_VENV)/bin/python -m sphinx -W --keep-going -q $(ARGS) \
+	  docs docs/_build/html
 
 lint: $(INSTALLED)  ## Check style and formatting
 	$(BIN)/ruff check .
@@ -69,7 +80,7 @@ wheel: $(INSTALLED)  ## Build dist/roar_tf-<version>-py3-none-any.whl
 	rm -rf build
 
 clean:  ## Remove all .venv* and everything built; keep ./workspace
-	rm -rf .venv .venv-peers .venv-preflight build dist roar_tf.egg-info .pytest_cache .ruff_cache
+	rm -rf .venv .venv-docs .venv-peers .venv-preflight build dist docs/_build roar_tf.egg-info .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # On Python 3.10 an older pip searches for versions for more than ten minutes.

@@ -168,11 +168,14 @@ setuptools.setup(
       'ruff>=0.12',
       'setuptools>=77',
     ],
-    # For tests/peers and benchmarks/peers.py, in an environment of their own
-    # (`make peers`): xplique takes TensorFlow 2.20 at most, always the plain
-    # package, beside which `cpu` must not be installed.
+    # For tests/peers, benchmarks/peers.py and the notebook on captum and
+    # Xplique, in an environment of their own (`make peers`): xplique takes
+    # TensorFlow 2.20 at most, always the plain package, beside which `cpu` must
+    # not be installed.
     'peers': [
       'captum==0.9.0',
+      'ipykernel>=6.29',
+      'nbclient>=0.10',
       'pytest>=8.0',
       'tensorflow==2.20.0',
       'torch==2.13.0',

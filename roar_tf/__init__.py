@@ -7,8 +7,8 @@
     roar_tf.plot.attributions(images, scores)
     roar_tf.load_results('workspace', 'quickstart').table()
 
-The public API is `__all__`; docs/library.md shows all of it. TensorFlow is
-imported when something is computed, see `roar_tf.lazy`.
+The public API is `__all__`; docs/guides/library.md shows all of it. TensorFlow
+is imported when something is computed, see `roar_tf.lazy`.
 """
 
 import importlib

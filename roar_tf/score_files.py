@@ -3,7 +3,7 @@
 Every `*.npz` holds two arrays: `ids` [n], strings or integers, and `scores`,
 floating point [n, H, W, C], [n, H, W, 1] or [n, H, W]; higher is more
 important. Files hold any number of examples in any order. Nothing is unpickled.
-`roar_tf.save_scores` writes them, and docs/external_attributions.md says all.
+`roar_tf.save_scores` writes them, see docs/guides/external_attributions.md.
 """
 
 import collections
@@ -48,7 +48,7 @@ class ScoreFiles:
     if not self.paths:
       raise errors.UsageError(
         f'--scores={directory} holds no *.npz files; roar_tf.save_scores '
-        'writes them, and docs/external_attributions.md describes them.'
+        'writes them, and docs/guides/external_attributions.md describes them.'
       )
     self._places: dict[bytes, tuple[int, int]] = {}
     self._heads = []

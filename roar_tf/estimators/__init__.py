@@ -224,7 +224,7 @@ def _check_model(model, images, plan) -> None:
     raise ValueError(
       f'a Keras model is needed, found {type(model).__name__} of PyTorch: '
       'explain it by captum, and save the scores by roar_tf.save_scores '
-      '(docs/external_attributions.md).'
+      '(docs/guides/external_attributions.md).'
     )
   _check_input(model, images)
 

@@ -4,10 +4,10 @@ A registered estimator is a function `(model, images, targets, keys) -> scores`;
 images are float [B, H, W, C], targets int32 [B] (the class whose logit is
 explained), keys int32 [B, 2] (randomness of each example, the seed already
 folded in); scores are [B, H, W, C], or [B, H, W, 1] or [B, H, W] for one score
-per pixel. docs/estimators.md has the whole contract. Prefixes compose over
-every registered *base*, a user's own included: `sq_` squares, `sg_` averages
-over noisy images, `var_` takes the variance over them. They read from the left,
-outermost first: `sg_sq_grad` is the mean of squared gradients, `sq_sg_grad` the
+per pixel. docs/guides/estimators.md has the whole contract. Prefixes compose
+over every registered *base*, a user's own included: `sq_` squares, `sg_`
+averages over noisy images, `var_` takes the variance over them. They read from
+the left, outermost first: `sg_sq_grad` is the mean of squared gradients, `sq_sg_grad` the
 square of the mean gradient.
 
 `blur_` and `max_` stand before all others, and apply to controls and to scores
@@ -133,8 +133,8 @@ def register(
 
   The function is a part of a `tf.function`, and is made of TensorFlow
   operations. One that is not, since it needs NumPy or an explainer of another
-  library, is registered with `eager=True`. docs/estimators.md says what a
-  function is given and what it may return.
+  library, is registered with `eager=True`. docs/guides/estimators.md says what
+  a function is given and what it may return.
 
   Args:
     name: identifier of lower-case letters, digits and underscores; must not

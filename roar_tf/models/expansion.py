@@ -10,7 +10,7 @@ norm needs to know of y follows from the mean m and covariance S of a:
 so that y can be scaled inside the convolution, as in evaluation mode. In the
 gradient y occurs only as yW', which is a(WW'), and as a'y, which is SW but for
 constants: the narrow a is read in place of the wide y. Nothing is approximated,
-only the order of sums differs. docs/cloud_tpu.md tells what it saves.
+only the order of sums differs. docs/guides/cloud_tpu.md tells what it saves.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ TOLERANCES = {'float64': 1e-9, 'float32': 0.02}
 
 In float64 two right programs agree to the last digits. In float32 a ReLU whose
 input is nearly 0 may open in one and stay closed in the other, which changes
-single elements: up to 2 % of the maximum (docs/preflight.md)."""
+single elements: up to 2 % of the maximum (docs/guides/exported_programs.md)."""
 
 
 @dataclasses.dataclass(frozen=True)

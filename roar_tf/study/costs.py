@@ -2,7 +2,7 @@
 
 Every stage of a study says what its artefacts take (`cost`); a forecast adds it
 up. Bytes are as those of finished shards of the same kind, where there are
-some. Otherwise they are estimates, of which WORKSPACE.md ("Bytes of a ranking")
+some. Otherwise they are estimates, of which docs/evidence/bytes.md
 has the measurements.
 """
 

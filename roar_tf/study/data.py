@@ -45,7 +45,7 @@ def memory(experiment: Experiment, bound: int | None = None) -> float:
   """Returns about how many bytes the images of one training take in memory.
 
   Held in memory, those of the newest two cells are there. Streamed, it is
-  `STREAMED` times a window of shards; see WORKSPACE.md, "Memory".
+  `STREAMED` times a window of shards; see docs/evidence/memory.md.
 
   Args:
     experiment: its source, its ranking and how it trains.

@@ -302,6 +302,6 @@ def _tpu(name: str) -> Devices:
     raise errors.UsageError(
       f'--tpu={name} has {topology.num_tasks} hosts, and a program takes the '
       'TPUs of one host: start one on each of them with --tpu=local, and '
-      'divide a study by --worker and --num_workers (docs/cloud_tpu.md).'
+      'divide a study by --worker and --num_workers (docs/guides/cloud_tpu.md).'
     )
   return Devices(tf.distribute.TPUStrategy(resolver))

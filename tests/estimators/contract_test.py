@@ -1,4 +1,4 @@
-"""The examples of docs/estimators.md run, and do what they say."""
+"""The examples of docs/guides/estimators.md run, and do what they say."""
 
 import importlib.util
 import pathlib
@@ -10,7 +10,7 @@ import tensorflow as tf
 
 import roar_tf
 
-PAGE = pathlib.Path(__file__).parents[2] / 'docs/estimators.md'
+PAGE = pathlib.Path(__file__).parents[2] / 'docs/guides/estimators.md'
 PEERS = ('xplique', 'torch')
 
 

@@ -61,7 +61,7 @@ def test_the_body_of_a_loop_is_counted_once(compiler):
 
 
 def test_a_widening_convolution_and_its_batch_norm_move_fewer_bytes(compiler):
-  """What `expansion` is for; benchmarks/preflight.md has whole networks."""
+  """What `expansion` is for; docs/evidence/tpu_bytes.md has whole networks."""
   with precision.computing_in('bfloat16'):
     images = keras.Input((28, 28, 64))
     convolution = keras.layers.Conv2D(256, 1, use_bias=False)

@@ -1,4 +1,4 @@
-"""The examples of docs/library.md run, from the first line to the last."""
+"""The examples of docs/guides/library.md run, from first to last."""
 
 import linecache
 import pathlib
@@ -9,7 +9,7 @@ import numpy as np
 
 from roar_tf.estimators import registry
 
-PAGE = pathlib.Path(__file__).parents[2] / 'docs/library.md'
+PAGE = pathlib.Path(__file__).parents[2] / 'docs/guides/library.md'
 
 
 def test_the_examples_run_in_their_order(finished, tmp_path, monkeypatch):

@@ -13,7 +13,9 @@ import tensorflow_datasets as tfds
 import roar_tf
 from roar_tf import errors
 
-DOCUMENT = pathlib.Path(__file__).parents[2] / 'docs/external_attributions.md'
+DOCUMENT = (
+  pathlib.Path(__file__).parents[2] / 'docs/guides/external_attributions.md'
+)
 
 
 @pytest.fixture
