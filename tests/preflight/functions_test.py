@@ -9,7 +9,8 @@ import pytest
 import tensorflow as tf
 
 import roar_tf
-from roar_tf.estimators import Settings
+from roar_tf import errors
+from roar_tf.estimators import Settings, registry
 from roar_tf.models import resnet
 from roar_tf.preflight import attribution, functions, training
 from roar_tf.preflight.subject import Subject
@@ -252,3 +253,19 @@ def test_what_is_made_elsewhere_or_from_rankings_runs_on_no_device(tiny):
     study = types.SimpleNamespace(estimators=names)
     plan = Subject(dataclasses.replace(loaded, study=study)).plan
     assert (plan and plan.names) == planned
+
+
+def test_what_python_calls_is_refused_and_its_controls_left_out(
+  tiny, monkeypatch
+):
+  monkeypatch.setattr(registry, '_registry', dict(registry._registry))
+  for name in ('called', 'dark'):
+    roar_tf.register(name, eager=True, needs_model=name == 'called')(
+      lambda model, images, targets, keys: images
+    )
+  (loaded,) = experiment.load(dataset=tiny.dataset)
+  study = types.SimpleNamespace(estimators=('grad', 'sg_called', 'dark'))
+  with pytest.raises(errors.UsageError, match='"sg_called".*a TPU cannot'):
+    Subject(dataclasses.replace(loaded, study=study))
+  names = [each.name for each in attribution.controls(Subject(loaded))]
+  assert 'random' in names and 'dark' not in names

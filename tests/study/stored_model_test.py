@@ -1,13 +1,15 @@
 """Tests of `roar_tf.load_model`."""
 
+import gin
 import keras
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
 import roar_tf
-from roar_tf import errors
+from roar_tf import config, errors
 from roar_tf.engine import files, markers
+from roar_tf.models import resnet
 
 
 @pytest.fixture(scope='module')
@@ -80,7 +82,8 @@ def _made_by(damaged, **changes):
   path = str(damaged / 'models/tiny' / markers.DONE)
   marker = markers.read(path)
   settings = marker['fingerprint']['settings']
-  settings.update(changes)
+  kept = {k: v for k, v in settings.items() if 'small_resnet' not in k}
+  marker['fingerprint']['settings'] = kept | changes
   facts = {k: v for k, v in marker.items() if k in ('files', 'environment')}
   files.remove(path)
   markers.write(path, marker['fingerprint'], facts)
@@ -99,6 +102,31 @@ def test_a_factory_must_be_known_and_be_what_it_was(damaged):
   )
   with pytest.raises(errors.UsageError, match='another source code of model'):
     roar_tf.load_model(damaged, 'tiny')
+
+
+@gin.configurable
+def a_small_net(input_shape, num_classes, sizes=(8, 8)):
+  """Of the model in the workspace, if its sizes are (4, 2)."""
+  assert isinstance(sizes, tuple)
+  width, stages = sizes
+  return resnet.small_resnet(input_shape, num_classes, width, 1, stages)
+
+
+def test_a_factory_of_ones_own_builds_it_again(loaded, damaged):
+  code = config.factory(a_small_net).code
+  assert code  # Its source.
+  own = {'Training.model': 'a_small_net', 'a_small_net.sizes': (4, 2)}
+  _made_by(damaged, **own, **code)
+  # What gin binds now is not what it was.
+  gin.bind_parameter('a_small_net.sizes', (5, 3))
+  found = roar_tf.load_model(damaged, 'tiny')
+  images = _examples(damaged)['image']
+  np.testing.assert_array_equal(
+    found.model(found.preprocess(images)),
+    loaded.model(loaded.preprocess(images)),
+  )
+  with pytest.raises(ValueError, match='LoadedModel: give its attribute model'):
+    roar_tf.explain(found, found.preprocess(images), 'grad')
 
 
 def test_a_model_that_was_given_is_loaded_too(tiny, loaded, make, tmp_path):
