@@ -74,7 +74,7 @@ def masked(
   images,
   levels,
   *,
-  thresholds: Sequence[int] = (10, 30, 50, 70, 90),
+  thresholds: int | Sequence[int] = (10, 30, 50, 70, 90),
   mode: str = 'remove',
   fill=None,
   titles: Sequence[str] | None = None,
@@ -88,7 +88,7 @@ def masked(
     images: [B, H, W, C], as above.
     levels: uint8 [B, H, W, 1 or C], as `rank` returns them; or a dict from
       names to them, a row for each name and image.
-    thresholds: whole percentages, a column each.
+    thresholds: whole percentages, a column each; or a single one.
     mode: `remove` replaces the most important t %, `keep` all the others.
     fill: of `mask`; the mean colour of the images if None.
     titles: what stands beside each image, such as its class.
@@ -104,12 +104,13 @@ def masked(
   if fill is None:
     fill = images.mean((0, 1, 2), dtype=np.float64)
     fill = np.rint(fill) if images.dtype.kind in 'iu' else fill
+  thresholds = np.atleast_1d(thresholds).tolist()
   verb = {'remove': 'removed', 'keep': 'kept'}.get(mode, mode)
   heads = ['image', *(f'{t} % {verb}' for t in thresholds)]
   names = [
-    '\n'.join(filter(None, (name, titles[i] if titles is not None else '')))
+    '\n'.join(filter(None, (name, title)))
     for name in rows
-    for i in range(_checked_titles(titles, len(images)))
+    for title in _titles(titles, len(images))
   ]
   grid = _Grid(np.concatenate([shown] * len(rows)), heads, names)
   for i, values in enumerate(rows.values()):
@@ -148,10 +149,10 @@ class _Grid:
     """
     from roar_tf.analysis import figures
 
-    count = _checked_titles(titles, len(images))
+    titles, count = _titles(titles, len(images)), len(images)
     height, width = images.shape[1:3]
     # Letters of 9 points are about 0.09 inches wide.
-    lines = [line for title in titles or () for line in str(title).split('\n')]
+    lines = [line for title in titles for line in title.split('\n')]
     left = 0.09 * max(map(len, lines), default=0) + 2 * _GAP
     longest = max(map(len, map(str, heads)))
     wide = max(_SIDE * width / max(height, width), 0.085 * longest)
@@ -172,10 +173,10 @@ class _Grid:
       x, _, across, _ = self._place(0, column)
       y = 1 - _HEAD / 2 / size[1]
       self.figure.text(x + across / 2, y, str(head), ha='center', **style)
-    for row, title in enumerate(titles or ()):
+    for row, title in enumerate(titles):
       x, y, _, up = self._place(row, 0)
       x -= _GAP / size[0]
-      self.figure.text(x, y + up / 2, str(title), ha='right', **style)
+      self.figure.text(x, y + up / 2, title, ha='right', **style)
 
   def show(self, row: int, column: int, picture, colours=None, limits=None):
     """Draws a picture [H, W, 3] of 0..1, or a map [H, W] in colours."""
@@ -187,13 +188,19 @@ class _Grid:
     )
 
 
-def _checked_titles(titles, count: int) -> int:
-  """Returns a number of images; raises ValueError for other titles."""
-  if titles is not None and (isinstance(titles, str) or len(titles) != count):
+def _titles(titles, count: int) -> list[str]:
+  """Returns the title of each image, empty without any.
+
+  Raises:
+    ValueError: there are not as many.
+  """
+  if titles is None:
+    return [''] * count
+  if isinstance(titles, str) or len(titles) != count:
     raise ValueError(
       f'titles must be one for each of the {count} images, found {titles!r}.'
     )
-  return count
+  return [str(title) for title in titles]
 
 
 def _columns(values, noun: str, call: str) -> Mapping:

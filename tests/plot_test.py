@@ -89,6 +89,8 @@ def test_masked_images_are_those_of_mask(images, scores):
       drawn[5].get_array(), expected[1] / 255, atol=1e-6
     )
   assert _texts(figure)[:3] == ['image', '10 % kept', '90 % kept']
+  one = plot.masked(images, levels, thresholds=50, titles=np.array([7, 0]))
+  assert len(_drawn(one)) == 2 * 2 and _texts(one)[2:] == ['7', '0']
 
 
 @pytest.mark.parametrize(

@@ -129,22 +129,20 @@ def _begin(folder: str, images: _Images, code: dict) -> None:
   """
   path = f'{folder}/{_ABOUT}'
   about = {'original': images.seal, 'images per file': images.per_file, **code}
-  if files.exists(path):
-    was = files.read_json(path)
-    changed = [
-      key for key in {**was, **about} if was.get(key) != about.get(key)
-    ]
-    if changed:
+  if any(name.endswith('.npz') for name in files.names_in(folder)):
+    if not files.exists(path):
       raise errors.UsageError(
-        f'{folder} has scores that were made with another '
-        f'{errors.few(sorted(changed))}: delete it, or give another name or '
+        f'{folder} has npz files that save_scores did not write: give another '
         'directory.'
       )
-  elif any(name.endswith('.npz') for name in files.names_in(folder)):
-    raise errors.UsageError(
-      f'{folder} has npz files that save_scores did not write: give another '
-      'directory.'
-    )
+    was = files.read_json(path)
+    if changed := sorted(
+      key for key in {**was, **about} if was.get(key) != about.get(key)
+    ):
+      raise errors.UsageError(
+        f'{folder} has scores that were made with another '
+        f'{errors.few(changed)}: delete it, or give another name or directory.'
+      )
   files.publish_json(path, about)
 
 

@@ -77,6 +77,10 @@ def load_model(
     DataError: a file is damaged.
   """
   place = Workspace(os.fspath(workspace))
+  if type(model) is not int:
+    raise errors.UsageError(
+      f'model must be the number of an explained model, found {model!r}.'
+    )
   source = os.path.basename(source).removesuffix('.gin')
   settings = _settings(place, source, model)
   original = place.dataset(source, ORIGINAL)

@@ -68,6 +68,7 @@ def test_mistakes_are_told_in_a_sentence(finished, damaged, tmp_path):
     (lambda: roar_tf.load_model(tmp_path / 'none', 'tiny'), 'no workspace'),
     (lambda: roar_tf.load_model(finished, 'tinny'), 'Did you mean "tiny"'),
     (lambda: roar_tf.load_model(finished, 'tiny', 2), 'model 2 .*it has 0'),
+    (lambda: roar_tf.load_model(finished, 'tiny', '0'), 'must be the number'),
   ):
     with pytest.raises(errors.UsageError, match=words):
       call()
