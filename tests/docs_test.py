@@ -54,7 +54,7 @@ def _examples(tool: str) -> list[list[str]]:
     ):
       call = re.sub(r'2?>\S+', '', call)  # What the shell takes away.
       words = shlex.split(re.sub(NUMBERS, '1', call), comments=True)
-      found.append([word for word in words if word != '...'])
+      found.append([w for w in words if w != '...' and '>' not in w])
   return found
 
 
