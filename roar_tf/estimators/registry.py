@@ -7,8 +7,8 @@ folded in); scores are [B, H, W, C], or [B, H, W, 1] or [B, H, W] for one score
 per pixel. docs/guides/estimators.md has the whole contract. Prefixes compose
 over every registered *base*, a user's own included: `sq_` squares, `sg_`
 averages over noisy images, `var_` takes the variance over them. They read from
-the left, outermost first: `sg_sq_grad` is the mean of squared gradients, `sq_sg_grad` the
-square of the mean gradient.
+the left, outermost first: `sg_sq_grad` is the mean of squared gradients,
+`sq_sg_grad` the square of the mean gradient.
 
 `blur_` and `max_` stand before all others, and apply to controls and to scores
 made elsewhere too: `blur_sg_sq_grad`, `max_random`. They are controls
