@@ -19,7 +19,7 @@ PUBLIC = [
 
 def _examples() -> str:
   """Returns all Python of README and docs, and the examples of docstrings."""
-  pages = [ROOT / 'README.md', *(ROOT / 'docs').glob('*.md')]
+  pages = [ROOT / 'README.md', *(ROOT / 'docs/guides').glob('*.md')]
   blocks = [
     block
     for page in pages
