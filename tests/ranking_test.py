@@ -84,16 +84,17 @@ def test_half_precision_scores_are_summed_in_float32(dtype):
   assert ranks.tolist() == [[4, 3, 2, 1, 0]]
 
 
-@pytest.mark.parametrize('jit_compile', [False, True], ids=['graph', 'xla'])
-@pytest.mark.parametrize('granularity', ranking.GRANULARITIES)
 @pytest.mark.parametrize(
-  ('dtype', 'scale'),
+  ('dtype', 'scale', 'granularity', 'jit_compile'),
   [
-    ('float32', 2.0**-149),  # The least number that is not 0.
-    ('float32', 2.0**-130),
-    ('float32', 2.0**121),  # Sums of channels are infinite.
-    ('float64', 2.0**-1074),
-    ('bfloat16', 2.0**-133),
+    # The least number that is not 0; and sums of channels that are infinite.
+    ('float32', 2.0**-149, 'pixel', False),
+    ('float32', 2.0**-149, 'element', True),
+    ('float32', 2.0**-130, 'pixel', True),
+    ('float32', 2.0**121, 'pixel', False),
+    ('float32', 2.0**121, 'pixel', True),
+    ('float64', 2.0**-1074, 'pixel', False),
+    ('bfloat16', 2.0**-133, 'element', False),
   ],
 )
 def test_scores_below_and_above_the_usual_keep_their_order(

@@ -255,7 +255,7 @@ def test_images_of_half_precision_have_squares(images, dtype):
     )
 
 
-@pytest.mark.parametrize('scale', [1e-36, 1e-20, 1e-16, 1e15, 1e25])
+@pytest.mark.parametrize('scale', [1e-36, 1e-16, 1e25])
 def test_squares_keep_the_order_and_are_right_where_they_fit(images, scale):
   weights = np.random.default_rng(0).permutation(np.linspace(0.01, 1, 60))
   weights = (scale * weights).astype(np.float32)
