@@ -86,7 +86,10 @@ def _from_tfds(source, folder, store_dataset):
     *configuration,
   )
   return dataclasses.replace(
-    source, train_images=COUNTS['train'], test_images=COUNTS['test']
+    source,
+    train_images=COUNTS['train'],
+    test_images=COUNTS['test'],
+    train_subset=None,
   )
 
 

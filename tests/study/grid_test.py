@@ -24,10 +24,16 @@ PAPER = ('imagenet2012', 'food101', 'birdsnap')
 # Of every study that comes along: sources, estimators, modes, seeds, seeds of
 # originals, retrainings on images.
 COMING_ALONG = {
-  'fashion_mnist': (('fashion_mnist',), 7, 2, 5, 5, 7 * 10 * 5 + 5),
   'cifar10': (('cifar10',), 7, 2, 5, 5, 7 * 10 * 5 + 5),
   'paper': (PAPER, 18, 2, 5, 10, 2730),
   **{f'paper_{name}': ((name,), 18, 2, 5, 10, 910) for name in PAPER},
+}
+# And how many runs those of Fashion-MNIST have.
+FASHION = {
+  'fashion_mnist': 481,
+  'fashion_mnist_fills': 25,
+  'fashion_mnist_recursive': 25,
+  'fashion_mnist_points': 21,
 }
 
 
@@ -36,10 +42,27 @@ def _runs(loaded):
 
 
 def test_every_study_that_comes_along_is_tested():
-  names = sorted(
-    [*COMING_ALONG, 'paper_sequential', 'planted_colour', 'quickstart']
-  )
+  others = ('paper_sequential', 'planted_colour', 'quickstart')
+  names = sorted([*COMING_ALONG, *FASHION, *others])
   assert config.available('studies') == names
+
+
+@pytest.mark.parametrize('name', FASHION)
+def test_studies_of_fashion_mnist_share_what_they_can(name):
+  (loaded,) = experiment.load(study=name)
+  (first,) = experiment.load(study='fashion_mnist')
+  assert loaded.source == first.source
+  assert loaded.source.count('train') == 10_000
+  for one in ('explained', 'retrained'):
+    factory = getattr(loaded, f'{one}_model')
+    assert getattr(loaded, one).settings(factory) == getattr(
+      first, one
+    ).settings(getattr(first, f'{one}_model'))
+  runs = _runs([loaded])
+  assert len(runs) == FASHION[name]
+  text = ' '.join(open(config.find('studies', name)).read().split('\n#'))
+  assert f'{len(runs)} runs' in ' '.join(text.split())
+  assert f'roar_study --study={name} ' in text
 
 
 def test_the_sequential_study_of_the_paper_has_seeds_for_every_look():
@@ -116,7 +139,7 @@ def test_studies_that_come_along_have_the_runs_they_say(name):
     assert study.fills == ('mean',)
     assert study.seeds == seeds
     assert (study.original_seeds or seeds) == original_seeds
-    if name in ('fashion_mnist', 'cifar10'):
+    if name == 'cifar10':
       assert study.estimators == ('random', 'sobel', *SMALL)
   runs = _runs(loaded)
   assert len(set(map(str, runs))) == len(runs)

@@ -294,7 +294,7 @@ def test_the_documented_example(rank, place, tmp_path, monkeypatch):
   captum, saving = blocks
   compile(captum, 'captum', 'exec')
   monkeypatch.chdir(tmp_path)
-  code = saving.replace('fashion_mnist', 'tiny')
+  code = saving.replace('fashion_mnist_10k', 'tiny')
   exec(code, {'attribute': lambda images: images.astype(np.float32)})
   outcome = rank(place / 'scores/tiny/captum_ig')
   assert outcome.status == 0, outcome.err
