@@ -105,7 +105,8 @@ def find(kind: str, name: str) -> str:
     locations.check_reachable(path, flag)
     if files.exists(path):
       return path
-    raise errors.UsageError(f'There is no gin file {name}.')
+    place = '' if os.path.isabs(path) else f' in {os.getcwd()}'
+    raise errors.UsageError(f'There is no gin file {name}{place}.')
   known = available(kind)
   if name in known:
     return os.path.join(root(), kind, f'{name}.gin')
@@ -136,7 +137,7 @@ def parse(paths: Sequence[str], bindings: Sequence[str]) -> None:
   mistakes = errors.Mistakes()
   for file in paths:
     with mistakes.noted():
-      path = existing(file)
+      path = _existing(file)
       whole = path if files.is_remote(path) else os.path.abspath(path)
       # What a file includes lies beside it, else where the command was called.
       folder = os.path.join(os.path.dirname(whole), '')
@@ -152,7 +153,32 @@ def parse(paths: Sequence[str], bindings: Sequence[str]) -> None:
   mistakes.check()
 
 
-def existing(file: str) -> str:
+def beside(
+  gin_files: Sequence[str], bindings: Sequence[str], parameter: str, path: str
+) -> str:
+  """Returns a path that a gin parameter holds, as the file that sets it means.
+
+  Args:
+    gin_files: those that may set it, the likeliest first; see `parse`.
+    bindings: what `--gin_bindings` sets means the directory of the command.
+    parameter: its name.
+    path: what it holds.
+
+  Returns:
+    The path of what lies beside one of the files; the path itself where that
+    is absolute, a URL, or nothing lies there.
+  """
+  is_whole = os.path.isabs(path) or path.startswith('~')
+  if is_whole or files.URL.match(path) or any(parameter in b for b in bindings):
+    return path
+  for file in gin_files:
+    found = os.path.join(os.path.dirname(_existing(file)), path)
+    if files.exists(found):
+      return found
+  return path
+
+
+def _existing(file: str) -> str:
   """Returns the path of a file: the user's own, else one of `root()`.
 
   Raises:

@@ -200,6 +200,24 @@ def test_what_a_file_names_lies_beside_it(tmp_path, monkeypatch):
   assert [each.configuration.dataset for each in loaded] == [
     *(f'{folder}/data/own.gin', 'data/only_here.gin', 'cifar10')
   ]
+  # Folders of images and models lie beside it, too.
+  (folder / 'images').mkdir()
+  for path in (folder, elsewhere):
+    _file(path, '', 'model.keras')
+  bindings = (
+    'Source.tfds_name = None\nSource.generated = False\n'
+    "Source.folder = 'images'\n"
+  )
+  model = "ExplainedModel.file = 'model.keras'\nExplainedModel.input = '0..1'\n"
+  own = _file(folder, ours + bindings, 'photographs.gin')
+  more = _file(folder, model, 'model.gin')
+  (found,) = experiment.load(dataset=own, gin_files=[more])
+  assert found.source.folder == f'{folder}/images'
+  assert found.given.path == f'{folder}/model.keras'
+  (found,) = experiment.load(
+    dataset=own, gin_bindings=[*model.splitlines(), "Source.folder = 'x'"]
+  )
+  assert (found.source.folder, found.given.path) == ('x', 'model.keras')
   # What --gin_bindings names, was named here.
   binding = "Study.sources = ('data/only_here.gin',)"
   _file(folder, 'Study.no_such = 2\n', 'data/only_here.gin')

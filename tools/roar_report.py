@@ -47,7 +47,8 @@ def main() -> None:
         [locations.located(path, '--results') for path in FLAGS.results], output
       )
     finally:
-      print(report.summary(output), flush=True)
+      if summary := report.summary(output):
+        print(summary, flush=True)
     return
   try:
     with cli.workforce() as workforce:

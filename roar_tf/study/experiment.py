@@ -1,7 +1,7 @@
 """One source's whole configuration, frozen and free of gin's global state."""
 
 import dataclasses
-import os
+import functools
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -10,7 +10,6 @@ import gin
 
 from roar_tf import config, errors, own_code, ranking
 from roar_tf.datasets.source import Source
-from roar_tf.engine import files
 from roar_tf.estimators import registry
 from roar_tf.estimators.settings import Settings
 from roar_tf.models import given, resnet
@@ -148,25 +147,29 @@ def load(
   if not 0 <= seed < 2**31:
     raise errors.UsageError(f'--seed must be 0..2^31 - 1, found {seed}.')
   study_files = [config.find('studies', study)] if study else []
+  own_files = [*reversed(gin_files), *study_files]  # The likeliest first.
   sources: Sequence[str] = [dataset or '']
   if not dataset:
     config.parse([*study_files, *gin_files], gin_bindings)
     named = gin.get_bindings('Study').get('sources')
     if not _are_names(named):  # It says what is wrong.
       named = config.configured(Study, config.stem(study or 'study')).sources
-    own = [config.existing(file) for file in gin_files]
-    beside = [*reversed(own), *study_files]
-    if any('Study.sources' in binding for binding in gin_bindings):
-      beside = []  # It was written where the command was called.
-    sources = [_located(source, beside) for source in named]
+    beside = functools.partial(config.beside, own_files, gin_bindings)
+    sources = [
+      beside('Study.sources', source) if source.endswith('.gin') else source
+      for source in named
+    ]
   experiments, mistakes = [], errors.Mistakes()
   for source in sources:
     with mistakes.noted():
       file = config.find('datasets', source)
       config.parse([file, *study_files, *gin_files], gin_bindings)
+      beside = functools.partial(
+        config.beside, [file, *own_files], gin_bindings
+      )
       experiments.append(
         dataclasses.replace(
-          _frozen(config.stem(source), study, seed),
+          _frozen(config.stem(source), study, seed, beside),
           configuration=Configuration(
             study, source, tuple(gin_files), tuple(gin_bindings), seed
           ),
@@ -195,41 +198,20 @@ def _are_names(sources: object) -> bool:
   )
 
 
-def _located(source: str, gin_files: Sequence[str]) -> str:
-  """Returns the path of a source's gin file that lies beside one of some files.
+def _frozen(
+  source: str,
+  study: str | None,
+  seed: int,
+  beside: Callable[[str, str], str],
+) -> Experiment:
+  """Reads every configurable once under the current gin configuration.
 
   Args:
-    source: name of a source, or a path that `Study.sources` has.
-    gin_files: those that may bind `Study.sources`, the likeliest first.
-
-  Returns:
-    The source as it is if none of them has it beside it: it is then sought
-    where the command was called.
-
-  Raises:
-    UsageError: it is not there either.
+    source: name of the source.
+    study: name of the study or its gin file.
+    seed: see `Experiment`.
+    beside: see `config.beside`; given the parameter and the path.
   """
-  if (
-    not source.endswith('.gin')
-    or os.path.isabs(source)
-    or source.startswith('~')
-    or files.URL.match(source)
-  ):
-    return source
-  for file in gin_files:
-    path = os.path.join(os.path.dirname(file), source)
-    if files.exists(path):
-      return path
-  if gin_files and not os.path.exists(source):
-    raise errors.UsageError(
-      f'gin parameter Study.sources: there is no file {source}, neither beside '
-      f'{" or ".join(gin_files)} nor in {os.getcwd()}.'
-    )
-  return source
-
-
-def _frozen(source: str, study: str | None, seed: int) -> Experiment:
-  """Reads every configurable once under the current gin configuration."""
   mistakes = errors.Mistakes()
 
   def configured(cls: Callable, *args, **kwargs) -> Any:
@@ -243,6 +225,14 @@ def _frozen(source: str, study: str | None, seed: int) -> Experiment:
   attribution, ranking_ = configured(Attribution), configured(Ranking)
   given_ = configured(given.ExplainedModel)
   mistakes.check()
+  if source_.folder:
+    folder = beside('Source.folder', source_.folder)
+    source_ = dataclasses.replace(source_, folder=folder)
+  for name in ('file', 'weights'):
+    path = getattr(given_, name)
+    if path not in (None, 'imagenet'):
+      path = beside(f'ExplainedModel.{name}', path)
+      given_ = dataclasses.replace(given_, **{name: path})
   bindings = own_code.bindings()
   builder = (
     own_code.builder(source_.tfds_name, source_.builder_module or '')
