@@ -119,11 +119,19 @@ def by_blocks(run, inputs: Inputs, size: int, signature):
   number = -(-count // size)
   # Repeating the last image keeps every block at one shape.
   rows = np.minimum(np.arange(number * size), count - 1).reshape(number, size)
+
+  def run_rows(some):
+    return run(inputs.map(lambda x: tf.gather(x, some)))
+
+  if tf.executing_eagerly():  # `map_fn` would have AutoGraph rewrite `run`.
+    return tf.nest.map_structure(
+      lambda *parts: tf.concat(parts, 0)[:count], *map(run_rows, rows)
+    )
   signature = tf.nest.map_structure(
     lambda s: tf.TensorSpec([size, *s.shape], s.dtype), signature
   )
   outcome = tf.map_fn(
-    lambda some: run(inputs.map(lambda x: tf.gather(x, some))),
+    run_rows,
     tf.constant(rows),
     parallel_iterations=1,
     fn_output_signature=signature,

@@ -9,21 +9,24 @@ import pytest
 import tensorflow as tf
 
 import roar_tf
+from roar_tf.estimators import registry
 
 PAGE = pathlib.Path(__file__).parents[2] / 'docs/guides/estimators.md'
 PEERS = ('xplique', 'torch')
 
 
-@pytest.fixture
-def examples(own_registry, model, images):
+@pytest.fixture(scope='module')
+def examples(model, images):
   """What the page defines; blocks that need other libraries are compiled."""
-  names = {'model': model, 'images': images}
-  for block in re.findall(r'```python\n(.*?)```', PAGE.read_text(), re.S):
-    code = compile(block, 'estimators.md', 'exec')
-    needed = [name for name in PEERS if re.search(rf'\b{name}\b', block)]
-    if all(map(importlib.util.find_spec, needed)):
-      exec(code, names)
-  return names
+  names = {'__name__': '__main__', 'model': model, 'images': images}
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(registry, '_registry', dict(registry._registry))
+    for block in re.findall(r'```python\n(.*?)```', PAGE.read_text(), re.S):
+      code = compile(block, 'estimators.md', 'exec')
+      needed = [name for name in PEERS if re.search(rf'\b{name}\b', block)]
+      if all(map(importlib.util.find_spec, needed)):
+        exec(code, names)
+    yield names
 
 
 def test_grad_cam_is_what_its_paper_says(examples, model, images):

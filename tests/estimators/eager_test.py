@@ -1,5 +1,6 @@
 """Tests of estimators that are called with NumPy arrays, outside of graphs."""
 
+import sys
 import threading
 
 import numpy as np
@@ -141,6 +142,19 @@ def test_numbers_of_any_type_are_scores(convert, model, images):
   found = roar_tf.explain(model, images, 'mine')['mine']
   expected = np.asarray(convert(images)).astype(np.float32)
   np.testing.assert_array_equal(found, expected)
+
+
+def test_the_function_is_called_as_it_was_written(model, images):
+  files = []
+
+  @roar_tf.register('mine', eager=True)
+  def mine(model, images, targets, keys):
+    files.append(sys._getframe().f_code.co_filename)
+    return images
+
+  # Parts of a batch, in which AutoGraph has nothing to rewrite.
+  roar_tf.explain(model, images, ['mine', 'sg_mine'], samples=3, batch_size=2)
+  assert len(files) > 4 and set(files) == {__file__}
 
 
 def test_its_own_errors_are_as_they_were(model, images):

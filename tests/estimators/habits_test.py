@@ -28,8 +28,8 @@ class OfTorch:
 
 def test_names_of_other_libraries_mean_the_same(model, images):
   expected = roar_tf.explain(
-    model, images, 'sg_ig', [1, 2, 3], baseline=0.5, steps=3, samples=2
-  )['sg_ig']
+    model, images, 'ig', [1, 2, 3], baseline=0.5, steps=3, samples=2
+  )['ig']
   one_hot = np.eye(4)[[1, 2, 3]]
   for given in (
     dict(inputs=OfTorch(images), target=OfTorch(np.array([1, 2, 3])))
@@ -37,7 +37,7 @@ def test_names_of_other_libraries_mean_the_same(model, images):
     dict(images=images, targets=one_hot, baseline_value=0.5)
     | dict(steps=3, nb_samples=2, batch_size=64),
   ):
-    found = roar_tf.explain(model=model, estimators='sg_ig', **given)['sg_ig']
+    found = roar_tf.explain(model=model, estimators='ig', **given)['ig']
     np.testing.assert_array_equal(found, expected)
 
 
