@@ -3,7 +3,6 @@
 They are parts, in reference/generated/, that pages of reference/ include.
 """
 
-import dataclasses
 import importlib
 import importlib.metadata
 import inspect
@@ -15,16 +14,22 @@ import sys
 import types
 from collections.abc import Iterator
 
-import gin
-
 import roar_tf
-import roar_tf.study.experiment  # noqa: F401  Its imports define all parameters.
-from roar_tf import gin_files
-from roar_tf.study import looks, model, rank, report, shards, source, train
+from roar_tf import __main__, config, gin_files
+from roar_tf.study import (
+  looks,
+  model,
+  parameters,
+  rank,
+  report,
+  rerank,
+  shards,
+  source,
+  train,
+)
 
 # What the estimators of a user's own are written with, beside the public API.
 FOR_ESTIMATORS = ('register', 'registered', 'grad', 'gb', 'ig')
-
 
 KINDS = ('datasets', 'studies', 'profiles')
 """Folders of gin/ whose files are named by flags."""
@@ -37,7 +42,7 @@ def write(docs: pathlib.Path) -> None:
   for name, lines in (
     ('api.md', api()),
     ('commands.md', commands()),
-    ('gin.md', parameters()),
+    ('gin.md', gin_parameters()),
     ('stages.md', stages()),
     *((f'{kind}.md', configurations(kind)) for kind in KINDS),
   ):
@@ -107,12 +112,15 @@ def mark_examples(app, what, name, obj, options, lines: list[str]) -> None:
 
 
 def commands() -> Iterator[str]:
-  """Yields the `--help` of every installed command."""
-  for name in sorted(
+  """Yields the `--help` of every installed command, and of all verbs."""
+  names = sorted(
     point.name
     for point in importlib.metadata.distribution('roar_tf').entry_points
     if point.group == 'console_scripts'
-  ):
+  )
+  # The other verbs are those commands.
+  verbs = [verb for verb in __main__.VERBS if f'roar_{verb}' not in names]
+  for name in [*names, *(f'roar_tf {verb}' for verb in verbs)]:
     yield from [f'## {name}', '', '```text', help_of(name), '```', '']
 
 
@@ -124,8 +132,9 @@ def help_of(command: str) -> str:
     for name, value in os.environ.items()
     if name not in ('ROAR_WORKSPACE', 'TFDS_DATA_DIR')
   }
+  name, *words = command.split()
   done = subprocess.run(
-    [os.path.join(os.path.dirname(sys.executable), command), '--help'],
+    [os.path.join(os.path.dirname(sys.executable), name), *words, '--help'],
     capture_output=True,
     text=True,
     env={**environment, 'COLUMNS': '80'},
@@ -146,6 +155,7 @@ def stages() -> Iterator[str]:
     rank.Rank,
     shards.Shards,
     train.Train,
+    rerank.Rerank,
     looks.Looks,
     report.Report,
   ):
@@ -165,76 +175,26 @@ def configurations(kind: str) -> Iterator[str]:
     yield f'| `{name}` | {text.removesuffix(".")} |'
 
 
-# --- gin ---------------------------------------------------------------------
+# --- gin ----------------------------------------------------------------------
 
 _TITLES = ('Study', 'Source', 'Attribution', 'Ranking', 'Training')
 """What a user sets first; the rest follows by name."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Parameter:
-  """A gin parameter.
-
-  Attributes:
-    name: such as `seeds`.
-    default: as Python writes it; None where there is none.
-    text: what it is.
-  """
-
-  name: str
-  default: str | None
-  text: str
-
-
-def parameters() -> Iterator[str]:
+def gin_parameters() -> Iterator[str]:
   """Yields all gin parameters, by configurable, as definition lists."""
-  ours = {
-    entry.name: entry.wrapped
-    for _, entry in gin.config._REGISTRY.items()
-    if entry.module.startswith('roar_tf.')
-  }
-  rest = sorted(ours.keys() - set(_TITLES), key=str.lower)
-  for title in (*_TITLES, *rest):
-    configurable = ours[title]
-    summary = inspect.getdoc(configurable).split('\n\n')[0]
+  known = config.configurables()
+  grouped: dict[str, list[parameters.Parameter]] = {}
+  for parameter in parameters.parameters():
+    grouped.setdefault(parameter.name.split('.')[0], []).append(parameter)
+  for title in dict.fromkeys([*_TITLES, *grouped]):
+    summary = inspect.getdoc(known[title]).split('\n\n')[0]
     yield from [f'## {title}', '', _marked(' '.join(summary.split())), '']
-    for parameter in parameters_of(configurable):
-      default = '' if parameter.default is None else f' = {parameter.default}'
-      yield f'`{title}.{parameter.name}{default}`'
-      yield f': {_marked(parameter.text)}'
+    for parameter in grouped[title]:
+      default = parameter.default
+      value = '' if default == 'required' else f' = {default}'
+      yield from [f'`{parameter.name}{value}`', f': {_marked(parameter.doc)}']
       yield ''
-
-
-def parameters_of(configurable) -> Iterator[Parameter]:
-  """Yields the parameters of a configurable that its docstring describes."""
-  described = _described(inspect.getdoc(configurable))
-  for name, parameter in inspect.signature(configurable).parameters.items():
-    if name not in described or 'not a gin parameter' in described[name]:
-      continue
-    default = parameter.default
-    if default is inspect.Parameter.empty:
-      if not dataclasses.is_dataclass(configurable):
-        continue  # An argument of the call: the shape of images, classes.
-      default = None
-    elif default is gin.REQUIRED:
-      default = None
-    elif callable(default):
-      default = f'@{default.__name__}'
-    else:
-      default = repr(default)
-    yield Parameter(name, default, described[name])
-
-
-def _described(docstring: str) -> dict[str, str]:
-  """Returns {name: text} of `Attributes:` or `Args:` of a docstring."""
-  parts = re.split(r'\n(?:Attributes|Args):\n', docstring)
-  if len(parts) < 2:
-    return {}
-  section = re.split(r'\n(?=\S)', parts[1])[0]
-  entries = re.findall(
-    r'^  (\w+): (.*?)(?=^  \w+: |\Z)', section, re.MULTILINE | re.DOTALL
-  )
-  return {name: ' '.join(text.split()) for name, text in entries}
 
 
 def _marked(text: str) -> str:

@@ -12,8 +12,10 @@ import sys
 
 import pytest
 
+from roar_tf import __main__
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-TOOLS = sorted(path.stem for path in (ROOT / 'tools').glob('roar_*.py'))
+TOOLS = sorted({tool for tool, _ in __main__.VERBS.values()})
 PAGES = [
   path
   for path in (*ROOT.glob('*.md'), *ROOT.glob('docs/**/*.md'))
@@ -27,13 +29,17 @@ PARSER = """
 import importlib, json, sys
 from absl import flags
 from roar_tf.cli_flags import FLAGS
-importlib.import_module(f'roar_tf.tools.{sys.argv[1]}')
+tool = importlib.import_module(f'roar_tf.tools.{sys.argv[1]}')
 for argv in json.load(sys.stdin):
   FLAGS.unparse_flags()
+  verb = getattr(tool, 'VERBS', {}).get(argv[0])
   try:
     rest = FLAGS(argv)[1:]
-    if rest:
+    if rest and not (verb and verb.words):
       print(*argv, f': unexpected {rest}')
+    given = {name for name in FLAGS if FLAGS[name].present}
+    if verb and given - set(verb.flags):
+      print(*argv, f': it does not take {given - set(verb.flags)}')
   except flags.Error as e:
     if 'Missing value' not in str(e):  # Of a flag that a sentence names.
       print(*argv, f': {e}')
@@ -43,8 +49,10 @@ assert 'tensorflow' not in sys.modules
 
 def _examples(tool: str) -> list[list[str]]:
   """Returns the arguments of every call of a tool in the documentation."""
-  line_of_code = rf'^(?:    |!|.*exec |.*/bin/)(?:\w+=\S+ )*({tool} .*)$'
-  in_a_sentence = rf'`({tool} [^`]*)`'
+  verbs = [verb for verb, (name, _) in __main__.VERBS.items() if name == tool]
+  tool = rf'(?:{tool}|roar_tf (?:{"|".join(verbs)}))(?=[ `])'
+  line_of_code = rf'^(?:    |!|.*exec |.*/bin/)(?:\w+=\S+ )*({tool}.*)$'
+  in_a_sentence = rf'`({tool}[^`]*)`'
   found = []
   for page in PAGES:
     text = page.read_text(encoding='utf-8').replace('\\\n', ' ')
@@ -53,8 +61,9 @@ def _examples(tool: str) -> list[list[str]]:
       *re.findall(in_a_sentence, text),
     ):
       call = re.sub(r'2?>\S+', '', call)  # What the shell takes away.
-      words = shlex.split(re.sub(NUMBERS, '1', call), comments=True)
-      found.append([w for w in words if w != '...' and '>' not in w])
+      call = re.sub('^roar_tf ', '', re.sub(NUMBERS, '1', call))
+      words = shlex.split(call, comments=True)
+      found.append([word for word in words if word != '...'])
   return found
 
 
