@@ -10,11 +10,17 @@ for.
 from __future__ import annotations
 
 import dataclasses
-import traceback
 from collections.abc import Callable
 
 from roar_tf import errors, filters, lazy, randomness, scaling
-from roar_tf.estimators import blocks, eager, ensemble, gradient, registry
+from roar_tf.estimators import (
+  blocks,
+  custom,
+  eager,
+  ensemble,
+  gradient,
+  registry,
+)
 from roar_tf.estimators import integrated_gradients as ig
 from roar_tf.estimators.settings import Settings
 from roar_tf.lazy import tf
@@ -299,51 +305,9 @@ class Plan:
       elif base.rule:
         values[base.name] = ends[base.rule]
       else:
-        values[base.name] = self._custom(
-          model, base, dataclasses.replace(inputs, targets=targets)
-        )
+        given = dataclasses.replace(inputs, targets=targets)
+        values[base.name] = custom.scores(base, model, given, self.settings)
     return values, targets
-
-  def _custom(self, model, base, inputs: blocks.Inputs) -> tf.Tensor:
-    """Calls a registered function and checks what it returns."""
-    extra = {name: getattr(self.settings, name) for name in base.settings}
-    if base.needs_truth:
-      extra['truth'] = inputs.truth
-    try:
-      if base.eager:
-        scores = eager.call(base, model, inputs, extra)
-      else:
-        scores = base.function(
-          model, inputs.images, inputs.targets, inputs.keys, **extra
-        )
-    except (AttributeError, NotImplementedError, TypeError) as e:
-      # Of these, tensors of a graph raise some: they have no values yet.
-      symbolic = 'symbolic' in str(e).lower()
-      if base.is_built_in or base.eager or not symbolic:
-        raise
-      place = traceback.extract_tb(e.__traceback__)[:2][-1]
-      reason = str(e).split('. ')[0].strip()
-      raise ValueError(
-        f'Estimator "{base.name}" asks for the values of a tensor ({reason}; '
-        f'{place.filename}:{place.lineno}), and estimators run inside of a '
-        'tf.function, where there are none: use TensorFlow operations in place '
-        'of .numpy(), NumPy and Python conditions, or register it with '
-        'eager=True, and it is given NumPy arrays.'
-      ) from e
-    images = inputs.images
-    found = getattr(scores, 'shape', None)
-    pixels = images.shape[:3]
-    if found not in (images.shape, pixels + [1], pixels):
-      raise ValueError(
-        f'Estimator "{base.name}" must return scores of shape {images.shape}, '
-        f'that of its images, or {pixels + [1]} or {pixels}, one per pixel '
-        '(tf.image.resize enlarges a smaller map), found '
-        f'{scores if found is None else found}.'
-      )
-    scores = tf.cast(scores, images.dtype)
-    if len(found) == 3:
-      scores = scores[..., None]
-    return tf.broadcast_to(scores, images.shape)
 
   def _block(self, inputs: blocks.Inputs, copies: int) -> blocks.Block:
     count, height, width, _ = inputs.images.shape

@@ -23,13 +23,11 @@ training starts from. `shuffle_x`, `shuffle_same_x`, `shuffle_other_x` and
 """
 
 import dataclasses
-import functools
-import inspect
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
 from roar_tf import cells, errors, own_code, ranking
-from roar_tf.estimators import names
+from roar_tf.estimators import functions, names
 from roar_tf.lazy import tf
 
 Function = Callable[..., 'tf.Tensor']
@@ -188,17 +186,17 @@ def register(
       )
     known = _registry.get(name)
     # Loading the same file again (gin imports, notebooks) is harmless.
-    if known and _origin(known.function) != _origin(function):
+    known = known and functions.origin(known.function)
+    if known and known != functions.origin(function):
       raise errors.UsageError(
         f'An estimator named {name!r} exists already, '
-        f'{".".join(map(str, _origin(known.function)))}: give yours another '
-        'name.'
+        f'{".".join(map(str, known))}: give yours another name.'
       )
     code = None
     # Of what `exec` defines it may be None.
     module = getattr(function, '__module__', None) or ''
     if not module.startswith('roar_tf.'):
-      _check_signature(
+      functions.check_signature(
         name, function, [*settings, *(['truth'] if needs_truth else [])]
       )
       title = f'estimator "{name}"'
@@ -219,38 +217,6 @@ def register(
     return function
 
   return decorate
-
-
-def _check_signature(
-  name: str, function: Function, keywords: Sequence[str]
-) -> None:
-  """Raises UsageError for a function that cannot be called as estimators are.
-
-  Args:
-    name: of the estimator.
-    function: it.
-    keywords: arguments that it is given by name.
-  """
-  try:
-    signature = inspect.signature(function)
-  except (TypeError, ValueError):  # Python does not know it.
-    return
-  try:
-    signature.bind(None, None, None, None, **dict.fromkeys(keywords))
-  except TypeError as e:
-    given = ['model', 'images', 'targets', 'keys', *(f'{k}=' for k in keywords)]
-    raise errors.UsageError(
-      f'Estimator "{name}" is called with ({", ".join(given)}), and takes '
-      f'{signature} ({e}): give it these arguments.'
-    ) from e
-
-
-def _origin(function: Function) -> tuple[str, str]:
-  """Returns module and name of a function, a partial one's or an object's."""
-  while isinstance(function, functools.partial):
-    function = function.func
-  named = function if hasattr(function, '__qualname__') else type(function)
-  return named.__module__, named.__qualname__
 
 
 def names_of(function: Function) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from roar_tf import errors, own_code
 from roar_tf.cells import ORIGINAL
 from roar_tf.datasets.source import SPLITS
 from roar_tf.engine import files, locations, markers, progress
-from roar_tf.estimators import registry
+from roar_tf.estimators import functions, registry
 from roar_tf.estimators.habits import as_array
 from roar_tf.study.paths import Workspace
 
@@ -117,7 +117,7 @@ def _code(function: Callable, version: str | None) -> dict:
       'told from those of another version of it: define it in a file, or give '
       'version="1", and another word when it changes.'
     )
-  name = getattr(function, '__qualname__', type(function).__qualname__)
+  _, name = functions.origin(function)
   return {'function': name, **code.settings({})}
 
 
