@@ -110,7 +110,7 @@ def test_description_has_no_link_into_the_checkout(wheel):
   description = metadata.get_payload(decode=True).decode()
   # [text](target) and [label]: target
   targets = re.findall(r'\]\(([^)\s]+)\)|^\[[^\]]+\]: (\S+)', description, re.M)
-  assert len(targets) > 1
+  assert targets
   assert not [t for pair in targets for t in pair if t and '://' not in t]
 
 
