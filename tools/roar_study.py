@@ -233,8 +233,6 @@ def _run(pipeline) -> None:
 
     print(cleaning.remake(pipeline, FLAGS.remake), flush=True)
   failure = None
-  if pipeline.looks:
-    pipeline.looks.renew()
   if pipeline.looks and pipeline.is_whole and not (FLAGS.stage or FLAGS.first):
     failure = _make_looks(pipeline)
   goals, within = _goals(pipeline)

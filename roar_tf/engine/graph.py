@@ -168,7 +168,8 @@ class Graph:
 
   def _is_current(self, artefact: Artefact) -> bool:
     """Whether an artefact that is there asks for no look at it later."""
-    if not artefact.soft_inputs and not self._checks:
+    is_bound = not (artefact.soft_inputs or artefact.varies)
+    if is_bound and not self._checks:
       return True
     # What is finished no longer asks for the caches it was made from.
     caches = {a.marker for a in artefact.inputs.values() if a.intermediate}
@@ -178,7 +179,7 @@ class Graph:
       if source.marker not in caches
     ):
       return False
-    if not artefact.soft_inputs:
+    if is_bound:
       return True
     return self._is_equal(artefact) if self._checks else self._has_all(artefact)
 
@@ -191,12 +192,14 @@ class Graph:
       return False  # Its unit will say so.
 
   def _has_all(self, artefact: Artefact) -> bool:
-    """Whether it was made from all its soft inputs that are there."""
+    """Whether it was made from all its inputs that vary and are there."""
     try:
       marker = self._snapshot.read(artefact.marker)
     except (errors.DataError, *files.storage_errors()):
       return False
     recorded = marker['fingerprint']['inputs'] if marker else {}
+    if artefact.varies:
+      return recorded.keys() == artefact.inputs.keys()
     return all(
       name in recorded
       for name, source in artefact.soft_inputs.items()

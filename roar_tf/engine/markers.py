@@ -195,14 +195,19 @@ def differences(was: Mapping, wanted: Mapping) -> Iterator[str]:
   )
   if before != after:
     yield f'made by {before}, this is {after}'
+  changed: list[str] = []
   for part in ('settings', 'inputs'):
     before, after = was.get(part, {}), wanted.get(part, {})
     for name in sorted({*before, *after}):
       if name not in before or name not in after or before[name] != after[name]:
         old, new = before.get(name), after.get(name)
         if part == 'inputs':
-          yield f'its input {name} has changed'
+          changed.append(name)
         elif all(isinstance(v, Mapping) and 'sha256' in v for v in (old, new)):
           yield f'{name} has changed'
         else:
           yield f'{name}: {old!r} there, {new!r} asked for'
+  if len(changed) == 1:
+    yield f'its input {changed[0]} has changed'
+  elif changed:
+    yield f'{len(changed)} of its inputs have changed: {errors.few(changed)}'

@@ -90,6 +90,8 @@ class Artefact:
       whatever is there, such as a report, is made anew when more is there.
     intermediate: whether it is made only for a reader that is unfinished, as a
       cache is.
+    varies: whether it is made anew where other inputs are asked for than it was
+      made from. What those that it keeps hold must be the same.
     discovered: names of settings of which only the work finds out whether they
       make a difference. Where they did the marker has them, and where it has
       none the artefact is the same without them.
@@ -104,6 +106,7 @@ class Artefact:
     default_factory=dict
   )
   intermediate: bool = False
+  varies: bool = False
   discovered: tuple[str, ...] = ()
 
   def fingerprint(self, read: Callable[[str], dict | None]) -> dict:
@@ -175,9 +178,12 @@ class Artefact:
       return
     was = marker['fingerprint']
     names = {**self._lasting(), **self.parts()}
+    if self.varies:
+      names = names.keys() & was['inputs'].keys()
+      was = {**was, 'inputs': {name: was['inputs'][name] for name in names}}
     inputs = {name: was['inputs'].get(name) for name in names}
     for name, artefact in self._lasting().items():
-      if there := read(artefact.marker):
+      if name in names and (there := read(artefact.marker)):
         inputs[name] = there['seal']
     wanted = markers.fingerprint(
       self.stage.name, self.stage.version, self._settings(read), inputs
@@ -195,7 +201,9 @@ class Artefact:
     marker = read(self.marker)
     if marker is None:
       return False
-    if not self.soft_inputs:
+    if self.varies:
+      self.check(read)
+    elif not self.soft_inputs:
       was, remedy = marker['fingerprint'], self.stage.remedy(self)
       markers.check(self.marker, was, wanted, remedy)
     return marker['fingerprint'] == wanted

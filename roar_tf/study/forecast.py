@@ -79,7 +79,11 @@ def left(
     for artefact in node.unit.makes:
       if artefact.marker not in waiting:
         finished[stage].append(artefact)
-      elif artefact.soft_inputs or not snapshot.exists(artefact.marker):
+      elif (
+        artefact.soft_inputs
+        or artefact.varies
+        or not snapshot.exists(artefact.marker)
+      ):
         pending.setdefault(stage, []).append(artefact)
   costs = collections.defaultdict(dict)
   for stage, artefacts in pending.items():

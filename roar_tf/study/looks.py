@@ -11,11 +11,11 @@ fingerprint holds margin, nodes and all else that must be fixed beforehand.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from roar_tf import engine, errors
 from roar_tf.cells import Cell
-from roar_tf.engine import files, markers, progress
+from roar_tf.engine import files, markers
 from roar_tf.study import finished
 from roar_tf.study.context import Context
 from roar_tf.study.costs import REPORT, Cost
@@ -28,7 +28,7 @@ class Looks(engine.Stage):
   """Decides one look after the other."""
 
   name = 'look'
-  version = 1
+  version = 2
 
   def __init__(self, stages: Sequence, runs: Sequence[Run]):
     """Describes the looks of a study.
@@ -66,8 +66,6 @@ class Looks(engine.Stage):
     marker = f'{self.directory(number)}/{markers.DONE}'
     self._numbers[marker] = number
     inputs = {str(run): self._run(run) for run in self.due(number)}
-    if number > 1:
-      inputs[f'look {number - 1}'] = self.artefact(number - 1)
     settings = {
       'look': number,
       'Study.margin': study.margin,
@@ -79,46 +77,19 @@ class Looks(engine.Stage):
     }
     if study.explained_models > 1:
       settings['Study.explained_models'] = study.explained_models
-    return engine.Artefact(marker, self, settings, inputs)
+    return engine.Artefact(marker, self, settings, inputs, varies=True)
 
   def is_decided(self, number: int) -> bool:
-    """Returns whether a look is there, of all runs that are due until it.
+    """Returns whether a look is there, of the runs that are due until it.
 
-    Those before it must be.
+    Those before it must be. One that lacks an estimator which was added is
+    decided anew. What it has decided it decides in the same way again, since
+    those runs are the same, and it was said beforehand over how many
+    comparisons.
     """
     marker = markers.read(f'{self.directory(number)}/{markers.DONE}')
-    return marker is not None and not self._added(number, marker)
-
-  def _added(self, number: int, marker: Mapping) -> set[str]:
-    """Returns which runs are due until a look, and no part of it."""
     due = {str(run) for run in self.due(number)}
-    return due - set(marker['fingerprint']['inputs'])
-
-  def renew(self) -> None:
-    """Has looks decided anew that lack estimators which were added to a study.
-
-    What they have decided they decide in the same way again, since its runs are
-    the same, and it was said beforehand over how many comparisons.
-
-    Raises:
-      UsageError: something else has changed, too.
-    """
-    for number in range(1, self.last + 1):
-      path = f'{self.directory(number)}/{markers.DONE}'
-      marker = markers.read(path)
-      if marker is None:
-        return
-      if added := self._added(number, marker):
-        wanted = self.artefact(number)
-        known = {n: a for n, a in wanted.inputs.items() if n not in added}
-        dataclasses.replace(wanted, inputs=known).check(markers.read)
-        progress.say(
-          f'look {number} of {self._study.name} is decided anew: {len(added)} '
-          'runs were added to the study.'
-        )
-        for later in range(self.last, number - 1, -1):
-          files.remove(f'{self.directory(later)}/{markers.DONE}')
-        return
+    return marker is not None and due == marker['fingerprint']['inputs'].keys()
 
   def current(self) -> int:
     """Returns the number of the look that is due, or the last there was.

@@ -69,11 +69,11 @@ class Bench:
       stage: name of its stage, or the stage.
       inputs: names of its inputs, like parts and soft inputs.
       light: whether its stage is light.
-      more: `intermediate`, `discovered` and settings.
+      more: `intermediate`, `varies`, `discovered` and settings.
     """
     fields = {
       field: more.pop(field)
-      for field in ('intermediate', 'discovered')
+      for field in ('intermediate', 'varies', 'discovered')
       if field in more
     }
     parts = self.some(parts)

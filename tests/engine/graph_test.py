@@ -173,6 +173,29 @@ def test_a_report_names_a_required_input_that_is_not_there(bench):
   assert bench.marker('base') in log.error
 
 
+def test_what_varies_is_made_anew_of_other_inputs_and_of_them_alone(bench):
+  for name in 'abc':
+    bench.add(name)
+  bench.add('look', 'look', ['a', 'b'], varies=True, price=1)
+  bench.make()
+  assert not bench.pending()
+  for inputs in (['a', 'b', 'c'], ['c']):
+    bench.add('look', 'look', inputs, varies=True, price=1)
+    assert bench.pending() == bench.pending(checks=False) == ['look']
+    assert bench.make().states['look'] == 'made'
+    assert bench.make().states['look'] == 'kept'
+  bench.add('look', 'look', ['a', 'c'], varies=True, price=2)
+  with pytest.raises(errors.UsageError, match='price: 1 there, 2 asked for'):
+    bench.make()
+  # What it keeps must be what it was.
+  bench.delete('c')
+  bench.salt = 'another c'
+  bench.make('c')
+  bench.add('look', 'look', ['a', 'c'], varies=True, price=1)
+  with pytest.raises(errors.UsageError, match='its input c has changed'):
+    bench.make()
+
+
 # --- refusals -----------------------------------------------------------------
 
 

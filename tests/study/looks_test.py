@@ -134,21 +134,29 @@ def test_what_a_look_was_decided_by_cannot_change(
   assert 'another name' in str(caught.value)
 
 
-def test_an_estimator_may_be_added_and_decides_nothing_else_anew(
-  whole, tiny, sequential, tool, tmp_path, states
+@pytest.mark.parametrize(
+  'names, due',
+  [
+    (('random', 'grad', 'sobel', 'oracle', 'sq_grad'), 17 + 3),
+    (('random', 'sq_grad', 'sobel'), 3 + 5 + 3 + 3),  # In the place of grad.
+  ],
+)
+def test_other_estimators_are_looked_at_and_decide_nothing_else_anew(
+  whole, tiny, sequential, tool, tmp_path, states, names, due
 ):
   root, pipeline, _ = whole
   copy = tmp_path / 'copy'
   shutil.copytree(root, copy)
-  names = ('random', 'grad', 'sobel', 'oracle', 'sq_grad')
-  more = f'--gin_bindings=Study.estimators = {names}'
-  flags = [f'--study={sequential}', *tiny.flags(copy), more]
+  flags = [f'--study={sequential}', *tiny.flags(copy)]
+  flags.append(f'--gin_bindings=Study.estimators = {names}')
   refusal = tool('roar_study', *flags, '--gin_bindings=Study.margin = 0.5')
   assert refusal.status == 2 and 'Study.margin' in refusal.err
+  assert 'inputs' not in refusal.err
+  outcome = tool('roar_study', *flags, '--dry_run')
+  assert f'Look 1 of 3 is due: {due} runs' in outcome.out, outcome.err
   before = states(copy / 'runs')
   outcome = tool('roar_study', *flags)
   assert outcome.status == 0, outcome.err
-  assert 'look 1 of by_looks is decided anew: 3 runs were added' in outcome.out
   after = states(copy / 'runs')
   assert before == {path: after[path] for path in before}
   for number in range(1, pipeline.looks.current() + 1):
@@ -156,8 +164,11 @@ def test_an_estimator_may_be_added_and_decides_nothing_else_anew(
       {one['comparison'][-1]: one for one in _decisions(r, number)['decisions']}
       for r in (root, copy)
     )
-    assert old == {name: new[name] for name in old}
-    assert 'sq_grad' in new
+    kept = old.keys() & set(names)
+    assert {n: old[n] for n in kept} == {n: new[n] for n in kept}
+    assert set(new) == set(names) - {'random', 'oracle'}
+  again = tool('roar_study', *flags)
+  assert again.status == 0 and 'was the last' in again.out
 
 
 def test_any_worker_decides_the_same_looks(
