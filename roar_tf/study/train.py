@@ -87,7 +87,8 @@ class Train(StudyStage):
           f'{run}: the model that "{cell.estimator}" explains is elsewhere, so '
           'that it cannot be tested here; leave out input "deletion".'
         )
-      is_own = inputs['ranking'] is not self._rank.of(cell)
+      # No other run would read shards that are masked by a run's own ranking.
+      is_own = bool(self._rerank and self._rerank.before(run))
       if self._masking == 'shards' and run.reads_cell and not is_own:
         inputs['masked images'] = self._shards.masked(cell)
     marker = f'{self.directory(run)}/{markers.DONE}'

@@ -307,7 +307,7 @@ def test_page_needs_nothing_from_outside_and_escapes_everything(tmp_path):
     )
   names = (
     'index.html mosaic_digits_1.png mosaic_digits_2.png results.csv '
-    'statistics.csv table.md table.tex verdicts.tex'
+    'config.gin statistics.csv table.md table.tex verdicts.tex'
   ).split()
   names += [
     f'{figure}_digits{mode}.{kind}'

@@ -32,7 +32,9 @@ SHAPE = (3, 2, 1)
 
 
 def _is_one_sentence(error) -> bool:
-  return len(str(error).splitlines()) == 1 and len(str(error)) > 20
+  """Whether a mistake, or each of several, is told in a sentence."""
+  texts = getattr(error, 'messages', [str(error)])
+  return all(len(t.splitlines()) == 1 and len(t) > 20 for t in texts)
 
 
 def test_any_bindings_of_a_source_are_one_or_refused():

@@ -27,7 +27,7 @@ def test_only_the_masked_shards_of_the_study_go(
   outcome = tool('roar_study', *arguments, '--clean=shards')
   assert outcome.status == 0, outcome.err
   size = sum(map(len, cached.values()))
-  assert outcome.out == (
+  assert outcome.out.endswith(
     f'clean: 4 masked datasets deleted, {len(cached)} files, {size:,} bytes\n'
   )
   assert other.read_text() == 'of another study'
@@ -44,7 +44,7 @@ def test_only_the_masked_shards_of_the_study_go(
   folders = repairs.folders(paths.Workspace(str(damaged)))
   assert not verify.verify(folders, layout=repairs.LAYOUT).damages
   nothing = tool('roar_study', *arguments, '--clean=shards')
-  assert nothing.out.startswith('clean: 0 masked datasets')
+  assert 'clean: 0 masked datasets' in nothing.out
 
 
 def test_checkpoints_of_what_is_done_are_temporary(damaged, run_of):

@@ -124,9 +124,10 @@ def test_a_result_with_another_key_disturbs_nobody(
   write, facts = training.Training.write_outcome, training.Training.facts
 
   def with_margin(self, directory, *more):
-    write(self, directory, *more)
+    measured = write(self, directory, *more)
     result = files.read_json(f'{directory}/result.json')
     files.publish_json(f'{directory}/result.json', {**result, 'margin': 0.5})
+    return measured
 
   monkeypatch.setattr(training.Training, 'write_outcome', with_margin)
   monkeypatch.setattr(

@@ -252,7 +252,8 @@ def test_images_sorted_by_class_are_warned_of(
   )
   with caplog.at_level('WARNING', 'roar_tf'):
     make(pipeline, 'model', upstream=True)
-  sentences = [r.getMessage() for r in caplog.records if 'sorted' in r.message]
+  told = [r.getMessage() for r in caplog.records if r.name == 'roar_tf']
+  sentences = [text for text in told if 'sorted' in text]
   assert len(sentences) == 1
   for word in ('photographs', 'shuffle_shards = 1', 'raise it to 4'):
     assert word in sentences[0]

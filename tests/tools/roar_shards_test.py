@@ -73,7 +73,10 @@ def test_an_intact_workspace_is_said_to_be(tool, finished):
   (line,) = outcome.out.splitlines()
   files = [
     path
-    for pattern in ('tfds/**/*', '**/*DONE', '**/result.json', '**/*.npz')
+    for pattern in (
+      *('tfds/**/*', '**/*DONE', '**/result.json'),
+      *('runs/**/*.npz', 'models/**/*.npz'),
+    )
     for path in finished.glob(pattern)
     if path.is_file()
   ]
