@@ -18,7 +18,8 @@ cli_flags.define_string('study', None, 'Name or .gin file of a study.')
 cli_flags.define_string(
   'stage',
   None,
-  'Run this stage only: source, model, rank, shards, train or report.',
+  'Run this stage only: source, model, rank, shards, train or report; look or '
+  'rerank, too, in a study that has it.',
 )
 cli_flags.define_bool(
   'list', False, 'Print every run and its command, then exit.'

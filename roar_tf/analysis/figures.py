@@ -167,12 +167,9 @@ def toy(summary: pd.DataFrame) -> Figure:
     'random': families.Look(families.INK, 3, layer=4),
     'inverted': families.Look('k0', dash=families.DASHES[2], marker='s'),
   }
-  numbers = ['removed', 'median', 'low', 'high']
   curves = {False: [], True: []}
   for (retrained, ranking), rows in summary.groupby(['retrained', 'ranking']):
-    rows = rows[numbers].assign(**100 * rows[numbers[1:]])
-    points = tuple(panels.Point(*row) for row in rows.itertuples(index=False))
-    curve = panels.Curve(ranking, looks[ranking], points, band=True)
+    curve = _banded(ranking, looks[ranking], rows, 'median')
     curves[retrained].append(curve)
   limits = panels.span([*curves[False], *curves[True]], None)
   drawn = [
@@ -205,12 +202,10 @@ def stump(summary: pd.DataFrame) -> Figure:
     'recursive': families.Look('k1', dash=families.DASHES[1], marker='^'),
     'random': families.Look(families.INK, 3, layer=4),
   }
-  numbers = ['removed', 'mean', 'low', 'high']
-  curves = []
-  for protocol, rows in summary.groupby('protocol'):
-    rows = rows[numbers].assign(**100 * rows[numbers[1:]])
-    points = tuple(panels.Point(*row) for row in rows.itertuples(index=False))
-    curves.append(panels.Curve(protocol, looks[protocol], points, band=True))
+  curves = [
+    _banded(protocol, looks[protocol], rows, 'mean')
+    for protocol, rows in summary.groupby('protocol')
+  ]
   limits = panels.span(curves, None)
   panel = panels.Panel(
     'Retrained', 'remove', tuple(curves), None, None, limits, 'Features'
@@ -220,6 +215,23 @@ def stump(summary: pd.DataFrame) -> Figure:
     'Toy data: two features that say the same',
     'Test accuracy (%), 50 by chance: means, middle half of the draws',
   )
+
+
+def _banded(
+  name: str, look: families.Look, rows: pd.DataFrame, middle: str
+) -> panels.Curve:
+  """Returns a curve of toy data with its band.
+
+  Args:
+    name: what it is called.
+    look: how it is drawn.
+    rows: `removed` in percent; `low`, `high` and the middle as fractions.
+    middle: the column that the curve goes through.
+  """
+  numbers = ['removed', middle, 'low', 'high']
+  rows = rows[numbers].assign(**100 * rows[numbers[1:]])
+  points = tuple(panels.Point(*row) for row in rows.itertuples(index=False))
+  return panels.Curve(name, look, points, band=True)
 
 
 def png(figure: Figure) -> bytes:

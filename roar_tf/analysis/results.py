@@ -371,3 +371,8 @@ def identity(run: Mapping[str, Any]) -> tuple:
     int(run[key]) if _TYPES[key] == 'int64' else str(run[key] or '')
     for key in IDENTITY
   )
+
+
+def identities(frame: pd.DataFrame) -> list[tuple]:
+  """Returns the `identity` of every row of results."""
+  return [identity(row) for row in frame.to_dict('records')]

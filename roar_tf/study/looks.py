@@ -11,7 +11,7 @@ fingerprint holds margin, nodes and all else that must be fixed beforehand.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from roar_tf import engine, errors
 from roar_tf.cells import Cell
@@ -79,34 +79,41 @@ class Looks(engine.Stage):
       settings['Study.explained_models'] = study.explained_models
     return engine.Artefact(marker, self, settings, inputs, varies=True)
 
-  def is_decided(self, number: int) -> bool:
-    """Returns whether a look is there, of the runs that are due until it.
+  def _reached(self) -> tuple[int, list[Run], bool]:
+    """Returns the current look, the runs until it, and whether it is decided.
 
-    Those before it must be. One that lacks an estimator which was added is
-    decided anew. What it has decided it decides in the same way again, since
-    those runs are the same, and it was said beforehand over how many
-    comparisons.
+    A look is there if it was made of the runs that are due until it. One that
+    lacks an estimator which was added is decided anew. What it has decided it
+    decides in the same way again, since those runs are the same, and it was
+    said beforehand over how many comparisons.
     """
-    marker = markers.read(f'{self.directory(number)}/{markers.DONE}')
-    due = {str(run) for run in self.due(number)}
-    return marker is not None and due == marker['fingerprint']['inputs'].keys()
+    running: dict[int, set | None] = {1: None}  # All of them.
+    for number in range(1, self.last + 1):
+      due = self._due(running)
+      marker = markers.read(f'{self.directory(number)}/{markers.DONE}')
+      made_of = marker['fingerprint']['inputs'].keys() if marker else set()
+      if made_of != set(map(str, due)):
+        return number, due, False
+      running[number + 1] = self.undecided(number)
+      if not running[number + 1]:
+        break
+    return number, due, True
 
   def current(self) -> int:
     """Returns the number of the look that is due, or the last there was.
 
     It is the last where every comparison is decided, or no look is left.
     """
-    for number in range(1, self.last + 1):
-      if not self.is_decided(number):
-        return number
-      if not self.undecided(number):
-        return number
-    return self.last
+    return self._reached()[0]
 
   def is_over(self) -> bool:
     """Returns whether nothing is due any more."""
-    number = self.current()
-    return self.is_decided(number)
+    return self._reached()[2]
+
+  def is_decided(self, number: int) -> bool:
+    """Returns whether a look is there, and all before it."""
+    current, _, is_over = self._reached()
+    return number < current or (number == current and is_over)
 
   def undecided(self, number: int) -> set[tuple[str, ...]]:
     """Returns the comparisons that a look has left undecided.
@@ -125,10 +132,18 @@ class Looks(engine.Stage):
 
   def due(self, number: int | None = None) -> list[Run]:
     """Returns the runs until a look, by default the current one."""
-    number = self.current() if number is None else number
-    running: dict[int, set | None] = {1: None}  # All of them.
-    for look in range(2, number + 1):
-      running[look] = self.undecided(look - 1)
+    if number is None:
+      return self._reached()[1]
+    before = {look: self.undecided(look - 1) for look in range(2, number + 1)}
+    return self._due({1: None, **before})
+
+  def _due(self, running: Mapping[int, set | None]) -> list[Run]:
+    """Returns the runs until a look.
+
+    Args:
+      running: by look, until that one, the comparisons that it still makes;
+        None for all.
+    """
     first = self._context.experiment.seed
 
     def is_due(run: Run) -> bool:
@@ -146,15 +161,15 @@ class Looks(engine.Stage):
 
   def __str__(self):
     """Returns what is due, for --dry_run and --status."""
-    number, due = self.current(), len(self.due())
-    if self.is_over():
+    number, due, is_over = self._reached()
+    if is_over:
       return (
         f'Every comparison is decided, or no look is left: look {number} of '
-        f'{self.last} was the last, of {due} runs.'
+        f'{self.last} was the last, of {len(due)} runs.'
       )
     return (
-      f'Look {number} of {self.last} is due: {due} runs until then, which is '
-      f'the least that the study takes; at most it takes {len(self._runs)}.'
+      f'Look {number} of {self.last} is due: {len(due)} runs until then, which '
+      f'is the least that the study takes; at most it takes {len(self._runs)}.'
     )
 
   # --- the engine's ----------------------------------------------------------

@@ -57,9 +57,7 @@ def written(piece: Piece) -> dict[str, bytes]:
 
   frame = results.tidy(piece.runs.frame)
   of_identity = {results.identity(r.columns): r for r in piece.runs.answers}
-  runs = [
-    of_identity.get(results.identity(row)) for row in frame.to_dict('records')
-  ]
+  runs = [of_identity.get(row) for row in results.identities(frame)]
   groups: dict[tuple[str, int], list[int]] = {}
   for number, run in enumerate(runs):
     if run is not None:
@@ -109,7 +107,7 @@ def read(path: str, study: str, runs: Iterable[Run]) -> Piece:
     )
   frame = results.read_csv(table).assign(study=study)
   listed = {results.identity(run.columns): run for run in runs}
-  rows = [results.identity(row) for row in frame.to_dict('records')]
+  rows = results.identities(frame)
   strangers = [row for row in rows if row not in listed]
   if strangers:
     names = zip(results.IDENTITY, strangers[0], strict=True)
@@ -190,17 +188,19 @@ def merged(pieces: Sequence[Piece]) -> Piece:
   frames, seen = [], {}
   for number, piece in enumerate(pieces):
     keep = []
-    for row in piece.runs.frame.to_dict('records'):
-      identity = results.identity(row)
-      other, accuracy = seen.setdefault(identity, (number, row['accuracy']))
-      if accuracy != row['accuracy']:
+    frame = piece.runs.frame
+    for identity, own in zip(
+      results.identities(frame), frame['accuracy'], strict=True
+    ):
+      other, accuracy = seen.setdefault(identity, (number, own))
+      if accuracy != own:
         raise errors.DataError(
           f'--results: two of the pieces have other accuracies, {accuracy} and '
-          f'{row["accuracy"]}, of {"/".join(map(str, identity))}: leave one of '
+          f'{own}, of {"/".join(map(str, identity))}: leave one of '
           'them out.'
         )
       keep.append(other == number)
-    frames.append(piece.runs.frame[keep])
+    frames.append(frame[keep])
   texts: dict[str, dict[str, None]] = {}
   chances, explained, devices, answers = {}, {}, {}, {}
   for piece in reversed(pieces):  # The first one has the last word.

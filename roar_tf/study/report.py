@@ -130,8 +130,7 @@ class Report(engine.Stage):
     self._write(piece, folder)
     if piece.runs.excluded:
       raise errors.UnitsFailedError('\n'.join(piece.runs.excluded))
-    rows = piece.runs.frame.to_dict('records')
-    there = {results.identity(row) for row in rows}
+    there = set(results.identities(piece.runs.frame))
     expected = self._expected(piece.runs.frame)
     _require(
       run for run in expected if results.identity(run.columns) not in there
@@ -200,8 +199,7 @@ class Report(engine.Stage):
     from roar_tf.analysis import results
 
     due = set(self._looks.due())
-    rows = [] if frame is None else frame.to_dict('records')
-    there = {results.identity(row) for row in rows}
+    there = set() if frame is None else set(results.identities(frame))
     return [
       run
       for run in self._runs
